@@ -1,0 +1,231 @@
+"""What the machine is, and which of its devices runs the cases.
+
+`machine_facts` works without TensorFlow: pytest-benchmark asks for it before a case has run, and comparing two runs
+must not find them different because one of the answers came before an import.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mpbench.errors import CaseFailure, UsageProblem
+
+DEVICES = ("auto", "gpu", "cpu")
+JITTERING_CPU_FIELDS = ("hz_actual", "hz_actual_friendly", "hz_advertised", "hz_advertised_friendly")
+"""py-cpuinfo reads them from the current clock on some machines: they differ from run to run."""
+
+AMPERE = (8, 0)
+"""First compute capability with TF32."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """The device that the cases run on.
+
+    Attributes:
+        kind: `gpu` or `cpu`.
+        placement: the name that tf.device takes.
+    """
+
+    kind: str
+    placement: str
+
+
+def activate(choice: str, require_gpu: bool) -> Device:
+    """Import TensorFlow and pick the device; GPUs that are not to be used are hidden from it.
+
+    Args:
+        choice: one of DEVICES.
+        require_gpu: whether a missing GPU is an error.
+
+    Raises:
+        UsageProblem: a GPU was asked for and TensorFlow sees none.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _held_back_stderr() as said:
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    if choice == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    elif gpus:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        return Device("gpu", "/GPU:0")
+    elif require_gpu or choice == "gpu":
+        option = "--mp-require-gpu" if require_gpu else "--mp-device=gpu"
+        sys.stderr.write("".join(said))
+        raise UsageProblem(f"{option}: TensorFlow {tf.__version__} sees no GPU (nvidia-smi and mpbench[cuda] tell why)")
+    return Device("cpu", "/CPU:0")
+
+
+@contextmanager
+def _held_back_stderr() -> Iterator[list[str]]:
+    """Keep what the libraries print while they load (a dozen lines, even at log level 3) for whoever needs it."""
+    said: list[str] = []
+    sys.stderr.flush()
+    with tempfile.TemporaryFile(mode="w+", errors="replace") as held:
+        before = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            held.seek(0)
+            said.append(held.read())
+
+
+_tf32_without_xla: set[bool] = set()
+
+
+def set_tf32(enabled: bool) -> None:
+    """Let float32 products on the GPU round their inputs to TF32, or not. No effect on a CPU."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(enabled)
+
+
+def check_tf32_is_apart(tf32: bool, policy: str, device: Device, jit: bool) -> None:
+    """Refuse to run float32 with and without TF32 in one process where the first would decide for both.
+
+    TensorFlow picks a convolution's algorithm once per shape and dtype and keeps it for the process; whether TF32 is
+    allowed is not part of that key (tensorflow/core/util/autotune_maps/conv_parameters.cc). XLA keeps them apart.
+
+    Raises:
+        CaseFailure: the other state has run in this process, on a GPU without XLA.
+    """
+    if policy != "float32" or device.kind != "gpu" or jit:
+        return
+    _tf32_without_xla.add(tf32)
+    if len(_tf32_without_xla) > 1:
+        raise CaseFailure(
+            "float32 and tf32 cannot be told apart in one process without XLA (TensorFlow keeps the first one's "
+            "convolution algorithms for both): use --mp-jit on, or one run for each"
+        )
+
+
+def device_name(device: Device) -> str:
+    """What TensorFlow calls the device that the cases run on, such as `NVIDIA H200`; `CPU` for a CPU."""
+    if device.kind == "cpu":
+        return "CPU"
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+    return str(details.get("device_name", "GPU"))
+
+
+def reset_peak_memory(device: Device) -> int:
+    """Start a new peak; returns the bytes in use now."""
+    if device.kind == "gpu":
+        import tensorflow as tf
+
+        tf.config.experimental.reset_memory_stats("GPU:0")
+        return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
+    try:
+        # Linux: 5 resets the high-water mark of the resident set (man 5 proc).
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+    return 0
+
+
+def peak_memory_bytes(device: Device) -> int:
+    """Peak since `reset_peak_memory`: TensorFlow's allocator on a GPU, the whole process's resident set on a CPU.
+
+    Where the system cannot reset the resident set's peak it is the peak since the process began.
+    """
+    if device.kind == "gpu":
+        import tensorflow as tf
+
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def machine_facts() -> dict[str, Any]:
+    """What must be the same for two runs to be comparable; nothing in it changes from run to run.
+
+    Returns:
+        Versions of TensorFlow and Keras; for the first GPU its name, compute capability, memory in bytes, driver,
+        CUDA and cuDNN, and whether it knows TF32. None where there is none, or nothing that can say.
+    """
+    return {
+        "tensorflow": _version("tensorflow"),
+        "keras": _version("keras"),
+        "numpy": _version("numpy"),
+        "cudnn": _version_by_prefix("nvidia-cudnn-cu"),
+        **_gpu_facts(),
+    }
+
+
+def _gpu_facts() -> dict[str, Any]:
+    facts: dict[str, Any] = dict.fromkeys(
+        ("gpu", "gpu_count", "gpu_memory_bytes", "compute_capability", "tf32_available", "driver", "cuda")
+    )
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no library, no driver, no GPU: all the same here
+        return facts
+    try:
+        facts["gpu_count"] = pynvml.nvmlDeviceGetCount()
+        gpu = _first_visible_gpu(pynvml)
+        capability = tuple(pynvml.nvmlDeviceGetCudaComputeCapability(gpu))
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+        facts.update(
+            gpu=_text(pynvml.nvmlDeviceGetName(gpu)),
+            gpu_memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total),
+            compute_capability=".".join(map(str, capability)),
+            tf32_available=capability >= AMPERE,
+            driver=_text(pynvml.nvmlSystemGetDriverVersion()),
+            cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
+        )
+    except pynvml.NVMLError:
+        pass
+    finally:
+        pynvml.nvmlShutdown()
+    return facts
+
+
+def _first_visible_gpu(pynvml: Any) -> Any:
+    """NVML counts all GPUs of the machine, TensorFlow only those that CUDA_VISIBLE_DEVICES leaves it."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if first.startswith("GPU-"):
+        return pynvml.nvmlDeviceGetHandleByUUID(first)
+    return pynvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _version_by_prefix(prefix: str) -> str | None:
+    for distribution in metadata.distributions():
+        name = (distribution.metadata["Name"] or "").lower()
+        if name.startswith(prefix):
+            return distribution.version
+    return None

@@ -1,0 +1,11 @@
+"""The two ways in which a run says no: the user asked for something invalid, or one case failed."""
+
+from __future__ import annotations
+
+
+class UsageProblem(ValueError):
+    """An option that cannot be met: one line that names it, what was given and what is valid."""
+
+
+class CaseFailure(Exception):
+    """One case failed: one line that says why. The other cases go on."""

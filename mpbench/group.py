@@ -1,0 +1,156 @@
+"""One group from beginning to end: build its arms, measure them interleaved, check them, write their records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from mpbench import device as devices
+from mpbench.errors import CaseFailure
+from mpbench.measure import Arm, Plan, Series, measure, paired
+from mpbench.record import CaseRecord, Measured
+from mpbench.settings import Profile
+from mpbench.statistics import Interval
+from mpbench.steps import Step, StepSpec, is_out_of_memory
+
+Progress = Callable[[str], None]
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What to measure together.
+
+    Attributes:
+        label: for progress, such as `vgg16 training`.
+        specs: the arms by name, in the order in which they are built.
+        baseline: name of the arm that ratios refer to, or None where it is not among them.
+        controls: names of the arms that repeat the baseline.
+        profile: sizes and time limit, as resolved.
+        tolerance: relative half-width of the interval to reach.
+    """
+
+    label: str
+    specs: Mapping[str, StepSpec]
+    baseline: str | None
+    controls: frozenset[str]
+    profile: Profile
+    tolerance: float
+
+
+Outcome = Measured | Exception
+
+
+def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
+    """Measure one group.
+
+    Returns:
+        For each arm its record with its rounds, or the exception that ended it: a CaseFailure where the reason is
+        known (out of memory, not finite, mostly skipped), anything else as it was raised.
+    """
+    outcomes: dict[str, Outcome] = {}
+    steps: dict[str, Step] = {}
+    for name, spec in plan.specs.items():
+        try:
+            steps[name] = Step(spec, lambda part, name=name: progress(f"{name}: {part}"))  # type: ignore[misc]
+        except Exception as error:  # one arm's failure must not cost the others their measurement
+            outcomes[name] = _explained(error, spec)
+    arms = [Arm(name, step.run, step.skipped_steps) for name, step in steps.items()]
+    series = measure(
+        arms, Plan(plan.profile.max_seconds, plan.tolerance), baseline=plan.baseline, progress=progress
+    )
+    for name, step in steps.items():
+        try:
+            outcomes[name] = _finish(name, step, series, plan)
+        except Exception as error:  # as above
+            outcomes[name] = _explained(error, step.spec)
+        step.release()
+    keras.backend.clear_session()
+    return outcomes
+
+
+def run_once(plan: GroupPlan, progress: Progress) -> dict[str, Exception | None]:
+    """Build each arm, take its first steps and check them, without measuring: for `--benchmark-disable`."""
+    outcomes: dict[str, Exception | None] = {}
+    for name, spec in plan.specs.items():
+        try:
+            step = Step(spec, lambda part, name=name: progress(f"{name}: {part}"))  # type: ignore[misc]
+            step.check()
+            step.release()
+            outcomes[name] = None
+        except Exception as error:  # as in measure_group
+            outcomes[name] = _explained(error, spec)
+    keras.backend.clear_session()
+    return outcomes
+
+
+def _finish(name: str, step: Step, series: Mapping[str, Series], plan: GroupPlan) -> Measured:
+    mine = series[name]
+    if mine.error is not None:
+        raise mine.error
+    taken = (len(mine.rounds)) * mine.steps_per_round
+    if mine.skipped_steps > taken:
+        raise CaseFailure(
+            f"loss scaling skipped {mine.skipped_steps} measured steps and {taken} are left in rounds without one "
+            f"(scale now {step.loss_scale():g}): a skipped step is not a training step"
+        )
+    step.check()
+    spec = step.spec
+    speedup = _speedup(name, series, plan)
+    record = CaseRecord(
+        model=spec.model,
+        precision=spec.precision.name,
+        phase=spec.phase,
+        control=name in plan.controls,
+        device=spec.device.kind,
+        device_name=devices.device_name(spec.device),
+        profile=plan.profile.name,
+        batch_size=spec.batch_size,
+        image_size=spec.image_size_px,
+        jit=step.jit,
+        tf32=spec.precision.tf32,
+        parameters=step.parameters,
+        images_per_second=spec.batch_size / float(np.median(mine.rounds)),
+        first_step_seconds=step.first_step_seconds,
+        loss_scale=step.loss_scale(),
+        skipped_steps=mine.skipped_steps,
+        warmup_skipped_steps=step.skipped_steps() - mine.skipped_steps,
+        peak_memory_bytes=step.peak_memory_bytes,
+        memory_kind="device" if spec.device.kind == "gpu" else "host_rss",
+        warmup_rounds=mine.warmup_rounds,
+        warmup_settled=mine.settled,
+        rounds=len(mine.rounds),
+        steps_per_round=mine.steps_per_round,
+        unpaired_blocks=",".join(str(b) for b in sorted(set(range(mine.blocks[-1] + 1)) - set(mine.blocks))),
+        noisy=mine.noisy,
+        baseline=plan.specs[plan.baseline].precision.name if speedup and plan.baseline else None,
+        speedup=speedup.estimate if speedup else None,
+        speedup_low=speedup.low if speedup else None,
+        speedup_high=speedup.high if speedup else None,
+    )
+    return Measured(record, tuple(mine.rounds))
+
+
+def _speedup(name: str, series: Mapping[str, Series], plan: GroupPlan) -> Interval | None:
+    """The interval of an arm if it is a ratio: without a baseline that was measured it is a time."""
+    base = series.get(plan.baseline) if plan.baseline else None
+    if base is None or name == plan.baseline or base.error is not None or not paired(series[name], base)[0]:
+        return None
+    return series[name].interval
+
+
+def _explained(error: Exception, spec: StepSpec) -> Exception:
+    """A CaseFailure in place of an error whose reason is known; without the frames that hold its tensors."""
+    if not is_out_of_memory(error):
+        return error
+    where = f"{spec.device.kind} out of memory at batch {spec.batch_size}, {spec.image_size_px} px"
+    return CaseFailure(f"{where}{_memory_in_use(spec)}; the batch is never shrunk: set --mp-batch-size")
+
+
+def _memory_in_use(spec: StepSpec) -> str:
+    peak = devices.peak_memory_bytes(spec.device)
+    what = "peak of the allocator" if spec.device.kind == "gpu" else "peak resident memory of the process"
+    return f" ({what} {peak / GIB:.1f} GiB)"

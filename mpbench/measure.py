@@ -1,0 +1,260 @@
+"""How the arms of a group are measured: warm-up, interleaving, stopping. Pure control over callables and a clock.
+
+Nothing here knows what a step is, or TensorFlow, or pytest; tests drive it with a simulated clock. Every rule is
+explained in docs/method.md under the name of the constant that governs it.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mpbench.statistics import MIN_PAIRS, Interval, is_stationary, speedup_interval, time_interval
+
+Clock = Callable[[], float]
+Progress = Callable[[str], None]
+
+ROUND_SECONDS = 0.1
+"""A round lasts at least this long: many steps where they are short, one where it is longer. Against it the
+synchronisation at a round's end (tens of microseconds) stays below 0.1 %."""
+
+MAX_STEPS_PER_ROUND = 1000
+WARMUP_WINDOW_ROUNDS = 6
+"""The rounds looked at to decide that warm-up is over: the smallest window that `is_stationary` takes."""
+
+WARMUP_SHARE = 0.5
+"""Warm-up ends, settled or not, after this share of the time limit."""
+
+MIN_BLOCKS = 10
+"""No verdict before this many blocks (nvbench's minimum too); below it an interval is narrow by luck."""
+
+LOOK_GROWTH = 1.2
+"""Blocks between two looks at the interval grow by this factor: looking after every block would stop at a lucky
+one, and an interval that is only looked at when it is narrow covers less than its nominal 95 %."""
+
+LOOKS_TO_STOP = 2
+"""The interval must be narrow enough at this many looks in a row, for the same reason."""
+
+LOOK_RESAMPLES = 500
+DEFAULT_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One precision of a group, as the measurement sees it.
+
+    Attributes:
+        name: unique in its group.
+        run: takes a number of steps, runs them back to back and returns when the device has finished them.
+        skipped_steps: how many updates loss scaling has dropped so far; read outside the timed region.
+    """
+
+    name: str
+    run: Callable[[int], None]
+    skipped_steps: Callable[[], int] = lambda: 0
+
+
+@dataclass
+class Series:
+    """What measuring one arm gave.
+
+    Attributes:
+        rounds: seconds per step, one figure a round, in the order measured; rounds in which a step was skipped
+            are left out, since a skipped step is not a training step.
+        blocks: the number of the block in which each round was measured; equal numbers pair across arms.
+        steps_per_round: steps behind each figure.
+        warmup_rounds: rounds run and dropped before the first block.
+        settled: whether warm-up ended because the series was stationary (and not at its time limit).
+        skipped_steps: steps that loss scaling skipped in measured rounds.
+        warmup_skipped_steps: the same during warm-up.
+        interval: the speedup over the baseline, or where the group has no baseline the time of a step in seconds.
+        noisy: the time limit came before the interval was narrow enough.
+        error: what ended this arm early; its rounds are then no result.
+    """
+
+    rounds: list[float] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+    steps_per_round: int = 1
+    warmup_rounds: int = 0
+    settled: bool = False
+    skipped_steps: int = 0
+    warmup_skipped_steps: int = 0
+    interval: Interval | None = None
+    noisy: bool = True
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When to stop.
+
+    Attributes:
+        tolerance: half-width of the 95 % interval to reach, relative (0.01 for 1 %).
+        max_seconds: time limit for the blocks of one group; MIN_PAIRS blocks are measured whatever they take.
+    """
+
+    max_seconds: float
+    tolerance: float = DEFAULT_TOLERANCE
+
+
+def measure(
+    arms: Sequence[Arm],
+    plan: Plan,
+    *,
+    baseline: str | None = None,
+    clock: Clock = time.perf_counter,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+) -> dict[str, Series]:
+    """Measure the arms of one group interleaved, in blocks, each block in a random order of its own.
+
+    An arm that raises is dropped with its error kept; the others go on.
+
+    Args:
+        arms: what to measure; each has run at least one step before.
+        plan: when to stop.
+        baseline: name of the arm that ratios refer to; None, or one that fails, leaves times instead of ratios.
+        clock: seconds, monotonic.
+        seed: of the orders of the blocks and of the bootstrap.
+        progress: called with a short text as each part begins, and with the outcome.
+
+    Returns:
+        One series per arm, by name.
+    """
+    group = _Group(arms, clock, seed)
+    progress("warming up")
+    _warm_up(group, plan.max_seconds * WARMUP_SHARE)
+    progress("measuring")
+    started = clock()
+    next_look, passes, block = MIN_BLOCKS, 0, 0
+    while group.live:
+        block_started = clock()
+        group.run_block(block)
+        block += 1
+        elapsed = clock() - started
+        if block >= next_look:
+            widest = _judge(group.series, baseline, plan.tolerance, LOOK_RESAMPLES, seed)
+            passes = passes + 1 if widest <= plan.tolerance else 0
+            if passes == LOOKS_TO_STOP:
+                break
+            next_look = max(block + 1, math.ceil(block * LOOK_GROWTH))
+        block_seconds = clock() - block_started
+        if block >= MIN_PAIRS and elapsed + block_seconds > plan.max_seconds:
+            break
+    widest = _judge(group.series, baseline, plan.tolerance, seed=seed)
+    if group.live:
+        progress(f"{block} blocks in {clock() - started:.0f} s, 95 % interval within ±{100 * widest:.1f} %")
+    return group.series
+
+
+class _Group:
+    """The arms that still run, their series, and the clock between them."""
+
+    def __init__(self, arms: Sequence[Arm], clock: Clock, seed: int) -> None:
+        self.series = {arm.name: Series() for arm in arms}
+        self.live = list(arms)
+        self.clock = clock
+        self._rng = np.random.default_rng(seed)
+
+    def run_block(self, block: int) -> None:
+        """One round of every live arm, in random order."""
+        for arm in self._shuffled():
+            series = self.series[arm.name]
+            timed = self._timed(arm, series.steps_per_round)
+            if timed is None:
+                continue
+            seconds, skipped = timed
+            series.skipped_steps += skipped
+            if not skipped:
+                series.rounds.append(seconds)
+                series.blocks.append(block)
+
+    def warmup_block(self, windows: dict[str, list[float]]) -> None:
+        """One round of every live arm, kept only in `windows`; a skipped step empties the arm's window."""
+        for arm in self._shuffled():
+            series = self.series[arm.name]
+            timed = self._timed(arm, series.steps_per_round)
+            if timed is None:
+                continue
+            seconds, skipped = timed
+            series.warmup_rounds += 1
+            series.warmup_skipped_steps += skipped
+            windows[arm.name] = [] if skipped else [*windows[arm.name], seconds][-WARMUP_WINDOW_ROUNDS:]
+            wanted = min(MAX_STEPS_PER_ROUND, max(1, math.ceil(ROUND_SECONDS / seconds)))
+            if wanted >= 2 * series.steps_per_round:
+                # The first rounds hold the first steps and are slow: a round may still have to grow.
+                series.steps_per_round = wanted
+                windows[arm.name] = []
+
+    def _shuffled(self) -> list[Arm]:
+        return [self.live[i] for i in self._rng.permutation(len(self.live))]
+
+    def _timed(self, arm: Arm, steps: int) -> tuple[float, int] | None:
+        """Seconds per step of one round and the steps skipped in it, or None if the arm failed."""
+        skipped_before = arm.skipped_steps()
+        gc_was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            start = self.clock()
+            arm.run(steps)
+            end = self.clock()
+        except Exception as error:  # an arm's failure, of whatever kind, is its own
+            self.series[arm.name].error = error
+            self.live.remove(arm)
+            return None
+        finally:
+            if gc_was_enabled:
+                gc.enable()
+        return (end - start) / steps, arm.skipped_steps() - skipped_before
+
+
+def _warm_up(group: _Group, max_seconds: float) -> None:
+    started = group.clock()
+    windows: dict[str, list[float]] = {arm.name: [] for arm in group.live}
+    while group.live:
+        group.warmup_block(windows)
+        for arm in group.live:
+            window = windows[arm.name]
+            group.series[arm.name].settled = len(window) == WARMUP_WINDOW_ROUNDS and is_stationary(window)
+        if all(group.series[arm.name].settled for arm in group.live) or group.clock() - started > max_seconds:
+            return
+
+
+def _judge(
+    series: dict[str, Series], baseline: str | None, tolerance: float, resamples: int = 2000, seed: int = 0
+) -> float:
+    """Put each arm's interval and noise flag into its series; returns the widest relative half-width."""
+    base = series.get(baseline) if baseline else None
+    if base is not None and (base.error is not None or len(base.rounds) < MIN_PAIRS):
+        base = None
+    candidates = [one for one in series.values() if one is not base and one.error is None]
+    if base is not None:
+        # Its figure enters every ratio and is as good as they are; alone, it is judged by itself.
+        base.noisy = False
+        candidates = candidates or [base]
+    widest = 0.0
+    for one in candidates:
+        one.interval = _interval(one, base, resamples, seed)
+        width = math.inf if one.interval is None else one.interval.relative_half_width
+        one.noisy = width > tolerance
+        widest = max(widest, width)
+    return widest
+
+
+def _interval(one: Series, base: Series | None, resamples: int, seed: int) -> Interval | None:
+    if base is None or base is one:
+        return time_interval(one.rounds, resamples=resamples, seed=seed) if len(one.rounds) >= MIN_PAIRS else None
+    mine, theirs = paired(one, base)
+    return speedup_interval(theirs, mine, resamples=resamples, seed=seed) if len(mine) >= MIN_PAIRS else None
+
+
+def paired(one: Series, other: Series) -> tuple[list[float], list[float]]:
+    """The rounds of the blocks in which both series have one, in the order measured."""
+    theirs = dict(zip(other.blocks, other.rounds, strict=True))
+    both = [(mine, theirs[b]) for b, mine in zip(one.blocks, one.rounds, strict=True) if b in theirs]
+    return [mine for mine, _ in both], [their for _, their in both]

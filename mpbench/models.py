@@ -1,0 +1,202 @@
+"""Models by name: the keras.applications architectures under the thesis's head, and a user's own factory.
+
+Names are checked without importing TensorFlow; Keras is imported only when a model is built.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mpbench.errors import UsageProblem
+
+if TYPE_CHECKING:
+    import keras
+
+    from mpbench.precision import Precision
+
+DEFAULT_MODELS = ("vgg16", "inception_v3", "resnet152_v2")
+HEAD_UNITS = 1024
+CLASSES = 2
+LEARNING_RATE = 1e-4
+SEED = 42
+
+APPLICATIONS = {
+    "vgg16": "VGG16",
+    "vgg19": "VGG19",
+    "resnet50": "ResNet50",
+    "resnet101": "ResNet101",
+    "resnet152": "ResNet152",
+    "resnet50_v2": "ResNet50V2",
+    "resnet101_v2": "ResNet101V2",
+    "resnet152_v2": "ResNet152V2",
+    "inception_v3": "InceptionV3",
+    "inception_resnet_v2": "InceptionResNetV2",
+    "xception": "Xception",
+    "mobilenet": "MobileNet",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3_small": "MobileNetV3Small",
+    "mobilenet_v3_large": "MobileNetV3Large",
+    "densenet121": "DenseNet121",
+    "densenet169": "DenseNet169",
+    "densenet201": "DenseNet201",
+    "nasnet_mobile": "NASNetMobile",
+    "nasnet_large": "NASNetLarge",
+    **{f"efficientnet_b{i}": f"EfficientNetB{i}" for i in range(8)},
+    **{f"efficientnet_v2_{x}": f"EfficientNetV2{x.upper()}" for x in ("b0", "b1", "b2", "b3", "s", "m", "l")},
+    **{f"convnext_{x}": f"ConvNeXt{c}" for x, c in zip(
+        ("tiny", "small", "base", "large", "xlarge"), ("Tiny", "Small", "Base", "Large", "XLarge"), strict=True)},
+}  # fmt: skip
+"""Our names for the architectures of keras.applications."""
+
+MIN_IMAGE_SIZE_PX = {"inception_v3": 75, "inception_resnet_v2": 75, "xception": 71}
+DEFAULT_MIN_IMAGE_SIZE_PX = 32
+"""keras.applications' own minimum with include_top=False."""
+
+
+def canonical_name(name: str) -> str:
+    """Our name for a model given in any spelling of it, such as `ResNet152V2` or `resnet152_v2`.
+
+    A user's factory, `package.module:callable`, is returned as it is.
+
+    Raises:
+        UsageProblem: neither a known architecture nor of a factory's form.
+    """
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        if module and attribute and all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
+            return name
+        raise UsageProblem(f"--mp-models: {name!r} is no factory: valid is package.module:callable")
+    squeezed = name.lower().replace("_", "").replace("-", "")
+    for known in APPLICATIONS:
+        if known.replace("_", "") == squeezed:
+            return known
+    raise UsageProblem(
+        f"--mp-models: unknown model {name!r}: valid are package.module:factory and {', '.join(APPLICATIONS)}"
+    )
+
+
+def min_image_size_px(name: str) -> int:
+    """Smallest square image that the model takes; 1 for a user's factory, which knows best itself."""
+    return 1 if ":" in name else MIN_IMAGE_SIZE_PX.get(name, DEFAULT_MIN_IMAGE_SIZE_PX)
+
+
+def load_factory(name: str) -> Callable[[tuple[int, int, int]], Any]:
+    """Import a user's `package.module:callable`, looking in the current directory too.
+
+    Raises:
+        UsageProblem: it cannot be imported, is missing from its module, or is not callable.
+    """
+    module_name, _, path = name.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        target: Any = importlib.import_module(module_name)
+        for part in path.split("."):
+            target = getattr(target, part)
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise UsageProblem(f"--mp-models: {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(target):
+        raise UsageProblem(f"--mp-models: {name!r} is a {type(target).__name__}: valid is a callable")
+    return target  # type: ignore[no-any-return]
+
+
+def check_factory(name: str, image_size_px: int) -> None:
+    """Build a user's model once, before anything is measured.
+
+    Raises:
+        UsageProblem: the factory raises or returns something else than a Keras model with weights.
+    """
+    import keras
+
+    factory = load_factory(name)
+    shape = (image_size_px, image_size_px, 3)
+    try:
+        model = factory(shape)
+    except Exception as error:  # whatever a user's factory raises
+        raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {type(error).__name__}: {error}") from error
+    if not isinstance(model, keras.Model):
+        raise UsageProblem(
+            f"--mp-models: {name!r} returned a {type(model).__name__}: valid is a Keras model for the input shape {shape}"
+        )
+    if not model.built:
+        raise UsageProblem(f"--mp-models: {name!r} returned a model that is not built: call build() on it first")
+
+
+@contextmanager
+def dtype_policy(policy: str) -> Iterator[None]:
+    """Keras's global dtype policy, for the models built inside."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_model(name: str, image_size_px: int, precision: Precision) -> keras.Model:
+    """The model of that name with random weights (the same in every call), all layers as their maker left them.
+
+    An architecture of keras.applications gets the thesis's head; so does a user's model that ends in a feature
+    map of rank 4. A user's model that ends in anything else is taken as it is.
+
+    Args:
+        name: canonical name or a user's factory.
+        image_size_px: height and width of its input, which has 3 channels.
+        precision: gives the dtype policy to build under.
+
+    Returns:
+        A built model, compiled only if its factory compiled it.
+    """
+    import keras
+
+    shape = (image_size_px, image_size_px, 3)
+    keras.utils.set_random_seed(SEED)
+    with dtype_policy(precision.policy):
+        if ":" in name:
+            model = load_factory(name)(shape)
+            return model if model.compiled or len(model.output_shape) != 4 else add_head(model)
+        application = getattr(keras.applications, APPLICATIONS[name])
+        return add_head(application(weights=None, include_top=False, input_shape=shape))
+
+
+def add_head(base: keras.Model) -> keras.Model:
+    """The thesis's classifier on a base: pooling, Dense(1024, relu), Dense(2), softmax in float32 in any policy."""
+    import keras
+
+    x = keras.layers.GlobalAveragePooling2D()(base.output)
+    x = keras.layers.Dense(HEAD_UNITS, activation="relu")(x)
+    x = keras.layers.Dense(CLASSES)(x)
+    return keras.Model(base.input, keras.layers.Activation("softmax", dtype="float32")(x), name=base.name)
+
+
+def compile_model(model: keras.Model, precision: Precision, jit: bool) -> None:
+    """Give a model the thesis's optimizer and loss, unless its factory has compiled it; XLA on or off either way.
+
+    Under mixed_float16 Keras wraps the optimizer in a LossScaleOptimizer by itself.
+
+    Raises:
+        ValueError: no loss can be guessed for the model's output.
+    """
+    import keras
+
+    if model.compiled:
+        model.jit_compile = jit
+        return
+    shape = model.output_shape
+    if not (isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[1], int) and shape[1] > 1):
+        raise ValueError(
+            f"no loss is known for the output shape {shape}: let the factory compile its model, "
+            "or return one that ends in (batch, classes) or in a feature map (batch, height, width, channels)"
+        )
+    model.compile(
+        keras.optimizers.Adam(LEARNING_RATE, epsilon=precision.adam_epsilon),
+        keras.losses.SparseCategoricalCrossentropy(),
+        jit_compile=jit,
+    )

@@ -1,0 +1,50 @@
+"""The precisions: name, Keras dtype policy, TF32 state, and what a reader should know about each.
+
+A plain table; imports nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KERAS_ADAM_EPSILON = 1e-7
+FLOAT16_ADAM_EPSILON = 1e-4
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One way to compute a model.
+
+    Attributes:
+        name: as in `--mp-precisions`, in case ids and in saved runs.
+        policy: the Keras dtype policy under which the model is built.
+        tf32: whether float32 matrix products and convolutions may round their inputs to TF32.
+        note: one line for a reader.
+        adam_epsilon: Adam's epsilon. Keras's default of 1e-7 vanishes beside float16 weights (their smallest
+            normal number is 6e-5), and the first update divides by zero.
+    """
+
+    name: str
+    policy: str
+    tf32: bool
+    note: str
+    adam_epsilon: float = KERAS_ADAM_EPSILON
+
+    @property
+    def compute_dtype(self) -> str:
+        return self.policy.removeprefix("mixed_")
+
+
+PRECISIONS = {
+    p.name: p
+    for p in (
+        Precision("float32", "float32", False, "strict: TF32 off"),
+        Precision("tf32", "float32", True, "float32 storage, products in TF32 (Ampere and newer)"),
+        Precision("mixed_float16", "mixed_float16", False, "float16 compute, float32 weights, loss scaling"),
+        Precision("mixed_bfloat16", "mixed_bfloat16", False, "bfloat16 compute, float32 weights, no loss scaling"),
+        Precision("float16", "float16", False, "pure half precision: float16 weights too", FLOAT16_ADAM_EPSILON),
+    )
+}
+DEFAULT_PRECISIONS = ("float32", "mixed_float16")
+CONTROL = "control"
+"""Case id of the second, identical baseline arm that `--mp-control` adds to each group."""

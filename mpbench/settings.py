@@ -1,0 +1,171 @@
+"""What the user asked for, checked: every option that a run depends on, and the profiles behind the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mpbench.device import DEVICES
+from mpbench.errors import UsageProblem
+from mpbench.models import canonical_name, min_image_size_px
+from mpbench.precision import CONTROL, PRECISIONS
+
+JIT_CHOICES = {"auto": None, "on": True, "off": False}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Defaults that belong together.
+
+    Attributes:
+        name: as in `--mp-profile`.
+        batch_size: images.
+        image_size_px: height and width.
+        max_seconds: time limit for the blocks of one group; warm-up may take half as long before them.
+    """
+
+    name: str
+    batch_size: int
+    image_size_px: int
+    max_seconds: float
+
+
+PROFILES = {
+    "paper": Profile("paper", batch_size=64, image_size_px=224, max_seconds=60.0),
+    "quick": Profile("quick", batch_size=2, image_size_px=80, max_seconds=16.0),
+}
+DEFAULT_PROFILE = {"gpu": "paper", "cpu": "quick"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of one run; None means the profile's value, and for the profile itself the device's default."""
+
+    models: tuple[str, ...]
+    precisions: tuple[str, ...]
+    baseline: str
+    control: bool
+    device: str
+    require_gpu: bool
+    profile: str | None
+    batch_size: int | None
+    image_size_px: int | None
+    jit: bool | None
+    tolerance: float
+    max_seconds: float | None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Ids of the arms of each group: the precisions, and the control."""
+        return (*self.precisions, CONTROL) if self.control else self.precisions
+
+    def arm_precision(self, arm: str) -> str:
+        return self.baseline if arm == CONTROL else arm
+
+    def resolved_profile(self, device_kind: str) -> Profile:
+        """The profile for a device with the user's overrides in it."""
+        base = PROFILES[self.profile or DEFAULT_PROFILE[device_kind]]
+        return Profile(
+            base.name,
+            self.batch_size or base.batch_size,
+            self.image_size_px or base.image_size_px,
+            self.max_seconds or base.max_seconds,
+        )
+
+
+def check(
+    *,
+    models: str,
+    precisions: str,
+    baseline: str,
+    control: bool,
+    device: str,
+    require_gpu: bool,
+    profile: str | None,
+    batch_size: str | None,
+    image_size: str | None,
+    jit: str,
+    tolerance: str,
+    max_time: str | None,
+) -> Settings:
+    """Settings from the options as typed.
+
+    Raises:
+        UsageProblem: the first value that is not valid.
+    """
+    model_names = tuple(canonical_name(name) for name in _names("--mp-models", models))
+    precision_names = tuple(
+        _one_of("--mp-precisions", name, PRECISIONS) for name in _names("--mp-precisions", precisions)
+    )
+    image_size_px = _positive_int("--mp-image-size", image_size, "pixels")
+    settings = Settings(
+        models=model_names,
+        precisions=precision_names,
+        baseline=_one_of("--mp-baseline", baseline, PRECISIONS),
+        control=control,
+        device=_one_of("--mp-device", device, DEVICES),
+        require_gpu=require_gpu,
+        profile=None if profile is None else _one_of("--mp-profile", profile, PROFILES),
+        batch_size=_positive_int("--mp-batch-size", batch_size, "images"),
+        image_size_px=image_size_px,
+        jit=JIT_CHOICES[_one_of("--mp-jit", jit, JIT_CHOICES)],
+        tolerance=_positive_float("--mp-tolerance", tolerance, "per cent") / 100,
+        max_seconds=None if max_time is None else _positive_float("--mp-max-time", max_time, "seconds"),
+    )
+    for option, names in (("--mp-models", model_names), ("--mp-precisions", precision_names)):
+        if len(set(names)) < len(names):
+            raise UsageProblem(f"{option}: {','.join(names)} names one twice: valid is each once")
+    if control and settings.baseline not in precision_names:
+        raise UsageProblem(
+            f"--mp-control: the baseline {settings.baseline} is not among --mp-precisions={','.join(precision_names)}: "
+            "a control needs it"
+        )
+    if require_gpu and device == "cpu":
+        raise UsageProblem("--mp-require-gpu: given together with --mp-device=cpu: valid is one of them")
+    if image_size_px is not None:
+        check_image_size(model_names, image_size_px)
+    return settings
+
+
+def check_image_size(models: Sequence[str], image_size_px: int) -> None:
+    """Raise UsageProblem naming the first model that does not take images of that size."""
+    for name in models:
+        if image_size_px < min_image_size_px(name):
+            raise UsageProblem(
+                f"--mp-image-size: {image_size_px} is too small for {name}: valid is {min_image_size_px(name)} or more"
+            )
+
+
+def _names(option: str, text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise UsageProblem(f"{option}: {text!r} has an empty name: valid is a comma-separated list")
+    return names
+
+
+def _one_of(option: str, value: str, valid: Sequence[str] | dict[str, object]) -> str:
+    if value not in valid:
+        raise UsageProblem(f"{option}: unknown {value!r}: valid are {', '.join(valid)}")
+    return value
+
+
+def _positive_int(option: str, text: str | None, unit: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise UsageProblem(f"{option}: {text!r} is not valid: valid is a whole number of {unit}, 1 or more")
+    return value
+
+
+def _positive_float(option: str, text: str, unit: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UsageProblem(f"{option}: {text!r} is not valid: valid is a number of {unit} above 0")
+    return value

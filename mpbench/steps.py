@@ -1,0 +1,230 @@
+"""One compiled step on the device: what it does, how it is synchronised, and the checks that it did it.
+
+A step is what Keras's own fit or predict does with one mini-batch, through the model's public `train_step` and
+`predict_step`, compiled once as a tf.function and called without Keras's loop around it.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mpbench import device as devices
+from mpbench.errors import CaseFailure
+from mpbench.models import SEED, build_model, compile_model
+from mpbench.precision import Precision
+
+PHASES = ("training", "inference")
+MAX_SETTLING_STEPS = 48
+"""From 2**15 a loss scale has reached float16's smallest number well before this many halvings."""
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """What a step is made of.
+
+    Attributes:
+        model: canonical name or factory.
+        precision: how it computes.
+        phase: one of PHASES.
+        batch_size: images.
+        image_size_px: height and width.
+        jit: XLA on, off, or (None) as Keras's `jit_compile="auto"` would have it: on for a GPU where the model can.
+        device: where it runs.
+    """
+
+    model: str
+    precision: Precision
+    phase: str
+    batch_size: int
+    image_size_px: int
+    jit: bool | None
+    device: devices.Device
+
+
+class Step:
+    """A built, compiled step with its batch on the device; it has run at least once when the constructor returns.
+
+    Args:
+        spec: what to build.
+        progress: called with the name of each slow part as it begins.
+
+    Attributes:
+        jit: whether XLA compiled it.
+        first_step_seconds: tracing, graph optimisation and compilation, and the first run.
+        settling_steps: steps that it took until loss scaling accepted an update (0 without loss scaling).
+        parameters: number of weights, trainable or not.
+        peak_memory_bytes: see `device.peak_memory_bytes`; on a GPU without what was there before.
+
+    Raises:
+        CaseFailure: the model does not follow the dtype policy, or loss scaling accepts no update.
+        tf.errors.ResourceExhaustedError: out of memory.
+    """
+
+    def __init__(self, spec: StepSpec, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.spec = spec
+        with tf.device(spec.device.placement):
+            in_use_before = devices.reset_peak_memory(spec.device)
+            progress("building")
+            self._batch = synthetic_batch(spec)
+            self._model = build_model(spec.model, spec.image_size_px, spec.precision)
+            if self._model.compute_dtype != spec.precision.compute_dtype:
+                raise CaseFailure(
+                    f"{spec.model} computes in {self._model.compute_dtype} under the dtype policy "
+                    f"{spec.precision.policy}: its factory must build its layers under Keras's global policy"
+                )
+            self.jit = self._resolve_jit()
+            devices.check_tf32_is_apart(spec.precision.tf32, spec.precision.policy, spec.device, self.jit)
+            if spec.phase == "training":
+                self._prepare_training()
+            self.parameters = int(self._model.count_params())
+            self._fingerprints = self._trainable_fingerprints()
+            progress("tracing and compiling")
+            start = time.perf_counter()
+            self._call = self._trace()
+            self._last: Any = None
+            self.steps = 0
+            self.run(1)
+            self.first_step_seconds = time.perf_counter() - start
+            self.settling_steps = self._settle_loss_scale(progress)
+            devices.reset_peak_memory(spec.device)
+            self.run(1)
+            self.peak_memory_bytes = devices.peak_memory_bytes(spec.device) - in_use_before
+
+    def run(self, steps: int) -> None:
+        """Run steps back to back and wait until the device has finished them."""
+        devices.set_tf32(self.spec.precision.tf32)
+        call = self._call
+        out = None
+        for _ in range(steps):
+            out = call()
+        tf.test.experimental.sync_devices()
+        self._last = out
+        self.steps += steps
+
+    def skipped_steps(self) -> int:
+        """Updates that loss scaling has dropped since the step was built."""
+        scaler = self._loss_scaler()
+        return 0 if scaler is None else self.steps - int(scaler.inner_optimizer.iterations.numpy())
+
+    def loss_scale(self) -> float | None:
+        """Current loss scale; None where there is none."""
+        scaler = self._loss_scaler()
+        return None if scaler is None else float(scaler.dynamic_scale.numpy())
+
+    def check(self) -> None:
+        """Look at what the steps left behind.
+
+        Raises:
+            CaseFailure: the loss, an output or a weight is not finite, or training has moved no weight.
+        """
+        what = "loss" if self.spec.phase == "training" else "output"
+        for value in keras.tree.flatten(self._last):
+            array = np.asarray(value).astype(np.float64)
+            if not np.isfinite(array).all():
+                raise CaseFailure(f"{what} is not finite ({_first_bad(array)}) after {self.steps} steps")
+        if self.spec.phase == "inference":
+            return
+        after = self._trainable_fingerprints()
+        bad = [name for name, value in after.items() if not math.isfinite(value)]
+        if bad:
+            raise CaseFailure(f"weights are not finite after {self.steps} steps, {bad[0]} first of {len(bad)}")
+        if after == self._fingerprints:
+            raise CaseFailure(f"training moved none of {len(after)} trainable weights in {self.steps} steps")
+
+    def release(self) -> None:
+        """Give the model, its batch and its graph back."""
+        del self._model, self._batch, self._call, self._last
+        gc.collect()
+
+    def _resolve_jit(self) -> bool:
+        if self.spec.jit is not None:
+            return self.spec.jit
+        return self.spec.device.kind == "gpu" and all(layer.supports_jit for layer in self._model.layers)
+
+    def _prepare_training(self) -> None:
+        compile_model(self._model, self.spec.precision, self.jit)
+        # Built before tracing: otherwise its variables are created inside the first trace, which TensorFlow then
+        # repeats, and the initial loss scale is baked into the graph as a constant.
+        self._model.optimizer.build(self._model.trainable_variables)
+        self._labels = labels(self._model, self.spec.batch_size)
+
+    def _trace(self) -> Callable[[], Any]:
+        model, batch = self._model, self._batch
+        if self.spec.phase == "training":
+            targets = self._labels
+
+            def step() -> Any:
+                return model.train_step((batch, targets))
+        else:
+
+            def step() -> Any:
+                return model.predict_step((batch,))
+
+        gc_was_enabled = gc.isenabled()
+        gc.disable()  # tens of thousands of graph nodes, all of them to stay: collecting only costs time
+        try:
+            # Keras converts nothing with autograph either (its own functions are marked do_not_convert).
+            return tf.function(step, autograph=False, jit_compile=self.jit).get_concrete_function()  # type: ignore[no-any-return]
+        finally:
+            if gc_was_enabled:
+                gc.enable()
+
+    def _settle_loss_scale(self, progress: Callable[[str], None]) -> int:
+        if self._loss_scaler() is None or self.skipped_steps() < self.steps:
+            return 0
+        progress("settling the loss scale")
+        for count in range(1, MAX_SETTLING_STEPS + 1):
+            self.run(1)
+            if self.skipped_steps() < self.steps:
+                return count
+        raise CaseFailure(
+            f"loss scaling skipped each of the first {self.steps} steps (scale now {self.loss_scale():g}): "
+            "the gradients are never finite"
+        )
+
+    def _loss_scaler(self) -> Any:
+        if self.spec.phase != "training":
+            return None
+        optimizer = self._model.optimizer
+        return optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else None
+
+    def _trainable_fingerprints(self) -> dict[str, float]:
+        """A float64 sum per trainable variable: it is NaN or infinite where a weight is, and moves where one moves."""
+        if self.spec.phase != "training":
+            return {}
+        return {v.path: float(np.asarray(v).astype(np.float64).sum()) for v in self._model.trainable_variables}
+
+
+def synthetic_batch(spec: StepSpec) -> tf.Tensor:
+    """Random images in [-1, 1) on the device, float32 as an input pipeline delivers them."""
+    shape = (spec.batch_size, spec.image_size_px, spec.image_size_px, 3)
+    return tf.random.stateless_uniform(shape, seed=(SEED, 0), minval=-1.0, maxval=1.0)
+
+
+def labels(model: keras.Model, batch_size: int) -> tf.Tensor:
+    """Random targets of the form that the model's loss takes: class numbers for a sparse loss, else its output's."""
+    shape = (batch_size, *model.output_shape[1:])
+    name = getattr(model.loss, "name", None) or getattr(model.loss, "__name__", None) or str(model.loss)
+    if name.startswith("sparse") or type(model.loss).__name__.startswith("Sparse"):
+        return tf.random.stateless_uniform(
+            (batch_size, *shape[1:-1]), seed=(SEED, 1), minval=0, maxval=shape[-1], dtype=tf.int32
+        )
+    return tf.random.stateless_uniform(shape, seed=(SEED, 1))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device, or the host, had no memory left."""
+    return isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError))
+
+
+def _first_bad(array: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    return float(array[~np.isfinite(array)].ravel()[0])
