@@ -11,7 +11,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -131,11 +131,9 @@ def reset_peak_memory(device: Device) -> int:
 
         tf.config.experimental.reset_memory_stats("GPU:0")
         return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
-    try:
+    with suppress(OSError):
         # Linux: 5 resets the high-water mark of the resident set (man 5 proc).
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
     return 0
 
 

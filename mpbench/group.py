@@ -55,12 +55,15 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
     steps: dict[str, Step] = {}
     for name, spec in plan.specs.items():
         try:
-            steps[name] = Step(spec, lambda part, name=name: progress(f"{name}: {part}"))  # type: ignore[misc]
+            steps[name] = _build(name, spec, plan, progress)
         except Exception as error:  # one arm's failure must not cost the others their measurement
             outcomes[name] = _explained(error, spec)
     arms = [Arm(name, step.run, step.skipped_steps) for name, step in steps.items()]
     series = measure(
-        arms, Plan(plan.profile.max_seconds, plan.tolerance), baseline=plan.baseline, progress=progress
+        arms,
+        Plan(plan.profile.max_seconds, plan.tolerance),
+        baseline=plan.baseline,
+        progress=lambda text: progress(f"{plan.label}: {text}"),
     )
     for name, step in steps.items():
         try:
@@ -72,19 +75,25 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
     return outcomes
 
 
-def run_once(plan: GroupPlan, progress: Progress) -> dict[str, Exception | None]:
-    """Build each arm, take its first steps and check them, without measuring: for `--benchmark-disable`."""
-    outcomes: dict[str, Exception | None] = {}
+def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
+    """Build each arm, take its first steps and check them, without measuring: for `--benchmark-disable`.
+
+    Raises:
+        CaseFailure: the first arm that fails, where the reason is known; anything else as it was raised.
+    """
     for name, spec in plan.specs.items():
         try:
-            step = Step(spec, lambda part, name=name: progress(f"{name}: {part}"))  # type: ignore[misc]
+            step = _build(name, spec, plan, progress)
             step.check()
             step.release()
-            outcomes[name] = None
-        except Exception as error:  # as in measure_group
-            outcomes[name] = _explained(error, spec)
-    keras.backend.clear_session()
-    return outcomes
+        except Exception as error:
+            raise _explained(error, spec) from error
+        finally:
+            keras.backend.clear_session()
+
+
+def _build(name: str, spec: StepSpec, plan: GroupPlan, progress: Progress) -> Step:
+    return Step(spec, lambda part: progress(f"{plan.label}, {name}: {part}"))
 
 
 def _finish(name: str, step: Step, series: Mapping[str, Series], plan: GroupPlan) -> Measured:

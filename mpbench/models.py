@@ -6,10 +6,11 @@ Names are checked without importing TensorFlow; Keras is imported only when a mo
 from __future__ import annotations
 
 import importlib
-import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpbench.errors import UsageProblem
@@ -92,8 +93,9 @@ def load_factory(name: str) -> Callable[[tuple[int, int, int]], Any]:
         UsageProblem: it cannot be imported, is missing from its module, or is not callable.
     """
     module_name, _, path = name.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
     try:
         target: Any = importlib.import_module(module_name)
         for part in path.split("."):
@@ -118,10 +120,11 @@ def check_factory(name: str, image_size_px: int) -> None:
     try:
         model = factory(shape)
     except Exception as error:  # whatever a user's factory raises
-        raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {type(error).__name__}: {error}") from error
+        what = f"{type(error).__name__}: {error}"
+        raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {what}") from error
     if not isinstance(model, keras.Model):
         raise UsageProblem(
-            f"--mp-models: {name!r} returned a {type(model).__name__}: valid is a Keras model for the input shape {shape}"
+            f"--mp-models: {name!r} returned a {type(model).__name__}: valid is a Keras model for input {shape}"
         )
     if not model.built:
         raise UsageProblem(f"--mp-models: {name!r} returned a model that is not built: call build() on it first")
@@ -157,13 +160,27 @@ def build_model(name: str, image_size_px: int, precision: Precision) -> keras.Mo
     import keras
 
     shape = (image_size_px, image_size_px, 3)
-    keras.utils.set_random_seed(SEED)
-    with dtype_policy(precision.policy):
+    with dtype_policy(precision.policy), _seeded_initializers():
         if ":" in name:
             model = load_factory(name)(shape)
             return model if model.compiled or len(model.output_shape) != 4 else add_head(model)
         application = getattr(keras.applications, APPLICATIONS[name])
         return add_head(application(weights=None, include_top=False, input_shape=shape))
+
+
+@contextmanager
+def _seeded_initializers() -> Iterator[None]:
+    """Keras's initializers draw their seeds from Python's generator.
+
+    `keras.utils.set_random_seed` would seed TensorFlow as well, which drops its cache of instantiated functions: the
+    steps already built would be optimised anew, for up to 15 s, at their next call.
+    """
+    before = random.getstate()
+    random.seed(SEED)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 def add_head(base: keras.Model) -> keras.Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mpbench.device import DEVICES
@@ -143,7 +143,7 @@ def _names(option: str, text: str) -> list[str]:
     return names
 
 
-def _one_of(option: str, value: str, valid: Sequence[str] | dict[str, object]) -> str:
+def _one_of(option: str, value: str, valid: Collection[str]) -> str:
     if value not in valid:
         raise UsageProblem(f"{option}: unknown {value!r}: valid are {', '.join(valid)}")
     return value

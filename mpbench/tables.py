@@ -69,7 +69,7 @@ def notes(cases: Sequence[Measured]) -> list[str]:
         r = case.record
         name = f"{r.model}-{'control' if r.control else r.precision}"
         if r.noisy:
-            lines.append(f"NOISY: {name}: the time limit came before the interval was narrow enough ({r.rounds} rounds)")
+            lines.append(f"NOISY: {name}: time limit before the interval was narrow enough ({r.rounds} rounds)")
         if not r.warmup_settled:
             lines.append(f"WARM-UP: {name}: not stationary after {r.warmup_rounds} warm-up rounds")
         if r.skipped_steps:
@@ -78,7 +78,7 @@ def notes(cases: Sequence[Measured]) -> list[str]:
                 "left out"
             )
         if r.control and r.interval:
-            floor = "" if r.interval.low <= 1 <= r.interval.high else ": 1 is not inside, distrust differences this small"
+            floor = "" if r.interval.low <= 1 <= r.interval.high else ": 1 is outside, distrust small differences"
             lines.append(f"noise floor: {r.model}: {r.precision} against itself {_interval(r.interval)}{floor}")
     return lines
 
@@ -145,7 +145,8 @@ def _thesis_cells(record: CaseRecord) -> list[str] | None:
 
 
 def _compared(models: Sequence[tuple[str, Interval]]) -> str:
-    apart, alike = [], []
+    apart: list[tuple[str, str]] = []
+    alike: list[tuple[str, str]] = []
     for (name_a, a), (name_b, b) in combinations(sorted(models, key=lambda m: -m[1].estimate), 2):
         (alike if a.overlaps(b) else apart).append((name_a, name_b))
     if not apart:

@@ -1,0 +1,151 @@
+"""One session's run: what was asked for, which cases form a group, on which device, and what was measured.
+
+Knows cases by their ids and parameters, not pytest's objects; TensorFlow is imported when the first case runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mpbench import device as devices
+from mpbench import settings as options
+from mpbench.models import check_factory, load_factory
+from mpbench.precision import CONTROL, PRECISIONS
+from mpbench.record import Measured
+
+if TYPE_CHECKING:
+    from mpbench.group import GroupPlan
+
+
+@dataclass(frozen=True)
+class Case:
+    """One selected case.
+
+    Attributes:
+        id: unique in the session (pytest's node id).
+        source: where it comes from; equal for the cases of one test function.
+        model: canonical name or factory.
+        arm: a precision, or CONTROL.
+        phase: training or inference.
+    """
+
+    id: str
+    source: str
+    model: str
+    arm: str
+    phase: str
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """Equal for the cases that differ in their precision alone: those are measured together."""
+        return self.source, self.model
+
+    @property
+    def label(self) -> str:
+        return f"{self.model} {self.phase}"
+
+
+class Run:
+    """The state of one session.
+
+    Args:
+        settings: the options, checked.
+        write_line: shows one line of progress at once.
+    """
+
+    def __init__(self, settings: options.Settings, write_line: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.cases: dict[str, Case] = {}
+        self._write_line = write_line
+        self._started = time.monotonic()
+        self._device: devices.Device | None = None
+        self._outcomes: dict[str, Measured | Exception] = {}
+
+    def select(self, cases: Iterable[Case]) -> None:
+        """Set what is measured: cases of one group that are selected together are interleaved."""
+        self.cases = {case.id: case for case in cases}
+
+    def activate(self) -> devices.Device:
+        """Import TensorFlow and pick the device, the first time; returns it.
+
+        Raises:
+            UsageProblem: a GPU was asked for and there is none.
+        """
+        if self._device is None:
+            self._progress("loading TensorFlow")
+            self._device = devices.activate(self.settings.device, self.settings.require_gpu)
+        return self._device
+
+    def prepare(self) -> None:
+        """Find what is wrong with the options before any model of the matrix is built.
+
+        Raises:
+            UsageProblem: no GPU, an image too small for the profile's model, a factory that gives no Keras model.
+        """
+        models = sorted({case.model for case in self.cases.values()})
+        factories = [name for name in models if ":" in name]
+        for name in factories:
+            load_factory(name)
+        profile = self.settings.resolved_profile(self.activate().kind)
+        options.check_image_size(models, profile.image_size_px)
+        for name in factories:
+            self._progress(f"{name}: checking the factory")
+            check_factory(name, profile.image_size_px)
+
+    def result(self, case: Case) -> Measured:
+        """The measurement of one case; measures its whole group where that has not happened yet.
+
+        Raises:
+            CaseFailure: the case failed for a known reason.
+            Exception: whatever else ended it.
+        """
+        from mpbench.group import measure_group
+
+        if case.id not in self._outcomes:
+            members = {other.arm: other for other in self.cases.values() if other.group == case.group}
+            outcomes = measure_group(self._plan(members.values()), self._progress)
+            self._outcomes.update({members[arm].id: outcome for arm, outcome in outcomes.items()})
+        outcome = self._outcomes.pop(case.id)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def take_first_steps(self, case: Case) -> None:
+        """Build one case, take its first steps and check them, without measuring; raises as `result` does."""
+        from mpbench.group import take_first_steps
+
+        take_first_steps(self._plan([case]), self._progress)
+
+    def _progress(self, text: str) -> None:
+        self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
+
+    def _plan(self, cases: Iterable[Case]) -> GroupPlan:
+        from mpbench.group import GroupPlan
+        from mpbench.steps import StepSpec
+
+        members = list(cases)
+        device = self.activate()
+        profile = self.settings.resolved_profile(device.kind)
+        specs = {
+            case.arm: StepSpec(
+                model=case.model,
+                precision=PRECISIONS[self.settings.arm_precision(case.arm)],
+                phase=case.phase,
+                batch_size=profile.batch_size,
+                image_size_px=profile.image_size_px,
+                jit=self.settings.jit,
+                device=device,
+            )
+            for case in members
+        }
+        return GroupPlan(
+            label=members[0].label,
+            specs=specs,
+            baseline=self.settings.baseline if self.settings.baseline in specs else None,
+            controls=frozenset(arm for arm in specs if arm == CONTROL),
+            profile=profile,
+            tolerance=self.settings.tolerance,
+        )

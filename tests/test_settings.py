@@ -1,0 +1,87 @@
+"""mpbench.settings: every wrong option gives one line that names it, what was given and what is valid."""
+
+import pytest
+
+from mpbench.errors import UsageProblem
+from mpbench.precision import CONTROL
+from mpbench.settings import check, check_image_size
+
+DEFAULTS = dict(
+    models="vgg16,inception_v3,resnet152_v2",
+    precisions="float32,mixed_float16",
+    baseline="float32",
+    control=False,
+    device="auto",
+    require_gpu=False,
+    profile=None,
+    batch_size=None,
+    image_size=None,
+    jit="auto",
+    tolerance="1",
+    max_time=None,
+)
+
+
+def test_defaults():
+    settings = check(**DEFAULTS)
+    assert settings.models == ("vgg16", "inception_v3", "resnet152_v2")
+    assert settings.arms == ("float32", "mixed_float16")
+    assert settings.jit is None
+    assert settings.tolerance == 0.01
+    assert settings.resolved_profile("gpu").batch_size == 64
+    assert settings.resolved_profile("gpu").image_size_px == 224
+    assert settings.resolved_profile("cpu").name == "quick"
+
+
+def test_overrides_keep_the_rest_of_the_profile():
+    settings = check(**DEFAULTS | dict(profile="paper", batch_size="8", max_time="2.5"))
+    profile = settings.resolved_profile("cpu")
+    assert (profile.name, profile.batch_size, profile.image_size_px, profile.max_seconds) == ("paper", 8, 224, 2.5)
+
+
+def test_control_is_a_further_arm_in_the_baselines_precision():
+    settings = check(**DEFAULTS | dict(control=True))
+    assert settings.arms == ("float32", "mixed_float16", CONTROL)
+    assert settings.arm_precision(CONTROL) == "float32"
+    assert settings.arm_precision("mixed_float16") == "mixed_float16"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (dict(models="vgg17"), ["--mp-models", "'vgg17'", "resnet152_v2"]),
+        (dict(models="vgg16,"), ["--mp-models", "empty name"]),
+        (dict(models="vgg16,VGG16"), ["--mp-models", "twice"]),
+        (dict(models=":factory"), ["--mp-models", "package.module:callable"]),
+        (dict(models="no-module:x"), ["--mp-models", "package.module:callable"]),
+        (dict(precisions="fp16"), ["--mp-precisions", "'fp16'", "mixed_float16"]),
+        (dict(precisions="float32,float32"), ["--mp-precisions", "twice"]),
+        (dict(baseline="double"), ["--mp-baseline", "'double'", "float32"]),
+        (dict(device="tpu"), ["--mp-device", "'tpu'", "auto, gpu, cpu"]),
+        (dict(profile="slow"), ["--mp-profile", "'slow'", "paper, quick"]),
+        (dict(batch_size="0"), ["--mp-batch-size", "'0'", "1 or more"]),
+        (dict(batch_size="-3"), ["--mp-batch-size", "'-3'"]),
+        (dict(batch_size="two"), ["--mp-batch-size", "'two'", "whole number of images"]),
+        (dict(image_size="74"), ["--mp-image-size", "74", "inception_v3", "75"]),
+        (dict(image_size="1.5"), ["--mp-image-size", "'1.5'", "pixels"]),
+        (dict(jit="maybe"), ["--mp-jit", "'maybe'", "auto, on, off"]),
+        (dict(tolerance="0"), ["--mp-tolerance", "'0'", "above 0"]),
+        (dict(tolerance="nan"), ["--mp-tolerance", "'nan'"]),
+        (dict(max_time="inf"), ["--mp-max-time", "'inf'"]),
+        (dict(control=True, precisions="mixed_float16"), ["--mp-control", "float32"]),
+        (dict(require_gpu=True, device="cpu"), ["--mp-require-gpu", "--mp-device=cpu"]),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(given, words):
+    with pytest.raises(UsageProblem) as caught:
+        check(**DEFAULTS | given)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_image_size_is_checked_per_model():
+    check_image_size(["vgg16", "my.module:factory"], 32)
+    with pytest.raises(UsageProblem, match="xception: valid is 71"):
+        check_image_size(["vgg16", "xception"], 70)

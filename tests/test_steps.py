@@ -1,0 +1,104 @@
+"""mpbench.steps with tiny real Keras models: a step really trains, and says so when it does not."""
+
+import numpy as np
+import pytest
+
+from mpbench.device import Device
+from mpbench.errors import CaseFailure
+from mpbench.precision import PRECISIONS
+from mpbench.steps import Step, StepSpec
+
+CPU = Device("cpu", "/CPU:0")
+
+
+def spec(model="classifier", precision="float32", phase="training", jit=None):
+    return StepSpec(f"tiny_models:{model}", PRECISIONS[precision], phase, 4, 16, jit, CPU)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("model", ["feature_map", "classifier", "compiled_regressor"])
+def test_training_moves_weights_and_stays_finite_in_every_precision(model, precision):
+    step = Step(spec(model, precision))
+    step.run(5)
+    step.check()
+    assert step.steps - step.skipped_steps() >= 6
+    assert (step.loss_scale() is not None) == (precision == "mixed_float16")
+    assert step.first_step_seconds > 0
+    assert step.peak_memory_bytes > 2**20
+
+
+def test_a_step_is_what_fit_does():
+    import keras
+    import tensorflow as tf
+
+    from mpbench.models import build_model, compile_model
+    from mpbench.steps import labels, synthetic_batch
+
+    one = spec("feature_map", "mixed_float16")
+    step = Step(one)
+    step.run(3)
+    with tf.device("/CPU:0"):
+        model = build_model(one.model, one.image_size_px, one.precision)
+        compile_model(model, one.precision, jit=False)
+        batch = synthetic_batch(one)
+        model.fit(batch, labels(model, 4), batch_size=4, epochs=step.steps, shuffle=False, verbose=0)
+    for ours, kerass in zip(step._model.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, kerass)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_inference_is_what_predict_does():
+    import tensorflow as tf
+
+    step = Step(spec("feature_map", "mixed_float16", "inference"))
+    step.check()
+    with tf.device("/CPU:0"):
+        expected = step._model.predict(step._batch, verbose=0)
+    np.testing.assert_array_equal(np.asarray(step._last), expected)
+    assert step.skipped_steps() == 0
+
+
+def test_xla_compiles_the_step_where_asked():
+    assert Step(spec(jit=True)).jit is True
+    assert Step(spec()).jit is False
+
+
+def test_the_loss_scale_settles_before_anything_is_measured():
+    step = Step(spec("overflows_at_first", "mixed_float16"))
+    assert step.settling_steps > 0
+    assert step.skipped_steps() == step.settling_steps
+    assert step.loss_scale() == 2.0 ** (15 - step.settling_steps)
+
+
+def test_gradients_that_are_never_finite_fail_the_case():
+    with pytest.raises(CaseFailure, match="loss scaling skipped each of the first"):
+        Step(spec("overflows_in_float16", "mixed_float16"))
+
+
+def test_a_loss_that_is_not_a_number_fails_by_name():
+    step = Step(spec("not_a_number"))
+    with pytest.raises(CaseFailure, match=r"loss is not finite \(nan\)"):
+        step.check()
+
+
+def test_an_output_that_is_not_a_number_fails_by_name():
+    step = Step(spec("not_a_number", phase="inference"))
+    with pytest.raises(CaseFailure, match=r"output is not finite \(nan\)"):
+        step.check()
+
+
+def test_training_that_moves_no_weight_fails():
+    step = Step(spec("frozen_learning_rate"))
+    with pytest.raises(CaseFailure, match="moved none of 2 trainable weights"):
+        step.check()
+
+
+def test_a_factory_that_ignores_the_policy_fails_rather_than_being_measured_twice_in_float32():
+    with pytest.raises(CaseFailure, match="computes in float32 under the dtype policy mixed_float16"):
+        Step(spec("ignores_the_policy", "mixed_float16"))
+
+
+def test_progress_names_the_slow_parts():
+    parts = []
+    Step(spec("overflows_at_first", "mixed_float16"), parts.append)
+    assert parts == ["building", "tracing and compiling", "settling the loss scale"]

@@ -1,0 +1,90 @@
+"""Factories of tiny real Keras models, good and bad, for `--mp-models tiny_models:name`."""
+
+import keras
+
+
+def feature_map(shape):
+    image = keras.Input(shape)
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(image)
+    return keras.Model(image, keras.layers.BatchNormalization()(x))
+
+
+def classifier(shape):
+    image = keras.Input(shape)
+    x = keras.layers.GlobalAveragePooling2D()(image)
+    return keras.Model(image, keras.layers.Dense(5, activation="softmax")(x))
+
+
+def compiled_regressor(shape):
+    image = keras.Input(shape)
+    x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(image))
+    model = keras.Model(image, x)
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model
+
+
+def frozen_learning_rate(shape):
+    model = classifier(shape)
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    return model
+
+
+class _Poison(keras.layers.Layer):
+    def __init__(self, value):
+        super().__init__()
+        self._value = value
+
+    def call(self, x):
+        return x * keras.ops.cast(self._value, x.dtype)
+
+
+def not_a_number(shape):
+    image = keras.Input(shape)
+    x = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image))
+    return keras.Model(image, keras.layers.Activation("softmax", dtype="float32")(_Poison(float("nan"))(x)))
+
+
+def overflows_in_float16(shape):
+    """Under loss scaling its gradients are never finite: they exceed float16's largest number at any scale."""
+    image = keras.Input(shape)
+    x = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image))
+    x = _Poison(1e30)(x) if keras.config.dtype_policy().name == "mixed_float16" else x
+    return keras.Model(image, keras.layers.Activation("softmax", dtype="float32")(x))
+
+
+def fails_under_mixed_float16(shape):
+    if keras.config.dtype_policy().name == "mixed_float16":
+        raise MemoryError("no room for 99 TiB")
+    return classifier(shape)
+
+
+def ignores_the_policy(shape):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return classifier(shape)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def odd_output(shape):
+    image = keras.Input(shape)
+    return keras.Model(image, keras.layers.Reshape((-1, 3))(image))
+
+
+def no_model(shape):
+    return "a string"
+
+
+def raises(shape):
+    raise RuntimeError("out of ideas")
+
+
+not_callable = 42
+
+
+def overflows_at_first(shape):
+    """Its gradients pass float16's largest number, 65504, until the loss scale has come down some powers of two."""
+    image = keras.Input(shape)
+    x = keras.layers.Dense(2, use_bias=False)(keras.layers.GlobalAveragePooling2D()(image))
+    return keras.Model(image, keras.layers.Activation("softmax", dtype="float32")(_Poison(2.0**9)(x)))
