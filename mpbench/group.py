@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -155,11 +156,11 @@ def _explained(error: Exception, spec: StepSpec) -> Exception:
     """A CaseFailure in place of an error whose reason is known; without the frames that hold its tensors."""
     if not is_out_of_memory(error):
         return error
-    where = f"{spec.device.kind} out of memory at batch {spec.batch_size}, {spec.image_size_px} px"
-    return CaseFailure(f"{where}{_memory_in_use(spec)}; the batch is never shrunk: set --mp-batch-size")
-
-
-def _memory_in_use(spec: StepSpec) -> str:
-    peak = devices.peak_memory_bytes(spec.device)
-    what = "peak of the allocator" if spec.device.kind == "gpu" else "peak resident memory of the process"
-    return f" ({what} {peak / GIB:.1f} GiB)"
+    wanted = re.search(r"shape ?\[[\d,]*\][^ ]*(?: and type \w+)?", str(error))
+    peak = devices.peak_memory_bytes(spec.device) / GIB
+    what = "allocator" if spec.device.kind == "gpu" else "process"
+    return CaseFailure(
+        f"out of memory on the {spec.device.kind} at batch {spec.batch_size}, {spec.image_size_px} px, {spec.phase}"
+        f"{f', allocating a tensor of {wanted[0]}' if wanted else ''} (peak of the {what} so far {peak:.1f} GiB); "
+        "the batch is never shrunk: set --mp-batch-size"
+    )

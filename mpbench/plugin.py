@@ -10,7 +10,9 @@ Collecting imports no TensorFlow.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +129,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         own = item.get_closest_marker("benchmark")
         options_of_mark = {"group": case.label, **(own.kwargs if own else {}), "timer": clock}
         item.add_marker(pytest.mark.benchmark(**options_of_mark), append=False)
+        # A case that failed leaves its fixture unused: that is meant, and said by the failure.
+        item.add_marker(pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all"))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -134,6 +138,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
     if run.cases and not session.config.option.collectonly and not session.testsfailed:
         try:
+            _check_outputs(session.config)
             run.prepare()
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from None
@@ -150,14 +155,11 @@ def measure(request: pytest.FixtureRequest) -> Callable[[Any, str, str], None]:
     def measure_case(benchmark: Any, model: str, precision: str) -> None:
         if (model, precision) != (case.model, case.arm):
             raise ValueError(f"measure was given {model}, {precision}: valid are this case's {case.model}, {case.arm}")
-        try:
-            if benchmark.disabled:
-                stash[RUN].take_first_steps(case)
-                benchmark.pedantic(lambda: None)
-                return
-            measured = stash[RUN].result(case)
-        except CaseFailure as failure:
-            pytest.fail(str(failure), pytrace=False)
+        if benchmark.disabled:
+            _or_fail(stash[RUN].take_first_steps, case)
+            benchmark.pedantic(lambda: None)
+            return
+        measured = _or_fail(stash[RUN].result, case)
         stash[CLOCKS][case.id].load(measured.rounds)
         benchmark.extra_info.update(measured.record.as_extra_info())
         benchmark.pedantic(lambda: None, rounds=len(measured.rounds))
@@ -233,6 +235,38 @@ def _case(item: pytest.Item) -> Case | None:
         return None
     model, arm = (str(item.callspec.params[name]) for name in ("model", "precision"))
     return Case(item.nodeid, item.nodeid.partition("[")[0], model, arm, mark.kwargs["phase"])
+
+
+def _or_fail(function: Callable[[Case], Any], case: Case) -> Any:
+    """Call it; a failure whose reason is known becomes the test's, in one line."""
+    try:
+        return function(case)
+    except CaseFailure as failure:
+        reason = str(failure)
+    # Outside the handler: pytest would print the chain of exceptions.
+    pytest.fail(reason, pytrace=False)
+
+
+def _check_outputs(config: pytest.Config) -> None:
+    """pytest-benchmark opens its files when everything has been measured: find out now whether it can.
+
+    Raises:
+        UsageProblem: the folder of --benchmark-json is missing, or a folder that is to be written to cannot be.
+    """
+    get = config.getoption
+    json_file, storage = get("benchmark_json", None), str(get("benchmark_storage", None) or "")
+    if json_file:
+        folder = Path(json_file).absolute().parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise UsageProblem(
+                f"--benchmark-json: {json_file}: valid is a file in a folder that exists and is writable"
+            )
+    saves = get("benchmark_save", None) or get("benchmark_autosave", None)
+    if saves and (storage.startswith("file://") or "://" not in storage):
+        folder = Path(storage.removeprefix("file://")).absolute()
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise UsageProblem(f"--benchmark-storage: {storage}: {existing} is not a folder that can be written to")
 
 
 def _write_line(config: pytest.Config, line: str) -> None:

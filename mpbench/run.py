@@ -87,10 +87,12 @@ class Run:
         """
         models = sorted({case.model for case in self.cases.values()})
         factories = [name for name in models if ":" in name]
-        for name in factories:
-            load_factory(name)
+        if self.settings.image_size_px is not None:
+            options.check_image_size(models, self.settings.image_size_px)
         profile = self.settings.resolved_profile(self.activate().kind)
         options.check_image_size(models, profile.image_size_px)
+        for name in factories:
+            load_factory(name)
         for name in factories:
             self._progress(f"{name}: checking the factory")
             check_factory(name, profile.image_size_px)

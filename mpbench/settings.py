@@ -97,7 +97,6 @@ def check(
     precision_names = tuple(
         _one_of("--mp-precisions", name, PRECISIONS) for name in _names("--mp-precisions", precisions)
     )
-    image_size_px = _positive_int("--mp-image-size", image_size, "pixels")
     settings = Settings(
         models=model_names,
         precisions=precision_names,
@@ -107,7 +106,7 @@ def check(
         require_gpu=require_gpu,
         profile=None if profile is None else _one_of("--mp-profile", profile, PROFILES),
         batch_size=_positive_int("--mp-batch-size", batch_size, "images"),
-        image_size_px=image_size_px,
+        image_size_px=_positive_int("--mp-image-size", image_size, "pixels"),
         jit=JIT_CHOICES[_one_of("--mp-jit", jit, JIT_CHOICES)],
         tolerance=_positive_float("--mp-tolerance", tolerance, "per cent") / 100,
         max_seconds=None if max_time is None else _positive_float("--mp-max-time", max_time, "seconds"),
@@ -122,8 +121,6 @@ def check(
         )
     if require_gpu and device == "cpu":
         raise UsageProblem("--mp-require-gpu: given together with --mp-device=cpu: valid is one of them")
-    if image_size_px is not None:
-        check_image_size(model_names, image_size_px)
     return settings
 
 

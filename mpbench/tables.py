@@ -37,21 +37,13 @@ def summary(cases: Sequence[Measured]) -> list[str]:
 
 def phase_table(cases: Sequence[Measured]) -> list[str]:
     """Each arm of one phase against its baseline; a baseline that stands alone gets a row of its own."""
-    baseline = next((case.record.baseline for case in cases if case.record.baseline), "baseline")
-    headers = ["model", "precision", f"{baseline} ms", "ms", "less ms", "less %", "speedup [95 % interval]"]
-    headers += ["images/s", "peak MiB"]
-    beside = any(_thesis_cells(case.record) for case in cases)
-    if beside:
-        headers += [f"{thesis.DEVICE}: ms", "speedup"]
-    rows: list[list[str]] = []
-    for case in cases:
-        if case.record.control:
-            continue
-        base = _baseline_of(case, cases)
-        if base is None and any(_baseline_of(other, cases) is case for other in cases):
-            continue
-        rows.append([*_row(case, base), *((_thesis_cells(case.record) or ["", ""]) if beside else [])])
-    return [title(cases[0].record), *render(headers, rows)]
+    bases = {id(case): _baseline_of(case, cases) for case in cases}
+    rows = [
+        _row(case, bases[id(case)])
+        for case in cases
+        if not case.record.control and not any(base is case for base in bases.values())
+    ]
+    return [title(cases[0].record), *render(rows or [_row(case, None) for case in cases])]
 
 
 def title(record: CaseRecord) -> str:
@@ -100,14 +92,18 @@ def equal_benefit(cases: Iterable[Measured]) -> list[str]:
     ]
 
 
-def render(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns: the first two to the left, figures to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
-    lines = []
-    for cells in (headers, ["-" * width for width in widths], *rows):
-        padded = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        lines.append("  ".join(padded).rstrip())
-    return lines
+def render(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Aligned columns, the first two to the left and figures to the right; columns are named by the rows' keys."""
+    headers = max((list(row) for row in rows), key=len)
+    lines = [headers, ["-" * max(len(h), *(len(row.get(h, "")) for row in rows)) for h in headers]]
+    lines += [[row.get(header, "") for header in headers] for row in rows]
+    widths = [len(rule) for rule in lines[1]]
+    return [
+        "  ".join(
+            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        for cells in lines
+    ]
 
 
 def _baseline_of(case: Measured, cases: Iterable[Measured]) -> Measured | None:
@@ -118,30 +114,28 @@ def _baseline_of(case: Measured, cases: Iterable[Measured]) -> Measured | None:
     return None
 
 
-def _row(case: Measured, base: Measured | None) -> list[str]:
+def _row(case: Measured, base: Measured | None) -> dict[str, str]:
+    """A row's cells by column; without a baseline only the case's own."""
     r, ms = case.record, 1000 * case.median_seconds
+    peak = "peak MiB" if r.memory_kind == "device" else "process MiB"
+    row = {"model": r.model, "precision": r.precision}
     if base is None:
-        cells = ["", f"{ms:.2f}", "", "", "", f"{r.images_per_second:.1f}", f"{r.peak_memory_bytes / MIB:.0f}"]
-        return [r.model, r.precision, *cells]
-    base_ms = 1000 * base.median_seconds
-    return [
-        r.model,
-        r.precision,
-        f"{base_ms:.2f}",
-        f"{ms:.2f}",
-        f"{base_ms - ms:.2f}",
-        f"{100 * (base_ms - ms) / base_ms:.1f}",
-        (_interval(r.interval) if r.interval else "") + (" NOISY" if r.noisy else ""),
-        f"{base.record.images_per_second:.1f} -> {r.images_per_second:.1f}",
-        f"{base.record.peak_memory_bytes / MIB:.0f} -> {r.peak_memory_bytes / MIB:.0f}",
-    ]
-
-
-def _thesis_cells(record: CaseRecord) -> list[str] | None:
-    was = thesis.MS_PER_STEP.get((record.model, record.phase))
-    if was is None or record.precision != "mixed_float16" or record.baseline != "float32":
-        return None
-    return [f"{was[0]} -> {was[1]}", f"{was[0] / was[1]:.2f}"]
+        own = {"ms": f"{ms:.2f}", "images/s": f"{r.images_per_second:.1f}", peak: f"{r.peak_memory_bytes / MIB:.0f}"}
+        return row | own
+    b, base_ms = base.record, 1000 * base.median_seconds
+    row |= {
+        f"{b.precision} ms": f"{base_ms:.2f}",
+        "ms": f"{ms:.2f}",
+        "less ms": f"{base_ms - ms:.2f}",
+        "less %": f"{100 * (base_ms - ms) / base_ms:.1f}",
+        "speedup [95 % interval]": (_interval(r.interval) if r.interval else "") + (" NOISY" if r.noisy else ""),
+        "images/s": f"{b.images_per_second:.1f} -> {r.images_per_second:.1f}",
+        peak: f"{b.peak_memory_bytes / MIB:.0f} -> {r.peak_memory_bytes / MIB:.0f}",
+    }
+    was = thesis.MS_PER_STEP.get((r.model, r.phase))
+    if was is not None and (b.precision, r.precision) == ("float32", "mixed_float16"):
+        row |= {f"{thesis.DEVICE}: ms": f"{was[0]} -> {was[1]}", "speedup": f"{was[0] / was[1]:.2f}"}
+    return row
 
 
 def _compared(models: Sequence[tuple[str, Interval]]) -> str:

@@ -62,7 +62,6 @@ def test_control_is_a_further_arm_in_the_baselines_precision():
         (dict(batch_size="0"), ["--mp-batch-size", "'0'", "1 or more"]),
         (dict(batch_size="-3"), ["--mp-batch-size", "'-3'"]),
         (dict(batch_size="two"), ["--mp-batch-size", "'two'", "whole number of images"]),
-        (dict(image_size="74"), ["--mp-image-size", "74", "inception_v3", "75"]),
         (dict(image_size="1.5"), ["--mp-image-size", "'1.5'", "pixels"]),
         (dict(jit="maybe"), ["--mp-jit", "'maybe'", "auto, on, off"]),
         (dict(tolerance="0"), ["--mp-tolerance", "'0'", "above 0"]),

@@ -1,0 +1,102 @@
+"""mpbench.tables: the words and figures that people read, from records."""
+
+from records import pair, record
+
+from mpbench.record import Measured
+from mpbench.tables import CPU_NOTE, summary
+
+
+def thesis_run(**changes):
+    return [
+        *pair("vgg16", 303, 196, **changes),
+        *pair("inception_v3", 195, 133, **changes),
+        *pair("resnet152_v2", 492, 271, **changes),
+    ]
+
+
+def text(cases):
+    return "\n".join(summary(cases))
+
+
+def row_of(lines, model):
+    return next(line for line in lines.splitlines() if line.startswith(model)).split()
+
+
+def test_the_thesis_own_figures_give_its_table_4():
+    shown = text(thesis_run())
+    assert shown.startswith(
+        "Table 4, training: median ms/step on NVIDIA V100, batch 64, 224x224 px, XLA on, profile paper\n"
+    )
+    for model, less in (("vgg16", "35.3"), ("inception_v3", "31.8"), ("resnet152_v2", "44.9")):
+        assert less in row_of(shown, model)
+    assert row_of(shown, "vgg16")[2:5] == ["303.00", "196.00", "107.00"]
+    assert "1.546 [1.530, 1.561]" in shown
+    assert "303 -> 196     1.55" in shown
+    assert CPU_NOTE not in shown
+
+
+def test_inference_is_table_5_and_both_are_shown():
+    shown = text([*pair("vgg16", 138, 100, phase="inference"), *thesis_run()])
+    assert shown.index("Table 4, training") < shown.index("Table 5, inference")
+    assert "138 -> 100     1.38" in shown
+
+
+def test_the_question_is_answered_from_the_intervals():
+    assert (
+        "Do all benefit equally from mixed_float16? No: resnet152_v2 more than vgg16; "
+        "resnet152_v2 more than inception_v3; vgg16 more than inception_v3." in text(thesis_run())
+    )
+    assert (
+        "No: resnet152_v2 more than vgg16; resnet152_v2 more than inception_v3; "
+        "not distinguishable: vgg16 and inception_v3." in text(thesis_run(half_width=0.04))
+    )
+    assert "Not distinguishable: the intervals of vgg16, inception_v3, resnet152_v2 overlap." in text(
+        thesis_run(half_width=0.2)
+    )
+
+
+def test_one_model_leaves_the_question_unasked():
+    assert "Do all benefit" not in text(pair("vgg16", 303, 196))
+
+
+def test_a_cpu_says_that_it_is_one():
+    shown = text(pair("vgg16", 150, 800, device="cpu", memory_kind="host_rss"))
+    assert "on a CPU" in shown
+    assert "process MiB" in shown
+    assert shown.endswith(CPU_NOTE)
+
+
+def test_what_a_reader_must_know_is_said_in_words():
+    shown = text(pair("vgg16", 303, 196, noisy=True, warmup_settled=False, skipped_steps=3))
+    assert "] NOISY" in shown
+    assert "NOISY: vgg16-mixed_float16: time limit" in shown
+    assert "WARM-UP: vgg16-mixed_float16: not stationary" in shown
+    assert "SKIPPED: vgg16-mixed_float16: loss scaling dropped 3 steps" in shown
+
+
+def test_the_control_is_the_noise_floor_and_no_row():
+    interval = {"speedup": 1.002, "speedup_low": 0.995, "speedup_high": 1.009}
+    control = Measured(record(control=True, baseline="float32", **interval), [0.303] * 12)
+    shown = text([*pair("vgg16", 303, 196), control])
+    assert "noise floor: vgg16: float32 against itself 1.002 [0.995, 1.009]" in shown
+    assert sum(line.startswith("vgg16") for line in shown.splitlines()) == 1
+    off = Measured(record(control=True, baseline="float32", **interval | {"speedup_low": 1.001}), [0.303] * 12)
+    assert "1 is outside" in text([*pair("vgg16", 303, 196), off])
+
+
+def test_cases_without_a_baseline_show_their_own_figures():
+    shown = text([Measured(record("vgg16", "mixed_float16"), [0.196] * 12)])
+    assert row_of(shown, "vgg16") == ["vgg16", "mixed_float16", "196.00", "211.2", "5120"]
+    assert "speedup" not in shown
+
+
+def test_rows_with_and_without_a_baseline_keep_their_columns():
+    shown = text([*pair("vgg16", 303, 196), Measured(record("inception_v3", "mixed_float16"), [0.133] * 12)])
+    header, _, full, alone = shown.splitlines()[1:5]
+    end = header.index(" ms", header.index("float32 ms") + 10) + 3
+    assert full[:end].split()[-1] == "196.00"
+    assert alone[:end].split()[-1] == "133.00"
+
+
+def test_nothing_measured_nothing_shown():
+    assert summary([]) == []
