@@ -56,10 +56,12 @@ def activate(choice: str, require_gpu: bool) -> Device:
 
         gpus = tf.config.list_physical_devices("GPU")
     if choice == "cpu":
-        tf.config.set_visible_devices([], "GPU")
+        with suppress(RuntimeError):  # somebody's conftest has started TensorFlow already: steps are placed anyway
+            tf.config.set_visible_devices([], "GPU")
     elif gpus:
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)
+        with suppress(RuntimeError):
+            for gpu in gpus:
+                tf.config.experimental.set_memory_growth(gpu, True)
         return Device("gpu", "/GPU:0")
     elif require_gpu or choice == "gpu":
         option = "--mp-require-gpu" if require_gpu else "--mp-device=gpu"

@@ -1,0 +1,30 @@
+# Two commands do all set-up: `make bench` measures, `make test` tests. Both create .venv once.
+# PYTHON=python3.12 picks another interpreter; ARGS="..." is passed on to pytest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where nvidia-smi answers, TensorFlow is installed with its CUDA libraries.
+CUDA := $(shell nvidia-smi >/dev/null 2>&1 && echo ,cuda)
+
+.PHONY: bench test check clean
+
+bench: $(VENV)/.installed
+	$(BIN)/pytest bench/ --benchmark-compare --benchmark-autosave $(ARGS)
+
+test: $(VENV)/.installed
+	$(BIN)/pytest tests/ $(ARGS)
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Python {v[0]}.{v[1]}: valid are 3.10 to 3.13 (make PYTHON=python3.12 ...)")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test$(CUDA)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)
