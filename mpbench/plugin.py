@@ -70,7 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--mp-max-time",
         metavar="SECONDS",
-        help="stop measuring a group after this long and call it NOISY (60 in profile paper, 16 in quick)",
+        help="stop measuring a group after this long and call it NOISY (60 in profile paper, 20 in quick)",
     )
 
 

@@ -32,7 +32,7 @@ class Profile:
 
 PROFILES = {
     "paper": Profile("paper", batch_size=64, image_size_px=224, max_seconds=60.0),
-    "quick": Profile("quick", batch_size=2, image_size_px=80, max_seconds=16.0),
+    "quick": Profile("quick", batch_size=2, image_size_px=80, max_seconds=20.0),
 }
 DEFAULT_PROFILE = {"gpu": "paper", "cpu": "quick"}
 

@@ -139,14 +139,19 @@ def _row(case: Measured, base: Measured | None) -> dict[str, str]:
 
 
 def _compared(models: Sequence[tuple[str, Interval]]) -> str:
-    apart: list[tuple[str, str]] = []
-    alike: list[tuple[str, str]] = []
+    apart: dict[str, list[str]] = {}
+    alike: list[str] = []
     for (name_a, a), (name_b, b) in combinations(sorted(models, key=lambda m: -m[1].estimate), 2):
-        (alike if a.overlaps(b) else apart).append((name_a, name_b))
+        if a.overlaps(b):
+            alike.append(f"{name_a} and {name_b}")
+        else:
+            apart.setdefault(name_a, []).append(name_b)
     if not apart:
         return f"Not distinguishable: the intervals of {', '.join(name for name, _ in models)} overlap."
-    answer = "No: " + "; ".join(f"{a} more than {b}" for a, b in apart)
-    return answer + (f"; not distinguishable: {', '.join(f'{a} and {b}' for a, b in alike)}." if alike else ".")
+    parts = [f"{name} more than {' and '.join(others)}" for name, others in apart.items()]
+    if alike:
+        parts.append(f"not distinguishable: {', '.join(alike)}")
+    return f"No: {'; '.join(parts)}."
 
 
 def _device(record: CaseRecord) -> str:
