@@ -11,10 +11,9 @@ import numpy as np
 
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
-from mpbench.measure import Arm, Plan, Series, measure, paired
+from mpbench.measure import Arm, Plan, Series, measure
 from mpbench.record import CaseRecord, Measured
 from mpbench.settings import Profile
-from mpbench.statistics import Interval
 from mpbench.steps import Step, StepSpec, is_out_of_memory
 
 Progress = Callable[[str], None]
@@ -67,10 +66,11 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
         progress=lambda text: progress(f"{plan.label}: {text}"),
     )
     for name, step in steps.items():
-        try:
-            outcomes[name] = _finish(name, step, series, plan)
-        except Exception as error:  # as above
-            outcomes[name] = _explained(error, step.spec)
+        # Before any record is written: a baseline that computed nonsense must not stand under a ratio.
+        series[name].error = series[name].error or _fault(step, series[name])
+    for name, step in steps.items():
+        fault = series[name].error
+        outcomes[name] = _explained(fault, step.spec) if fault else _measured(name, step, series, plan)
         step.release()
     keras.backend.clear_session()
     return outcomes
@@ -97,19 +97,26 @@ def _build(name: str, spec: StepSpec, plan: GroupPlan, progress: Progress) -> St
     return Step(spec, lambda part: progress(f"{plan.label}, {name}: {part}"))
 
 
-def _finish(name: str, step: Step, series: Mapping[str, Series], plan: GroupPlan) -> Measured:
-    mine = series[name]
-    if mine.error is not None:
-        raise mine.error
-    taken = (len(mine.rounds)) * mine.steps_per_round
-    if mine.skipped_steps > taken:
-        raise CaseFailure(
-            f"loss scaling skipped {mine.skipped_steps} measured steps and {taken} are left in rounds without one "
+def _fault(step: Step, series: Series) -> Exception | None:
+    """What is wrong with an arm that was measured, if anything."""
+    kept = len(series.rounds) * series.steps_per_round
+    if series.skipped_steps > kept:
+        return CaseFailure(
+            f"loss scaling skipped {series.skipped_steps} measured steps and {kept} are left in rounds without one "
             f"(scale now {step.loss_scale():g}): a skipped step is not a training step"
         )
-    step.check()
+    try:
+        step.check()
+    except Exception as error:  # CaseFailure, or whatever the device raises now
+        return error
+    return None
+
+
+def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan) -> Measured:
+    mine = series_by_name[name]
+    base = series_by_name.get(plan.baseline) if plan.baseline else None
     spec = step.spec
-    speedup = _speedup(name, series, plan)
+    speedup = mine.speedup if base and not base.error else None
     record = CaseRecord(
         model=spec.model,
         precision=spec.precision.name,
@@ -142,14 +149,6 @@ def _finish(name: str, step: Step, series: Mapping[str, Series], plan: GroupPlan
         speedup_high=speedup.high if speedup else None,
     )
     return Measured(record, tuple(mine.rounds))
-
-
-def _speedup(name: str, series: Mapping[str, Series], plan: GroupPlan) -> Interval | None:
-    """The interval of an arm if it is a ratio: without a baseline that was measured it is a time."""
-    base = series.get(plan.baseline) if plan.baseline else None
-    if base is None or name == plan.baseline or base.error is not None or not paired(series[name], base)[0]:
-        return None
-    return series[name].interval
 
 
 def _explained(error: Exception, spec: StepSpec) -> Exception:

@@ -20,8 +20,8 @@ Clock = Callable[[], float]
 Progress = Callable[[str], None]
 
 ROUND_SECONDS = 0.1
-"""A round lasts at least this long: many steps where they are short, one where it is longer. Against it the
-synchronisation at a round's end (tens of microseconds) stays below 0.1 %."""
+"""A round is given this length (and keeps at least half of it should the steps get faster later): many steps where
+they are short, one where it is longer. Against it the synchronisation at its end (tens of microseconds) is nothing."""
 
 MAX_STEPS_PER_ROUND = 1000
 WARMUP_WINDOW_ROUNDS = 6
@@ -72,7 +72,8 @@ class Series:
         settled: whether warm-up ended because the series was stationary (and not at its time limit).
         skipped_steps: steps that loss scaling skipped in measured rounds.
         warmup_skipped_steps: the same during warm-up.
-        interval: the speedup over the baseline, or where the group has no baseline the time of a step in seconds.
+        interval: what was made narrow: the speedup, or where there is none the time of a step in seconds.
+        speedup: over the baseline; None for the baseline itself and where it was not measured.
         noisy: the time limit came before the interval was narrow enough.
         error: what ended this arm early; its rounds are then no result.
     """
@@ -85,6 +86,7 @@ class Series:
     skipped_steps: int = 0
     warmup_skipped_steps: int = 0
     interval: Interval | None = None
+    speedup: Interval | None = None
     noisy: bool = True
     error: Exception | None = None
 
@@ -232,23 +234,24 @@ def _judge(
     base = series.get(baseline) if baseline else None
     if base is not None and (base.error is not None or len(base.rounds) < MIN_PAIRS):
         base = None
+    widest = 0.0
     candidates = [one for one in series.values() if one is not base and one.error is None]
     if base is not None:
         # Its figure enters every ratio and is as good as they are; alone, it is judged by itself.
         base.noisy = False
         candidates = candidates or [base]
-    widest = 0.0
     for one in candidates:
-        one.interval = _interval(one, base, resamples, seed)
+        one.speedup = _speedup(one, base, resamples, seed) if base and one is not base else None
+        one.interval = one.speedup
+        if base in (None, one) and len(one.rounds) >= MIN_PAIRS:
+            one.interval = time_interval(one.rounds, resamples=resamples, seed=seed)
         width = math.inf if one.interval is None else one.interval.relative_half_width
         one.noisy = width > tolerance
         widest = max(widest, width)
     return widest
 
 
-def _interval(one: Series, base: Series | None, resamples: int, seed: int) -> Interval | None:
-    if base is None or base is one:
-        return time_interval(one.rounds, resamples=resamples, seed=seed) if len(one.rounds) >= MIN_PAIRS else None
+def _speedup(one: Series, base: Series, resamples: int, seed: int) -> Interval | None:
     mine, theirs = paired(one, base)
     return speedup_interval(theirs, mine, resamples=resamples, seed=seed) if len(mine) >= MIN_PAIRS else None
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpbench.errors import UsageProblem
+from mpbench.errors import CaseFailure, UsageProblem
 
 if TYPE_CHECKING:
     import keras
@@ -199,7 +199,7 @@ def compile_model(model: keras.Model, precision: Precision, jit: bool) -> None:
     Under mixed_float16 Keras wraps the optimizer in a LossScaleOptimizer by itself.
 
     Raises:
-        ValueError: no loss can be guessed for the model's output.
+        CaseFailure: no loss can be guessed for the model's output.
     """
     import keras
 
@@ -208,7 +208,7 @@ def compile_model(model: keras.Model, precision: Precision, jit: bool) -> None:
         return
     shape = model.output_shape
     if not (isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[1], int) and shape[1] > 1):
-        raise ValueError(
+        raise CaseFailure(
             f"no loss is known for the output shape {shape}: let the factory compile its model, "
             "or return one that ends in (batch, classes) or in a feature map (batch, height, width, channels)"
         )

@@ -233,8 +233,11 @@ def _case(item: pytest.Item) -> Case | None:
     mark = item.get_closest_marker(MARK)
     if mark is None or not isinstance(item, pytest.Function):
         return None
-    model, arm = (str(item.callspec.params[name]) for name in ("model", "precision"))
-    return Case(item.nodeid, item.nodeid.partition("[")[0], model, arm, mark.kwargs["phase"])
+    params = dict(item.callspec.params)
+    model, arm = str(params.pop("model")), str(params.pop("precision"))
+    # A test's further parameters make further groups.
+    source = f"{item.nodeid.partition('[')[0]} {params}"
+    return Case(item.nodeid, source, model, arm, mark.kwargs["phase"])
 
 
 def _or_fail(function: Callable[[Case], Any], case: Case) -> Any:

@@ -149,6 +149,16 @@ def test_without_its_baseline_an_arm_is_measured_as_a_time():
     series = measure([machine.arm("a", fails_at=0), machine.arm("b")], LONG, baseline="a", clock=machine.clock)
     assert series["a"].error is not None
     assert series["b"].interval.estimate == pytest.approx(STEP_SECONDS)
+    assert series["b"].speedup is None
+
+
+def test_a_baseline_with_too_few_clean_rounds_gives_no_speedup():
+    machine = Machine()
+    skipping = machine.arm("a", skips=lambda step: step > 8)
+    series = measure([skipping, machine.arm("b")], Plan(max_seconds=5.0), baseline="a", clock=machine.clock)
+    assert len(series["a"].rounds) < MIN_PAIRS
+    assert series["b"].speedup is None
+    assert series["b"].interval.estimate == pytest.approx(STEP_SECONDS)
 
 
 def test_a_baseline_that_is_left_alone_is_judged_by_itself():

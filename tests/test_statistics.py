@@ -11,6 +11,7 @@ from scipy import stats
 
 from mpbench.statistics import (
     MIN_PAIRS,
+    STATIONARY_SHIFT,
     Interval,
     is_stationary,
     mean_interval,

@@ -88,3 +88,17 @@ def overflows_at_first(shape):
     image = keras.Input(shape)
     x = keras.layers.Dense(2, use_bias=False)(keras.layers.GlobalAveragePooling2D()(image))
     return keras.Model(image, keras.layers.Activation("softmax", dtype="float32")(_Poison(2.0**9)(x)))
+
+
+@keras.saving.register_keras_serializable()
+class _Restless(keras.optimizers.LossScaleOptimizer):
+    """Raises its scale far beyond float16 after each accepted step, so that about every other one overflows."""
+
+    def __init__(self, inner_optimizer, **kwargs):
+        super().__init__(inner_optimizer, initial_scale=2.0**15, dynamic_growth_steps=1, **kwargs)
+
+
+def overflows_every_other_step(shape):
+    model = overflows_at_first(shape)
+    model.compile(_Restless(keras.optimizers.Adam(1e-4)), keras.losses.SparseCategoricalCrossentropy())
+    return model

@@ -1,0 +1,73 @@
+"""mpbench.group with tiny real models: what one arm's fault means for the others."""
+
+import pytest
+
+from mpbench import group as groups
+from mpbench.device import Device
+from mpbench.errors import CaseFailure
+from mpbench.group import GroupPlan, measure_group
+from mpbench.precision import PRECISIONS
+from mpbench.record import Measured
+from mpbench.settings import Profile
+from mpbench.steps import StepSpec
+
+CPU = Device("cpu", "/CPU:0")
+PROFILE = Profile("quick", batch_size=4, image_size_px=16, max_seconds=0.5)
+
+
+def plan(models, phase="training"):
+    """Arms float32 and mixed_float16, each of a tiny model of its own."""
+    specs = {
+        name: StepSpec(f"tiny_models:{model}", PRECISIONS[name], phase, 4, 16, None, CPU)
+        for name, model in models.items()
+    }
+    baseline = "float32" if "float32" in specs else None
+    return GroupPlan(f"tiny {phase}", specs, baseline, frozenset(), PROFILE, 0.01)
+
+
+def test_both_arms_get_a_record_and_the_ratio_belongs_to_the_second():
+    said = []
+    outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), said.append)
+    base, mixed = outcomes["float32"], outcomes["mixed_float16"]
+    assert isinstance(base, Measured)
+    assert isinstance(mixed, Measured)
+    assert base.record.speedup is None
+    assert mixed.record.interval.low <= mixed.record.speedup <= mixed.record.interval.high
+    assert len(mixed.rounds) == mixed.record.rounds
+    assert mixed.record.images_per_second == pytest.approx(4 / mixed.median_seconds)
+    assert said[0] == "tiny training, float32: building"
+    assert said[-1].startswith("tiny training: ")
+
+
+def test_a_baseline_found_wrong_afterwards_stands_under_no_ratio():
+    outcomes = measure_group(plan({"float32": "frozen_learning_rate", "mixed_float16": "classifier"}), print)
+    assert isinstance(outcomes["float32"], CaseFailure)
+    assert outcomes["mixed_float16"].record.speedup is None
+    assert outcomes["mixed_float16"].record.baseline is None
+
+
+def test_out_of_memory_names_batch_image_size_and_memory():
+    outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "fails_under_mixed_float16"}), print)
+    failure = outcomes["mixed_float16"]
+    assert isinstance(failure, CaseFailure)
+    assert str(failure).startswith("out of memory on the cpu at batch 4, 16 px, training (peak of the process so far ")
+    assert isinstance(outcomes["float32"], Measured)
+
+
+def test_tensorflows_own_out_of_memory_is_recognised(monkeypatch):
+    import tensorflow as tf
+
+    class Full:
+        def __init__(self, spec, progress):
+            message = "OOM when allocating tensor with shape[64,224,224,64] and type float on /device:GPU:0 by BFC"
+            raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr(groups, "Step", Full)
+    outcomes = measure_group(plan({"float32": "classifier"}), print)
+    assert "allocating a tensor of shape[64,224,224,64] and type float (peak" in str(outcomes["float32"])
+
+
+def test_a_case_that_mostly_skips_fails():
+    outcomes = measure_group(plan({"mixed_float16": "overflows_every_other_step"}), print)
+    assert "loss scaling skipped" in str(outcomes["mixed_float16"])
+    assert "a skipped step is not a training step" in str(outcomes["mixed_float16"])
