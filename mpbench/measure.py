@@ -129,6 +129,8 @@ def measure(
         One series per arm, by name.
     """
     group = _Group(arms, clock, seed)
+    if not arms:
+        return group.series
     progress("warming up")
     _warm_up(group, plan.max_seconds * WARMUP_SHARE)
     progress("measuring")

@@ -148,7 +148,8 @@ class Step:
     def _resolve_jit(self) -> bool:
         if self.spec.jit is not None:
             return self.spec.jit
-        return self.spec.device.kind == "gpu" and all(layer.supports_jit for layer in self._model.layers)
+        # Keras's own answer to "auto"; it looks at the machine's GPUs, not at the device that the step runs on.
+        return self.spec.device.kind == "gpu" and bool(self._model.jit_compile)
 
     def _prepare_training(self) -> None:
         compile_model(self._model, self.spec.precision, self.jit)
