@@ -1,0 +1,41 @@
+"""Seconds until the first training step is done, with the optimizer built before tracing and (as in fit) within it.
+
+python results/first_step/first_step.py [MODEL ...]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from mpbench import device as devices
+from mpbench.precision import PRECISIONS
+
+
+def main() -> None:
+    device = devices.activate("auto", require_gpu=False)
+    import tensorflow as tf
+
+    from mpbench.models import build_model, compile_model
+    from mpbench.steps import StepSpec, labels, synthetic_batch
+
+    def seconds(name: str, built_first: bool) -> float:
+        spec = StepSpec(name, PRECISIONS["float32"], "training", 2, 80, None, device)
+        with tf.device(device.placement):
+            model = build_model(name, 80, spec.precision)
+            compile_model(model, spec.precision, jit=False)
+            batch, targets = synthetic_batch(spec), labels(model, 2)
+            start = time.perf_counter()
+            if built_first:
+                model.optimizer.build(model.trainable_variables)
+            tf.function(lambda: model.train_step((batch, targets)), autograph=False).get_concrete_function()()
+            return time.perf_counter() - start
+
+    for name in sys.argv[1:] or ["inception_v3", "resnet152_v2"]:
+        for built_first in (False, True):
+            how = "before tracing" if built_first else "while tracing"
+            print(f"{name}, optimizer built {how}: first step after {seconds(name, built_first):.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""mpbench.device: the machine's facts with and without an NVIDIA driver, and the TF32 guard."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+from mpbench import device as devices
+from mpbench.device import Device, machine_facts
+from mpbench.errors import CaseFailure
+
+GPU = Device("gpu", "/GPU:0")
+CPU = Device("cpu", "/CPU:0")
+
+
+class NVMLError(Exception):
+    pass
+
+
+def stand_in(**changes):
+    """An NVML module for two GPUs, with some of its functions replaced."""
+    functions = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: f"index {index}",
+        "nvmlDeviceGetHandleByUUID": lambda uuid: f"uuid {uuid}",
+        "nvmlDeviceGetCudaComputeCapability": lambda handle: (9, 0),
+        "nvmlDeviceGetName": lambda handle: f"NVIDIA Test at {handle}".encode(),
+        "nvmlDeviceGetMemoryInfo": lambda handle: types.SimpleNamespace(total=2**37),
+        "nvmlSystemGetCudaDriverVersion": lambda: 12040,
+        "nvmlSystemGetDriverVersion": lambda: "550.54",
+        "NVMLError": NVMLError,
+    }
+    return types.SimpleNamespace(**functions | changes)
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return lambda **changes: monkeypatch.setitem(sys.modules, "pynvml", stand_in(**changes))
+
+
+def test_facts_of_a_gpu(nvml):
+    nvml()
+    facts = machine_facts()
+    assert facts == machine_facts()
+    assert facts["gpu"] == "NVIDIA Test at index 0"
+    assert (facts["compute_capability"], facts["tf32_available"]) == ("9.0", True)
+    assert (facts["driver"], facts["cuda"], facts["gpu_memory_bytes"]) == ("550.54", "12.4", 2**37)
+    assert facts["tensorflow"]
+    assert facts["keras"]
+
+
+@pytest.mark.parametrize(("visible", "handle"), [("1", "index 1"), ("1,0", "index 1"), ("GPU-5a", "uuid GPU-5a")])
+def test_the_first_visible_gpu_is_the_one(nvml, monkeypatch, visible, handle):
+    nvml()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine_facts()["gpu"] == f"NVIDIA Test at {handle}"
+
+
+def test_before_ampere_there_is_no_tf32(nvml):
+    nvml(nvmlDeviceGetCudaComputeCapability=lambda handle: (7, 0))
+    assert machine_facts()["tf32_available"] is False
+
+
+def fail(*args):
+    raise NVMLError
+
+
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"])
+def test_without_a_gpu_or_driver_its_facts_are_absent(nvml, function):
+    nvml(**{function: fail})
+    facts = machine_facts()
+    assert facts["gpu"] is None
+    assert facts["driver"] is None
+    assert facts["tensorflow"]
+
+
+def test_facts_need_no_tensorflow():
+    code = "import sys, mpbench.device as d; d.machine_facts(); sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_float32_and_tf32_without_xla_are_refused_in_one_process(monkeypatch):
+    monkeypatch.setattr(devices, "_tf32_without_xla", set())
+    devices.check_tf32_is_apart(False, "float32", GPU, jit=False)
+    devices.check_tf32_is_apart(False, "float32", GPU, jit=False)
+    devices.check_tf32_is_apart(True, "float32", GPU, jit=True)
+    devices.check_tf32_is_apart(True, "float32", CPU, jit=False)
+    devices.check_tf32_is_apart(True, "mixed_float16", GPU, jit=False)
+    with pytest.raises(CaseFailure, match="float32 and tf32 cannot be told apart in one process without XLA"):
+        devices.check_tf32_is_apart(True, "float32", GPU, jit=False)
+
+
+def test_peak_memory_of_the_process_follows_a_large_array():
+    import numpy as np
+
+    devices.reset_peak_memory(CPU)
+    before = devices.peak_memory_bytes(CPU)
+    np.ones(2**26)  # half a GiB, touched and gone
+    assert devices.peak_memory_bytes(CPU) - before > 2**28
