@@ -50,11 +50,19 @@ def activate(choice: str, require_gpu: bool) -> Device:
     Raises:
         UsageProblem: a GPU was asked for and TensorFlow sees none.
     """
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise UsageProblem(f"KERAS_BACKEND: {backend!r}: valid is tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # NVML's order and nvidia-smi's; CUDA's own puts the fastest card first, and the facts would name another one.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     with _held_back_stderr() as said:
+        import keras
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
+    if keras.config.image_data_format() != "channels_last":
+        raise UsageProblem("keras.json: image_data_format is channels_first: valid is channels_last")
     if choice == "cpu":
         with suppress(RuntimeError):  # somebody's conftest has started TensorFlow already: steps are placed anyway
             tf.config.set_visible_devices([], "GPU")
@@ -120,10 +128,20 @@ def device_name(device: Device) -> str:
     """What TensorFlow calls the device that the cases run on, such as `NVIDIA H200`; `CPU` for a CPU."""
     if device.kind == "cpu":
         return "CPU"
+    return str(_gpu_details().get("device_name", "GPU"))
+
+
+def tf32_available(device: Device) -> bool:
+    """Whether float32 products can run in TF32 there: on Ampere and newer, unless switched off for the process."""
+    if device.kind == "cpu" or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return False
+    return tuple(_gpu_details().get("compute_capability", (0, 0))) >= AMPERE
+
+
+def _gpu_details() -> dict[str, Any]:
     import tensorflow as tf
 
-    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-    return str(details.get("device_name", "GPU"))
+    return dict(tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0]))
 
 
 def reset_peak_memory(device: Device) -> int:
@@ -162,13 +180,15 @@ def machine_facts() -> dict[str, Any]:
     """What must be the same for two runs to be comparable; nothing in it changes from run to run.
 
     Returns:
-        Versions of TensorFlow and Keras; for the first GPU its name, compute capability, memory in bytes, driver,
-        CUDA and cuDNN, and whether it knows TF32. None where there is none, or nothing that can say.
+        Versions of TensorFlow, Keras, numpy and, where they are Python packages, of CUDA's runtime and cuDNN; for the
+        first visible GPU its name, compute capability, memory in bytes, whether it knows TF32, its driver and the CUDA
+        version that the driver goes up to. None where there is none, or nothing that can say.
     """
     return {
         "tensorflow": _version("tensorflow"),
         "keras": _version("keras"),
         "numpy": _version("numpy"),
+        "cuda": _version_by_prefix("nvidia-cuda-runtime-cu"),
         "cudnn": _version_by_prefix("nvidia-cudnn-cu"),
         **_gpu_facts(),
     }
@@ -176,7 +196,7 @@ def machine_facts() -> dict[str, Any]:
 
 def _gpu_facts() -> dict[str, Any]:
     facts: dict[str, Any] = dict.fromkeys(
-        ("gpu", "gpu_count", "gpu_memory_bytes", "compute_capability", "tf32_available", "driver", "cuda")
+        ("gpu", "gpu_count", "gpu_memory_bytes", "compute_capability", "tf32_available", "driver", "cuda_driver")
     )
     try:
         import pynvml
@@ -187,6 +207,8 @@ def _gpu_facts() -> dict[str, Any]:
     try:
         facts["gpu_count"] = pynvml.nvmlDeviceGetCount()
         gpu = _first_visible_gpu(pynvml)
+        if gpu is None:
+            return facts
         capability = tuple(pynvml.nvmlDeviceGetCudaComputeCapability(gpu))
         cuda = pynvml.nvmlSystemGetCudaDriverVersion()
         facts.update(
@@ -195,7 +217,7 @@ def _gpu_facts() -> dict[str, Any]:
             compute_capability=".".join(map(str, capability)),
             tf32_available=capability >= AMPERE,
             driver=_text(pynvml.nvmlSystemGetDriverVersion()),
-            cuda=f"{cuda // 1000}.{cuda % 1000 // 10}",
+            cuda_driver=f"{cuda // 1000}.{cuda % 1000 // 10}",
         )
     except pynvml.NVMLError:
         pass
@@ -207,9 +229,9 @@ def _gpu_facts() -> dict[str, Any]:
 def _first_visible_gpu(pynvml: Any) -> Any:
     """NVML counts all GPUs of the machine, TensorFlow only those that CUDA_VISIBLE_DEVICES leaves it."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if first.startswith("GPU-"):
+    if first.startswith(("GPU-", "MIG-")):
         return pynvml.nvmlDeviceGetHandleByUUID(first)
-    return pynvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
+    return pynvml.nvmlDeviceGetHandleByIndex(int(first)) if first.isdigit() else None
 
 
 def _text(value: str | bytes) -> str:

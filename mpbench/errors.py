@@ -9,3 +9,8 @@ class UsageProblem(ValueError):
 
 class CaseFailure(Exception):
     """One case failed: one line that says why. The other cases go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of an exception's text; Keras's go on for many lines."""
+    return next(iter(str(error).strip().splitlines()), "")

@@ -26,6 +26,7 @@ class GroupPlan:
 
     Attributes:
         label: for progress, such as `vgg16 training`.
+        variant: what tells the group from another of the same model and phase; usually empty.
         specs: the arms by name, in the order in which they are built.
         baseline: name of the arm that ratios refer to, or None where it is not among them.
         controls: names of the arms that repeat the baseline.
@@ -34,6 +35,7 @@ class GroupPlan:
     """
 
     label: str
+    variant: str
     specs: Mapping[str, StepSpec]
     baseline: str | None
     controls: frozenset[str]
@@ -55,7 +57,10 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
     steps: dict[str, Step] = {}
     for name, spec in plan.specs.items():
         try:
-            steps[name] = _build(name, spec, plan, progress)
+            step = _build(name, spec, plan, progress)
+            for other in steps.values():
+                step.check_is_apart_from(other)
+            steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
             outcomes[name] = _explained(error, spec)
     arms = [Arm(name, step.run, step.skipped_steps) for name, step in steps.items()]
@@ -121,6 +126,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         model=spec.model,
         precision=spec.precision.name,
         phase=spec.phase,
+        variant=plan.variant,
         control=name in plan.controls,
         device=spec.device.kind,
         device_name=devices.device_name(spec.device),
@@ -128,7 +134,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         batch_size=spec.batch_size,
         image_size=spec.image_size_px,
         jit=step.jit,
-        tf32=spec.precision.tf32,
+        tf32=spec.precision.tf32 and devices.tf32_available(spec.device),
         parameters=step.parameters,
         images_per_second=spec.batch_size / float(np.median(mine.rounds)),
         first_step_seconds=step.first_step_seconds,

@@ -200,13 +200,14 @@ class _Group:
 
     def _timed(self, arm: Arm, steps: int) -> tuple[float, int] | None:
         """Seconds per step of one round and the steps skipped in it, or None if the arm failed."""
-        skipped_before = arm.skipped_steps()
         gc_was_enabled = gc.isenabled()
-        gc.disable()
         try:
+            skipped_before = arm.skipped_steps()
+            gc.disable()
             start = self.clock()
             arm.run(steps)
             end = self.clock()
+            return (end - start) / steps, arm.skipped_steps() - skipped_before
         except Exception as error:  # an arm's failure, of whatever kind, is its own
             self.series[arm.name].error = error
             self.live.remove(arm)
@@ -214,7 +215,6 @@ class _Group:
         finally:
             if gc_was_enabled:
                 gc.enable()
-        return (end - start) / steps, arm.skipped_steps() - skipped_before
 
 
 def _warm_up(group: _Group, max_seconds: float) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.errors import CaseFailure, UsageProblem, first_line
 
 if TYPE_CHECKING:
     import keras
@@ -59,10 +59,10 @@ DEFAULT_MIN_IMAGE_SIZE_PX = 32
 """keras.applications' own minimum with include_top=False."""
 
 
-def canonical_name(name: str) -> str:
+def canonical_name(name: str, option: str = "--mp-models") -> str:
     """Our name for a model given in any spelling of it, such as `ResNet152V2` or `resnet152_v2`.
 
-    A user's factory, `package.module:callable`, is returned as it is.
+    A user's factory, `package.module:callable`, is returned as it is. `option` is what a refusal names.
 
     Raises:
         UsageProblem: neither a known architecture nor of a factory's form.
@@ -71,13 +71,13 @@ def canonical_name(name: str) -> str:
         module, _, attribute = name.partition(":")
         if module and attribute and all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
             return name
-        raise UsageProblem(f"--mp-models: {name!r} is no factory: valid is package.module:callable")
+        raise UsageProblem(f"{option}: {name!r} is no factory: valid is package.module:callable")
     squeezed = name.lower().replace("_", "").replace("-", "")
     for known in APPLICATIONS:
         if known.replace("_", "") == squeezed:
             return known
     raise UsageProblem(
-        f"--mp-models: unknown model {name!r}: valid are package.module:factory and {', '.join(APPLICATIONS)}"
+        f"{option}: unknown model {name!r}: valid are package.module:factory and {', '.join(APPLICATIONS)}"
     )
 
 
@@ -101,7 +101,8 @@ def load_factory(name: str) -> Callable[[tuple[int, int, int]], Any]:
         for part in path.split("."):
             target = getattr(target, part)
     except Exception as error:  # a user's module may raise anything while it is imported
-        raise UsageProblem(f"--mp-models: {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise UsageProblem(f"--mp-models: {name!r} cannot be imported: {what}") from error
     if not callable(target):
         raise UsageProblem(f"--mp-models: {name!r} is a {type(target).__name__}: valid is a callable")
     return target  # type: ignore[no-any-return]
@@ -120,14 +121,21 @@ def check_factory(name: str, image_size_px: int) -> None:
     try:
         model = factory(shape)
     except Exception as error:  # whatever a user's factory raises
-        what = f"{type(error).__name__}: {error}"
+        what = f"{type(error).__name__}: {first_line(error)}"
         raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {what}") from error
     if not isinstance(model, keras.Model):
         raise UsageProblem(
             f"--mp-models: {name!r} returned a {type(model).__name__}: valid is a Keras model for input {shape}"
         )
-    if not model.built:
-        raise UsageProblem(f"--mp-models: {name!r} returned a model that is not built: call build() on it first")
+    try:
+        output = model(keras.Input(shape))
+    except Exception as error:  # whatever a user's layers raise
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise UsageProblem(f"--mp-models: {name!r} returned a model that does not take {shape}: {what}") from error
+    if not isinstance(output, keras.KerasTensor):
+        raise UsageProblem(
+            f"--mp-models: {name!r} returned a model with {len(keras.tree.flatten(output))} outputs: valid is one"
+        )
 
 
 @contextmanager
@@ -156,6 +164,9 @@ def build_model(name: str, image_size_px: int, precision: Precision) -> keras.Mo
 
     Returns:
         A built model, compiled only if its factory compiled it.
+
+    Raises:
+        CaseFailure: a factory's model does not follow the dtype policy.
     """
     import keras
 
@@ -163,9 +174,12 @@ def build_model(name: str, image_size_px: int, precision: Precision) -> keras.Mo
     with dtype_policy(precision.policy), _seeded_initializers():
         if ":" in name:
             model = load_factory(name)(shape)
-            return model if model.compiled or len(model.output_shape) != 4 else add_head(model)
+            if not model.built:
+                model(keras.Input(shape))
+            check_follows_policy(model, name, precision)
+            return model if model.compiled or len(output_shape(model, shape)) != 4 else add_head(model, shape)
         application = getattr(keras.applications, APPLICATIONS[name])
-        return add_head(application(weights=None, include_top=False, input_shape=shape))
+        return add_head(application(weights=None, include_top=False, input_shape=shape), shape)
 
 
 @contextmanager
@@ -183,17 +197,48 @@ def _seeded_initializers() -> Iterator[None]:
         random.setstate(before)
 
 
-def add_head(base: keras.Model) -> keras.Model:
+def check_follows_policy(model: keras.Model, name: str, precision: Precision) -> None:
+    """Raise CaseFailure unless the layers that hold most of a factory's weights compute in the precision's dtype."""
+    layers = [layer for layer in _leaf_layers(model) if layer.weights]
+    following = sum(layer.count_params() for layer in layers if layer.compute_dtype == precision.compute_dtype)
+    if layers and following < sum(layer.count_params() for layer in layers) / 2:
+        raise CaseFailure(
+            f"{name} does not compute in {precision.compute_dtype} under the dtype policy {precision.policy}: "
+            "its factory must build its layers under Keras's global policy"
+        )
+
+
+def _leaf_layers(layer: Any) -> list[Any]:
+    """The layers of a model that are not models themselves, each once."""
+    parts = getattr(layer, "layers", None)
+    if parts is None:
+        return [layer]
+    return list({id(leaf): leaf for part in parts for leaf in _leaf_layers(part)}.values())
+
+
+def output_shape(model: keras.Model, image_shape: tuple[int, int, int]) -> tuple[int | None, ...]:
+    """Shape of the model's output for a batch of any size; subclassed models have to be asked by a symbolic call."""
+    import keras
+
+    return tuple(model(keras.Input(image_shape)).shape)
+
+
+def add_head(base: keras.Model, image_shape: tuple[int, int, int]) -> keras.Model:
     """The thesis's classifier on a base: pooling, Dense(1024, relu), Dense(2), softmax in float32 in any policy."""
     import keras
 
-    x = keras.layers.GlobalAveragePooling2D()(base.output)
+    try:
+        image, x = base.input, base.output
+    except AttributeError:  # a subclassed model: it has no graph of its own to extend
+        image = keras.Input(image_shape)
+        x = base(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
     x = keras.layers.Dense(HEAD_UNITS, activation="relu")(x)
     x = keras.layers.Dense(CLASSES)(x)
-    return keras.Model(base.input, keras.layers.Activation("softmax", dtype="float32")(x), name=base.name)
+    return keras.Model(image, keras.layers.Activation("softmax", dtype="float32")(x), name=base.name)
 
 
-def compile_model(model: keras.Model, precision: Precision, jit: bool) -> None:
+def compile_model(model: keras.Model, precision: Precision, jit: bool, image_shape: tuple[int, int, int]) -> None:
     """Give a model the thesis's optimizer and loss, unless its factory has compiled it; XLA on or off either way.
 
     Under mixed_float16 Keras wraps the optimizer in a LossScaleOptimizer by itself.
@@ -206,8 +251,8 @@ def compile_model(model: keras.Model, precision: Precision, jit: bool) -> None:
     if model.compiled:
         model.jit_compile = jit
         return
-    shape = model.output_shape
-    if not (isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[1], int) and shape[1] > 1):
+    shape = output_shape(model, image_shape)
+    if len(shape) != 2 or shape[1] is None or shape[1] < 2:
         raise CaseFailure(
             f"no loss is known for the output shape {shape}: let the factory compile its model, "
             "or return one that ends in (batch, classes) or in a feature map (batch, height, width, channels)"

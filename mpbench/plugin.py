@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"models, comma-separated: keras.applications by name, or your package.module:factory ({models})",
     )
     add("--mp-precisions", metavar="NAMES", default=precisions, help=f"of {', '.join(PRECISIONS)} ({precisions})")
-    add("--mp-baseline", metavar="NAME", default="float32", help="the precision that speedups refer to (float32)")
+    add("--mp-baseline", metavar="NAME", help="the precision that speedups refer to (float32)")
     add(
         "--mp-control",
         action="store_true",
@@ -99,7 +99,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(problem)) from None
     config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
     config.stash[CLOCKS] = {}
-    config.stash[REPORTED] = []
+    config.stash[REPORTED] = {}
+    config.stash[PROBLEMS] = []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -107,27 +108,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if mark is None:
         return
     settings = metafunc.config.stash[RUN].settings
-    if mark.args or mark.kwargs.get("phase") not in PHASES or set(mark.kwargs) - {"phase", "models"}:
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: mark mpbench: given {mark.args or mark.kwargs}: "
-            f"valid is phase={' or '.join(map(repr, PHASES))}, and models=[names]"
-        )
     try:
-        names = [canonical_name(name) for name in mark.kwargs.get("models") or settings.models]
+        names = _models_of_mark(mark, settings)
     except UsageProblem as problem:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {problem}") from None
+        # Raised here it would be an error of collecting this file, exit status 2, with a traceback.
+        metafunc.config.stash[PROBLEMS].append(f"{metafunc.definition.nodeid}: {problem}")
+        names = []
     cases = [(name, arm) for name in names for arm in settings.arms]
     metafunc.parametrize(("model", "precision"), cases, ids=[f"{name}-{arm}" for name, arm in cases])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    for problem in session.config.stash[PROBLEMS]:
+        raise pytest.UsageError(problem)
     # The last word on what was selected: -k, -m, --lf and --deselect have all been applied.
     cases = {item: case for item in session.items if (case := _case(item))}
-    session.config.stash[RUN].select(cases.values())
+    run = session.config.stash[RUN]
+    run.select(cases.values())
     for item, case in cases.items():
         clock = session.config.stash[CLOCKS][case.id] = ReplayClock()
         own = item.get_closest_marker("benchmark")
-        options_of_mark = {"group": case.label, **(own.kwargs if own else {}), "timer": clock}
+        options_of_mark = {"group": run.group_label(case), **(own.kwargs if own else {}), "timer": clock}
         item.add_marker(pytest.mark.benchmark(**options_of_mark), append=False)
         # A case that failed leaves its fixture unused: that is meant, and said by the failure.
         item.add_marker(pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all"))
@@ -136,7 +137,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
-    if run.cases and not session.config.option.collectonly and not session.testsfailed:
+    get = session.config.getoption
+    # An xdist worker cannot end the session with a usage error: there the first case to run reports it.
+    idle = get("collectonly") or get("benchmark_skip", False) or hasattr(session.config, "workerinput")
+    if run.cases and not idle and not session.testsfailed:
         try:
             _check_outputs(session.config)
             run.prepare()
@@ -163,7 +167,7 @@ def measure(request: pytest.FixtureRequest) -> Callable[[Any, str, str], None]:
         stash[CLOCKS][case.id].load(measured.rounds)
         benchmark.extra_info.update(measured.record.as_extra_info())
         benchmark.pedantic(lambda: None, rounds=len(measured.rounds))
-        stash[REPORTED].append(measured)
+        stash[REPORTED][case.id] = measured
 
     return measure_case
 
@@ -201,7 +205,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     try:
         yield
     finally:  # also where pytest-benchmark raises over a regression
-        reported: list[Measured] = config.stash[REPORTED]
+        reported = list(config.stash[REPORTED].values())
         if reported:
             terminalreporter.section("mpbench")
             for line in tables.summary(reported):
@@ -226,7 +230,8 @@ class ReplayClock:
 
 RUN = pytest.StashKey[Run]()
 CLOCKS = pytest.StashKey[dict[str, ReplayClock]]()
-REPORTED = pytest.StashKey[list[Measured]]()
+REPORTED = pytest.StashKey[dict[str, Measured]]()
+PROBLEMS = pytest.StashKey[list[str]]()
 
 
 def _case(item: pytest.Item) -> Case | None:
@@ -236,15 +241,31 @@ def _case(item: pytest.Item) -> Case | None:
     params = dict(item.callspec.params)
     model, arm = str(params.pop("model")), str(params.pop("precision"))
     # A test's further parameters make further groups.
-    source = f"{item.nodeid.partition('[')[0]} {params}"
+    source = "::".join(filter(None, [item.parent.nodeid if item.parent else "", item.originalname]))
+    source += "".join(f" {name}={value!r}" for name, value in sorted(params.items()))
     return Case(item.nodeid, source, model, arm, mark.kwargs["phase"])
+
+
+def _models_of_mark(mark: pytest.Mark, settings: options.Settings) -> list[str]:
+    if mark.args or mark.kwargs.get("phase") not in PHASES or set(mark.kwargs) - {"phase", "models"}:
+        raise UsageProblem(
+            f"mark mpbench: given {mark.args or mark.kwargs}: "
+            f"valid is phase={' or '.join(map(repr, PHASES))}, and models=[names]"
+        )
+    given = mark.kwargs.get("models", settings.models)
+    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(name, str) for name in given):
+        raise UsageProblem(f"mark mpbench: models={given!r}: valid is a list of names")
+    names = [canonical_name(name, "mark mpbench") for name in given]
+    if len(set(names)) < len(names):
+        raise UsageProblem(f"mark mpbench: models={given!r} names one twice: valid is each once")
+    return names
 
 
 def _or_fail(function: Callable[[Case], Any], case: Case) -> Any:
     """Call it; a failure whose reason is known becomes the test's, in one line."""
     try:
         return function(case)
-    except CaseFailure as failure:
+    except (CaseFailure, UsageProblem) as failure:
         reason = str(failure)
     # Outside the handler: pytest would print the chain of exceptions.
     pytest.fail(reason, pytrace=False)

@@ -46,5 +46,6 @@ PRECISIONS = {
     )
 }
 DEFAULT_PRECISIONS = ("float32", "mixed_float16")
+DEFAULT_BASELINE = "float32"
 CONTROL = "control"
 """Case id of the second, identical baseline arm that `--mp-control` adds to each group."""

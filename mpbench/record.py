@@ -24,10 +24,11 @@ class CaseRecord:
 
     Attributes:
         model, precision, phase: what was measured.
+        variant: what tells its group from another of the same model and phase; usually empty.
         control: a second, identical baseline arm.
         device, device_name: `gpu` or `cpu`; what TensorFlow calls it.
         profile, batch_size, image_size: as run; image_size in pixels.
-        jit, tf32: whether XLA compiled the step; whether TF32 was allowed.
+        jit, tf32: whether XLA compiled the step; whether TF32 was allowed, on a device that has it.
         parameters: weights of the model with its head.
         images_per_second: at the median round.
         first_step_seconds: tracing, compiling and the first run.
@@ -45,6 +46,7 @@ class CaseRecord:
     model: str
     precision: str
     phase: str
+    variant: str
     control: bool
     device: str
     device_name: str
@@ -71,6 +73,11 @@ class CaseRecord:
     speedup: float | None
     speedup_low: float | None
     speedup_high: float | None
+
+    @property
+    def name(self) -> str:
+        """The model, and what tells its group from another."""
+        return f"{self.model} {self.variant}".strip()
 
     @property
     def interval(self) -> Interval | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mpbench import device as devices
 from mpbench import settings as options
+from mpbench.errors import CaseFailure, first_line
 from mpbench.models import check_factory, load_factory
 from mpbench.precision import CONTROL, PRECISIONS
 from mpbench.record import Measured
@@ -26,7 +27,7 @@ class Case:
 
     Attributes:
         id: unique in the session (pytest's node id).
-        source: where it comes from; equal for the cases of one test function.
+        source: where it comes from; equal for the cases of one test function with the same further parameters.
         model: canonical name or factory.
         arm: a precision, or CONTROL.
         phase: training or inference.
@@ -45,6 +46,7 @@ class Case:
 
     @property
     def label(self) -> str:
+        """Name of its group, unless another group of the session has the same."""
         return f"{self.model} {self.phase}"
 
 
@@ -59,6 +61,7 @@ class Run:
     def __init__(self, settings: options.Settings, write_line: Callable[[str], None]) -> None:
         self.settings = settings
         self.cases: dict[str, Case] = {}
+        self._shared_labels: set[str] = set()
         self._write_line = write_line
         self._started = time.monotonic()
         self._device: devices.Device | None = None
@@ -67,6 +70,17 @@ class Run:
     def select(self, cases: Iterable[Case]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
         self.cases = {case.id: case for case in cases}
+        groups: dict[str, set[tuple[str, str]]] = {}
+        for case in self.cases.values():
+            groups.setdefault(case.label, set()).add(case.group)
+        self._shared_labels = {label for label, of_label in groups.items() if len(of_label) > 1}
+
+    def variant(self, case: Case) -> str:
+        """What tells a case's group from another of the same model and phase; empty where there is no other."""
+        return case.source if case.label in self._shared_labels else ""
+
+    def group_label(self, case: Case) -> str:
+        return f"{case.label} {self.variant(case)}".strip()
 
     def activate(self) -> devices.Device:
         """Import TensorFlow and pick the device, the first time; returns it.
@@ -108,9 +122,14 @@ class Run:
 
         if case.id not in self._outcomes:
             members = {other.arm: other for other in self.cases.values() if other.group == case.group}
-            outcomes = measure_group(self._plan(members.values()), self._progress)
+            try:
+                outcomes = measure_group(self._plan(members.values()), self._progress)
+            except BaseException as error:  # a time-out's too: the other cases must not measure it all again
+                lost = CaseFailure(f"measuring its group ended with {type(error).__name__}: {first_line(error)}")
+                self._outcomes.update({member.id: lost for member in members.values()})
+                raise
             self._outcomes.update({members[arm].id: outcome for arm, outcome in outcomes.items()})
-        outcome = self._outcomes.pop(case.id)
+        outcome = self._outcomes[case.id]
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -144,7 +163,8 @@ class Run:
             for case in members
         }
         return GroupPlan(
-            label=members[0].label,
+            label=self.group_label(members[0]),
+            variant=self.variant(members[0]),
             specs=specs,
             baseline=self.settings.baseline if self.settings.baseline in specs else None,
             controls=frozenset(arm for arm in specs if arm == CONTROL),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mpbench.device import DEVICES
 from mpbench.errors import UsageProblem
 from mpbench.models import canonical_name, min_image_size_px
-from mpbench.precision import CONTROL, PRECISIONS
+from mpbench.precision import CONTROL, DEFAULT_BASELINE, PRECISIONS
 
 JIT_CHOICES = {"auto": None, "on": True, "off": False}
 
@@ -77,7 +77,7 @@ def check(
     *,
     models: str,
     precisions: str,
-    baseline: str,
+    baseline: str | None,
     control: bool,
     device: str,
     require_gpu: bool,
@@ -97,10 +97,12 @@ def check(
     precision_names = tuple(
         _one_of("--mp-precisions", name, PRECISIONS) for name in _names("--mp-precisions", precisions)
     )
+    if baseline is not None and baseline in PRECISIONS and baseline not in precision_names:
+        raise UsageProblem(f"--mp-baseline: {baseline} is not measured: valid are {', '.join(precision_names)}")
     settings = Settings(
         models=model_names,
         precisions=precision_names,
-        baseline=_one_of("--mp-baseline", baseline, PRECISIONS),
+        baseline=_one_of("--mp-baseline", baseline or DEFAULT_BASELINE, PRECISIONS),
         control=control,
         device=_one_of("--mp-device", device, DEVICES),
         require_gpu=require_gpu,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 TRIM_FRACTION = 0.2
 """Share cut from each end of a sample before its mean is taken (Wilcox's usual choice)."""
@@ -98,8 +98,8 @@ def mean_interval(
     if not np.isfinite(sample).all():
         raise ValueError("an interval needs finite values, got NaN or infinity")
     kept = n - 2 * int(TRIM_FRACTION * n)
-    t = stats.t.ppf(0.5 + confidence / 2, kept - 1)
-    tail = float(stats.norm.cdf(-t * math.sqrt(n / (n - 1))))
+    t = special.stdtrit(kept - 1, 0.5 + confidence / 2)
+    tail = float(special.ndtr(-t * math.sqrt(n / (n - 1))))
     picks = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
     low, high = np.quantile(trimmed_mean(sample[picks]), [tail, 1 - tail])
     return Interval(float(trimmed_mean(sample)), float(low), float(high))

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
-from mpbench.models import SEED, build_model, compile_model
+from mpbench.models import SEED, build_model, compile_model, output_shape
 from mpbench.precision import Precision
 
 PHASES = ("training", "inference")
@@ -49,6 +49,10 @@ class StepSpec:
     jit: bool | None
     device: devices.Device
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.image_size_px, self.image_size_px, 3
+
 
 class Step:
     """A built, compiled step with its batch on the device; it has run at least once when the constructor returns.
@@ -76,17 +80,12 @@ class Step:
             progress("building")
             self._batch = synthetic_batch(spec)
             self._model = build_model(spec.model, spec.image_size_px, spec.precision)
-            if self._model.compute_dtype != spec.precision.compute_dtype:
-                raise CaseFailure(
-                    f"{spec.model} computes in {self._model.compute_dtype} under the dtype policy "
-                    f"{spec.precision.policy}: its factory must build its layers under Keras's global policy"
-                )
             self.jit = self._resolve_jit()
             devices.check_tf32_is_apart(spec.precision.tf32, spec.precision.policy, spec.device, self.jit)
             if spec.phase == "training":
                 self._prepare_training()
             self.parameters = int(self._model.count_params())
-            self._fingerprints = self._trainable_fingerprints()
+            self._fingerprints = _fingerprints(self._model.trainable_variables)
             progress("tracing and compiling")
             start = time.perf_counter()
             self._call = self._trace()
@@ -113,7 +112,7 @@ class Step:
     def skipped_steps(self) -> int:
         """Updates that loss scaling has dropped since the step was built."""
         scaler = self._loss_scaler()
-        return 0 if scaler is None else self.steps - int(scaler.inner_optimizer.iterations.numpy())
+        return 0 if scaler is None else self.steps - int(scaler.iterations.numpy()) + self._updates_before
 
     def loss_scale(self) -> float | None:
         """Current loss scale; None where there is none."""
@@ -131,14 +130,22 @@ class Step:
             array = np.asarray(value).astype(np.float64)
             if not np.isfinite(array).all():
                 raise CaseFailure(f"{what} is not finite ({_first_bad(array)}) after {self.steps} steps")
-        if self.spec.phase == "inference":
-            return
-        after = self._trainable_fingerprints()
-        bad = [name for name, value in after.items() if not math.isfinite(value)]
+        bad = [name for name, value in _fingerprints(self._model.weights).items() if not math.isfinite(value)]
         if bad:
             raise CaseFailure(f"weights are not finite after {self.steps} steps, {bad[0]} first of {len(bad)}")
+        if self.spec.phase == "inference":
+            return
+        after = _fingerprints(self._model.trainable_variables)
         if after == self._fingerprints:
             raise CaseFailure(f"training moved none of {len(after)} trainable weights in {self.steps} steps")
+
+    def check_is_apart_from(self, other: Step) -> None:
+        """Raise CaseFailure if two arms train the same weights: then neither of them is measured alone."""
+        mine = {id(weight) for weight in self._model.weights}
+        if any(id(weight) in mine for weight in other._model.weights):
+            raise CaseFailure(
+                f"{self.spec.model}: its factory returned the same weights twice: build new ones each time"
+            )
 
     def release(self) -> None:
         """Give the model, its batch and its graph back."""
@@ -152,11 +159,18 @@ class Step:
         return self.spec.device.kind == "gpu" and bool(self._model.jit_compile)
 
     def _prepare_training(self) -> None:
-        compile_model(self._model, self.spec.precision, self.jit)
+        compile_model(self._model, self.spec.precision, self.jit, self.spec.image_shape)
         # Built before tracing: otherwise its variables are created inside the first trace, which TensorFlow then
         # repeats, and the initial loss scale is baked into the graph as a constant.
-        self._model.optimizer.build(self._model.trainable_variables)
-        self._labels = labels(self._model, self.spec.batch_size)
+        optimizer = self._model.optimizer
+        if not optimizer.built:
+            optimizer.build(self._model.trainable_variables)
+        self._updates_before = int(optimizer.iterations.numpy())
+        if self._loss_scaler() is not None and optimizer.inner_optimizer.gradient_accumulation_steps:
+            raise CaseFailure(
+                "gradient_accumulation_steps under loss scaling: skipped steps cannot be told from accumulated ones"
+            )
+        self._labels = labels(self._model, self.spec.batch_size, self.spec.image_shape)
 
     def _trace(self) -> Callable[[], Any]:
         model, batch = self._model, self._batch
@@ -198,22 +212,21 @@ class Step:
         optimizer = self._model.optimizer
         return optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else None
 
-    def _trainable_fingerprints(self) -> dict[str, float]:
-        """A float64 sum per trainable variable: it is NaN or infinite where a weight is, and moves where one moves."""
-        if self.spec.phase != "training":
-            return {}
-        return {v.path: float(np.asarray(v).astype(np.float64).sum()) for v in self._model.trainable_variables}
+
+def _fingerprints(variables: list[Any]) -> dict[str, float]:
+    """A float64 sum per variable: it is NaN or infinite where a weight is, and moves where one moves."""
+    return {f"{number} {v.path}": float(np.asarray(v).astype(np.float64).sum()) for number, v in enumerate(variables)}
 
 
 def synthetic_batch(spec: StepSpec) -> tf.Tensor:
     """Random images in [-1, 1) on the device, float32 as an input pipeline delivers them."""
-    shape = (spec.batch_size, spec.image_size_px, spec.image_size_px, 3)
+    shape = (spec.batch_size, *spec.image_shape)
     return tf.random.stateless_uniform(shape, seed=(SEED, 0), minval=-1.0, maxval=1.0)
 
 
-def labels(model: keras.Model, batch_size: int) -> tf.Tensor:
+def labels(model: keras.Model, batch_size: int, image_shape: tuple[int, int, int]) -> tf.Tensor:
     """Random targets of the form that the model's loss takes: class numbers for a sparse loss, else its output's."""
-    shape = (batch_size, *model.output_shape[1:])
+    shape = (batch_size, *output_shape(model, image_shape)[1:])
     name = getattr(model.loss, "name", None) or getattr(model.loss, "__name__", None) or str(model.loss)
     if name.startswith("sparse") or type(model.loss).__name__.startswith("Sparse"):
         return tf.random.stateless_uniform(

@@ -43,14 +43,20 @@ def phase_table(cases: Sequence[Measured]) -> list[str]:
         for case in cases
         if not case.record.control and not any(base is case for base in bases.values())
     ]
-    return [title(cases[0].record), *render(rows or [_row(case, None) for case in cases])]
+    return [title([case.record for case in cases]), *render(rows or [_row(case, None) for case in cases])]
 
 
-def title(record: CaseRecord) -> str:
+def title(records: Sequence[CaseRecord]) -> str:
+    """What the table holds and how it was measured; a setting that differs between rows shows all its values."""
+
+    def each(values: Iterable[str]) -> str:
+        return "/".join(dict.fromkeys(values))
+
     return (
-        f"{thesis.TABLE[record.phase]}: median ms/step on {_device(record)}, batch {record.batch_size}, "
-        f"{record.image_size}x{record.image_size} px, XLA {'on' if record.jit else 'off'}, "
-        f"profile {record.profile}"
+        f"{thesis.TABLE[records[0].phase]}: median ms/step on {each(map(_device, records))}, "
+        f"batch {each(str(r.batch_size) for r in records)}, "
+        f"{each(f'{r.image_size}x{r.image_size}' for r in records)} px, "
+        f"XLA {each('on' if r.jit else 'off' for r in records)}, profile {each(r.profile for r in records)}"
     )
 
 
@@ -59,11 +65,13 @@ def notes(cases: Sequence[Measured]) -> list[str]:
     lines = []
     for case in cases:
         r = case.record
-        name = f"{r.model}-{'control' if r.control else r.precision}"
+        name = f"{r.name}-{'control' if r.control else r.precision}"
         if r.noisy:
             lines.append(f"NOISY: {name}: time limit before the interval was narrow enough ({r.rounds} rounds)")
         if not r.warmup_settled:
             lines.append(f"WARM-UP: {name}: not stationary after {r.warmup_rounds} warm-up rounds")
+        if r.precision == "tf32" and not r.tf32:
+            lines.append(f"TF32: {name}: this device has no TF32, the figures are plain float32's")
         if r.skipped_steps:
             lines.append(
                 f"SKIPPED: {name}: loss scaling dropped {r.skipped_steps} steps in measured rounds; those rounds are "
@@ -71,7 +79,7 @@ def notes(cases: Sequence[Measured]) -> list[str]:
             )
         if r.control and r.interval:
             floor = "" if r.interval.low <= 1 <= r.interval.high else ": 1 is outside, distrust small differences"
-            lines.append(f"noise floor: {r.model}: {r.precision} against itself {_interval(r.interval)}{floor}")
+            lines.append(f"noise floor: {r.name}: {r.precision} against itself {_interval(r.interval)}{floor}")
     return lines
 
 
@@ -84,7 +92,7 @@ def equal_benefit(cases: Iterable[Measured]) -> list[str]:
     for case in cases:
         r = case.record
         if r.interval and not r.control:
-            by_precision.setdefault(r.precision, []).append((r.model, r.interval))
+            by_precision.setdefault(r.precision, []).append((r.name, r.interval))
     return [
         f"Do all benefit equally from {precision}? {_compared(models)}"
         for precision, models in by_precision.items()
@@ -109,7 +117,11 @@ def render(rows: Sequence[dict[str, str]]) -> list[str]:
 def _baseline_of(case: Measured, cases: Iterable[Measured]) -> Measured | None:
     for other in cases:
         o = other.record
-        if o.model == case.record.model and o.precision == case.record.baseline and not o.control:
+        if (
+            (o.name, o.phase) == (case.record.name, case.record.phase)
+            and o.precision == case.record.baseline
+            and not o.control
+        ):
             return other
     return None
 
@@ -118,7 +130,7 @@ def _row(case: Measured, base: Measured | None) -> dict[str, str]:
     """A row's cells by column; without a baseline only the case's own."""
     r, ms = case.record, 1000 * case.median_seconds
     peak = "peak MiB" if r.memory_kind == "device" else "process MiB"
-    row = {"model": r.model, "precision": r.precision}
+    row = {"model": r.name, "precision": r.precision}
     if base is None:
         own = {"ms": f"{ms:.2f}", "images/s": f"{r.images_per_second:.1f}", peak: f"{r.peak_memory_bytes / MIB:.0f}"}
         return row | own

@@ -9,6 +9,7 @@ def record(model="vgg16", precision="float32", phase="training", **changes):
             "model": model,
             "precision": precision,
             "phase": phase,
+            "variant": "",
             "control": False,
             "device": "gpu",
             "device_name": "NVIDIA V100",

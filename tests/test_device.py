@@ -48,16 +48,25 @@ def test_facts_of_a_gpu(nvml):
     assert facts == machine_facts()
     assert facts["gpu"] == "NVIDIA Test at index 0"
     assert (facts["compute_capability"], facts["tf32_available"]) == ("9.0", True)
-    assert (facts["driver"], facts["cuda"], facts["gpu_memory_bytes"]) == ("550.54", "12.4", 2**37)
+    assert (facts["driver"], facts["cuda_driver"], facts["gpu_memory_bytes"]) == ("550.54", "12.4", 2**37)
     assert facts["tensorflow"]
     assert facts["keras"]
 
 
-@pytest.mark.parametrize(("visible", "handle"), [("1", "index 1"), ("1,0", "index 1"), ("GPU-5a", "uuid GPU-5a")])
+@pytest.mark.parametrize(
+    ("visible", "handle"), [("1", "index 1"), ("1,0", "index 1"), ("GPU-5a", "uuid GPU-5a"), ("MIG-7", "uuid MIG-7")]
+)
 def test_the_first_visible_gpu_is_the_one(nvml, monkeypatch, visible, handle):
     nvml()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert machine_facts()["gpu"] == f"NVIDIA Test at {handle}"
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_hidden_gpu_is_none(nvml, monkeypatch, hidden):
+    nvml()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert machine_facts()["gpu"] is None
 
 
 def test_before_ampere_there_is_no_tf32(nvml):
@@ -76,6 +85,10 @@ def test_without_a_gpu_or_driver_its_facts_are_absent(nvml, function):
     assert facts["gpu"] is None
     assert facts["driver"] is None
     assert facts["tensorflow"]
+
+
+def test_a_cpu_has_no_tf32():
+    assert not devices.tf32_available(CPU)
 
 
 def test_facts_need_no_tensorflow():

@@ -22,7 +22,7 @@ def plan(models, phase="training"):
         for name, model in models.items()
     }
     baseline = "float32" if "float32" in specs else None
-    return GroupPlan(f"tiny {phase}", specs, baseline, frozenset(), PROFILE, 0.01)
+    return GroupPlan(f"tiny {phase}", "", specs, baseline, frozenset(), PROFILE, 0.01)
 
 
 def test_both_arms_get_a_record_and_the_ratio_belongs_to_the_second():
@@ -44,6 +44,12 @@ def test_a_baseline_found_wrong_afterwards_stands_under_no_ratio():
     assert isinstance(outcomes["float32"], CaseFailure)
     assert outcomes["mixed_float16"].record.speedup is None
     assert outcomes["mixed_float16"].record.baseline is None
+
+
+def test_arms_that_share_their_weights_are_refused():
+    outcomes = measure_group(plan({"float32": "the_same_again", "tf32": "the_same_again"}), print)
+    assert "its factory returned the same weights twice" in str(outcomes["tf32"])
+    assert isinstance(outcomes["float32"], Measured)
 
 
 def test_out_of_memory_names_batch_image_size_and_memory():

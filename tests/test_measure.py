@@ -3,7 +3,16 @@
 import pytest
 from simulation import STEP_SECONDS, Machine
 
-from mpbench.measure import MAX_STEPS_PER_ROUND, MIN_BLOCKS, ROUND_SECONDS, WARMUP_WINDOW_ROUNDS, Plan, measure, paired
+from mpbench.measure import (
+    MAX_STEPS_PER_ROUND,
+    MIN_BLOCKS,
+    ROUND_SECONDS,
+    WARMUP_WINDOW_ROUNDS,
+    Arm,
+    Plan,
+    measure,
+    paired,
+)
 from mpbench.statistics import MIN_PAIRS, speedup_interval
 
 RUNS = 100
@@ -142,6 +151,18 @@ def test_an_arm_that_fails_leaves_the_others_their_measurement():
     assert str(series["b"].error) == "b failed"
     assert series["c"].interval.estimate == pytest.approx(0.5)
     assert not series["c"].noisy
+
+
+def test_an_arm_whose_counter_fails_leaves_the_others_too():
+    machine = Machine()
+
+    def lost():
+        raise RuntimeError("device lost")
+
+    arms = [machine.arm("a"), Arm("b", machine.arm("b").run, lost)]
+    series = measure(arms, LONG, baseline="a", clock=machine.clock)
+    assert str(series["b"].error) == "device lost"
+    assert len(series["a"].rounds) > MIN_BLOCKS
 
 
 def test_without_its_baseline_an_arm_is_measured_as_a_time():

@@ -21,6 +21,8 @@ from mpbench.models import (
 )
 from mpbench.precision import PRECISIONS
 
+SHAPE = (16, 16, 3)
+
 
 @given(st.sampled_from(sorted(APPLICATIONS)), st.booleans())
 def test_any_spelling_of_an_architecture_is_understood(name, squeeze):
@@ -118,7 +120,7 @@ def test_only_mixed_float16_gets_loss_scaling_and_pure_float16_a_larger_epsilon(
     scaled = {}
     for precision in PRECISIONS.values():
         model = build_model("tiny_models:classifier", 16, precision)
-        compile_model(model, precision, jit=False)
+        compile_model(model, precision, False, SHAPE)
         scaled[precision.name] = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
         inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
         assert inner.epsilon == (1e-4 if precision.name == "float16" else 1e-7)
@@ -129,7 +131,7 @@ def test_a_compiled_model_keeps_its_optimizer():
     import keras
 
     model = build_model("tiny_models:compiled_regressor", 16, PRECISIONS["float32"])
-    compile_model(model, PRECISIONS["float32"], jit=True)
+    compile_model(model, PRECISIONS["float32"], True, SHAPE)
     assert isinstance(model.optimizer, keras.optimizers.SGD)
     assert model.jit_compile is True
 
@@ -137,7 +139,7 @@ def test_a_compiled_model_keeps_its_optimizer():
 def test_an_output_without_a_known_loss_is_refused():
     model = build_model("tiny_models:odd_output", 16, PRECISIONS["float32"])
     with pytest.raises(CaseFailure, match="no loss is known"):
-        compile_model(model, PRECISIONS["float32"], jit=False)
+        compile_model(model, PRECISIONS["float32"], False, SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +150,8 @@ def test_an_output_without_a_known_loss_is_refused():
         ("tiny_models:not_callable", "int: valid is a callable"),
         ("tiny_models:no_model", "returned a str"),
         ("tiny_models:raises", "RuntimeError: out of ideas"),
+        ("tiny_models:two_outputs", "returned a model with 2 outputs: valid is one"),
+        ("tiny_models:ignores_the_shape", "returned a model that does not take (16, 16, 3): ValueError"),
     ],
 )
 def test_a_factory_that_gives_no_model_is_one_clear_line(name, words):
@@ -158,6 +162,10 @@ def test_a_factory_that_gives_no_model_is_one_clear_line(name, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_good_factory_passes():
-    check_factory("tiny_models:classifier", 16)
+@pytest.mark.parametrize("name", ["classifier", "compiled_regressor", "Subclassed"])
+def test_a_good_factory_passes(name):
+    check_factory(f"tiny_models:{name}", 16)
+
+
+def test_a_factory_is_found_by_its_name():
     assert load_factory("tiny_models:classifier").__name__ == "classifier"

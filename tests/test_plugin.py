@@ -1,7 +1,6 @@
 """The plugin as users meet it: real pytest runs of the real bench/ files, with tiny real Keras models."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -220,7 +219,8 @@ def test_a_users_own_bench_file(project):
 
         @pytest.mark.mpbench(phase="training", models=["tiny_models:classifier"])
         @pytest.mark.benchmark(group="mine")
-        def test_mine(model, precision, measure, benchmark):
+        @pytest.mark.parametrize("again", [1, 2])
+        def test_mine(model, precision, measure, benchmark, again):
             measure(benchmark, model, precision)
 
         def test_needs_a_gpu(gpu):
@@ -232,13 +232,24 @@ def test_a_users_own_bench_file(project):
     )
     args = ("--mp-device=cpu", "--mp-image-size=16", "--mp-max-time=0.5", "--benchmark-json=run.json")
     result = project.runpytest_subprocess("test_mine.py", *args)
-    result.assert_outcomes(passed=2, skipped=1, errors=1)
+    result.assert_outcomes(passed=4, skipped=1, errors=1)
     result.stdout.fnmatch_lines(["*the fixture `measure` needs the mark mpbench(phase=...)*"])
     benches = json.loads((project.path / "run.json").read_text())["benchmarks"]
-    assert [bench["group"] for bench in benches] == ["mine", "mine"]
+    assert [bench["group"] for bench in benches] == ["mine"] * 4
+    assert {bench["extra_info"]["variant"].partition(" ")[2] for bench in benches} == {"again=1", "again=2"}
 
 
-@pytest.mark.parametrize("mark", ["phase='sideways'", "'training'", "phase='training', batch=3", ""])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "phase='sideways'",
+        "'training'",
+        "phase='training', batch=3",
+        "phase='training', models=[]",
+        "phase='training', models=['vgg16', 'VGG16']",
+        "",
+    ],
+)
 def test_a_wrong_mark_is_a_usage_error(project, mark):
     project.makepyfile(
         test_mine=f"""
@@ -250,12 +261,12 @@ def test_a_wrong_mark_is_a_usage_error(project, mark):
         """
     )
     result = project.runpytest_subprocess("test_mine.py")
-    assert result.ret != 0
-    assert "valid is phase='training' or 'inference'" in result.stdout.str() + result.stderr.str()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: test_mine.py::test_mine: mark mpbench: *valid is*"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
-def test_the_environment_is_left_alone(project):
-    assert "mpbench" not in os.environ.get("PYTEST_ADDOPTS", "")
+def test_a_session_without_speed_cases_loads_nothing(project):
     plain = project.makepyfile("def test_plain():\n    assert True")
     result = project.runpytest_subprocess(plain)
     result.assert_outcomes(passed=1)

@@ -9,7 +9,7 @@ from mpbench.settings import check, check_image_size
 DEFAULTS = dict(
     models="vgg16,inception_v3,resnet152_v2",
     precisions="float32,mixed_float16",
-    baseline="float32",
+    baseline=None,
     control=False,
     device="auto",
     require_gpu=False,
@@ -57,6 +57,7 @@ def test_control_is_a_further_arm_in_the_baselines_precision():
         (dict(precisions="fp16"), ["--mp-precisions", "'fp16'", "mixed_float16"]),
         (dict(precisions="float32,float32"), ["--mp-precisions", "twice"]),
         (dict(baseline="double"), ["--mp-baseline", "'double'", "float32"]),
+        (dict(baseline="tf32"), ["--mp-baseline", "tf32", "float32, mixed_float16"]),
         (dict(device="tpu"), ["--mp-device", "'tpu'", "auto, gpu, cpu"]),
         (dict(profile="slow"), ["--mp-profile", "'slow'", "paper, quick"]),
         (dict(batch_size="0"), ["--mp-batch-size", "'0'", "1 or more"]),

@@ -16,7 +16,9 @@ def spec(model="classifier", precision="float32", phase="training", jit=None):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("model", ["feature_map", "classifier", "compiled_regressor"])
+@pytest.mark.parametrize(
+    "model", ["feature_map", "classifier", "compiled_regressor", "Subclassed", "SubclassedFeatures"]
+)
 def test_training_moves_weights_and_stays_finite_in_every_precision(model, precision):
     step = Step(spec(model, precision))
     step.run(5)
@@ -39,9 +41,9 @@ def test_a_step_is_what_fit_does():
     step.run(3)
     with tf.device("/CPU:0"):
         model = build_model(one.model, one.image_size_px, one.precision)
-        compile_model(model, one.precision, jit=False)
+        compile_model(model, one.precision, False, one.image_shape)
         batch = synthetic_batch(one)
-        model.fit(batch, labels(model, 4), batch_size=4, epochs=step.steps, shuffle=False, verbose=0)
+        model.fit(batch, labels(model, 4, one.image_shape), batch_size=4, epochs=step.steps, shuffle=False, verbose=0)
     for ours, kerass in zip(step._model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, kerass)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -58,9 +60,12 @@ def test_inference_is_what_predict_does():
     assert step.skipped_steps() == 0
 
 
-def test_xla_compiles_the_step_where_asked():
-    assert Step(spec(jit=True)).jit is True
-    assert Step(spec()).jit is False
+@pytest.mark.parametrize("phase", ["training", "inference"])
+@pytest.mark.parametrize("jit", [True, False, None])
+def test_xla_compiles_the_step_where_asked(phase, jit):
+    step = Step(spec(phase=phase, jit=jit))
+    assert step.jit is bool(jit)
+    assert step._call.function_def.attr["_XlaMustCompile"].b is bool(jit)
 
 
 def test_the_loss_scale_settles_before_anything_is_measured():
@@ -93,9 +98,24 @@ def test_training_that_moves_no_weight_fails():
         step.check()
 
 
-def test_a_factory_that_ignores_the_policy_fails_rather_than_being_measured_twice_in_float32():
-    with pytest.raises(CaseFailure, match="computes in float32 under the dtype policy mixed_float16"):
-        Step(spec("ignores_the_policy", "mixed_float16"))
+@pytest.mark.parametrize("model", ["ignores_the_policy", "ignores_the_policy_below_the_head"])
+def test_a_factory_that_ignores_the_policy_fails_rather_than_being_measured_twice_in_float32(model):
+    with pytest.raises(CaseFailure, match="does not compute in float16 under the dtype policy mixed_float16"):
+        Step(spec(model, "mixed_float16"))
+
+
+def test_accumulated_gradients_are_not_taken_for_skipped_steps():
+    step = Step(spec("accumulates_gradients"))
+    step.run(8)
+    step.check()
+    with pytest.raises(CaseFailure, match="gradient_accumulation_steps"):
+        Step(spec("accumulates_gradients", "mixed_float16"))
+
+
+def test_steps_trained_before_are_not_counted():
+    step = Step(spec("trained_before", "mixed_float16"))
+    step.run(2)
+    assert step.skipped_steps() == 0
 
 
 def test_progress_names_the_slow_parts():

@@ -97,5 +97,25 @@ def test_rows_with_and_without_a_baseline_keep_their_columns():
     assert alone[:end].split()[-1] == "133.00"
 
 
+def test_two_groups_of_one_model_keep_their_own_baselines():
+    cases = [*pair("vgg16", 303, 196), *pair("vgg16", 600, 100, variant="slow=True")]
+    cases[2] = Measured(record("vgg16", variant="slow=True"), cases[2].rounds)
+    shown = text(cases)
+    assert "303.00" in row_of(shown, "vgg16  ")
+    assert "600.00" in row_of(shown, "vgg16 slow=True")
+    assert "No: vgg16 slow=True more than vgg16." in shown
+
+
+def test_settings_that_differ_between_rows_are_all_named():
+    cases = [*pair("vgg16", 303, 196), *pair("my:model", 20, 10, jit=False)]
+    assert "XLA on/off" in text(cases)
+
+
+def test_tf32_where_there_is_none_is_said():
+    interval = {"speedup": 1.0, "speedup_low": 0.99, "speedup_high": 1.01, "baseline": "float32"}
+    without = Measured(record(precision="tf32", **interval), [0.303] * 12)
+    assert "TF32: vgg16-tf32: this device has no TF32" in text([*pair("vgg16", 303, 196), without])
+
+
 def test_nothing_measured_nothing_shown():
     assert summary([]) == []

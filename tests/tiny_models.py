@@ -1,6 +1,7 @@
 """Factories of tiny real Keras models, good and bad, for `--mp-models tiny_models:name`."""
 
 import keras
+import numpy as np
 
 
 def feature_map(shape):
@@ -102,3 +103,58 @@ def overflows_every_other_step(shape):
     model = overflows_at_first(shape)
     model.compile(_Restless(keras.optimizers.Adam(1e-4)), keras.losses.SparseCategoricalCrossentropy())
     return model
+
+
+def ignores_the_policy_below_the_head(shape):
+    image = keras.Input(shape)
+    return keras.Model(image, keras.layers.Conv2D(600, 3, strides=8, dtype="float32")(image))
+
+
+def two_outputs(shape):
+    image = keras.Input(shape)
+    x = keras.layers.GlobalAveragePooling2D()(image)
+    return keras.Model(image, [keras.layers.Dense(2)(x), keras.layers.Dense(2)(x)])
+
+
+def ignores_the_shape(shape):
+    return classifier((8, 8, 1))
+
+
+_kept = {}
+
+
+def the_same_again(shape):
+    return _kept.setdefault(keras.config.dtype_policy().name, classifier(shape))
+
+
+def accumulates_gradients(shape):
+    model = classifier(shape)
+    optimizer = keras.optimizers.Adam(1e-3, gradient_accumulation_steps=4)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy())
+    return model
+
+
+def trained_before(shape):
+    model = classifier(shape)
+    model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy())
+    model.fit(np.zeros((4, *shape)), np.zeros(4), epochs=3, verbose=0)
+    return model
+
+
+class Subclassed(keras.Model):
+    def __init__(self, shape):
+        super().__init__()
+        self.pool = keras.layers.GlobalAveragePooling2D()
+        self.dense = keras.layers.Dense(5, activation="softmax")
+
+    def call(self, x):
+        return self.dense(self.pool(x))
+
+
+class SubclassedFeatures(keras.Model):
+    def __init__(self, shape):
+        super().__init__()
+        self.conv = keras.layers.Conv2D(600, 3, strides=8)
+
+    def call(self, x):
+        return self.conv(x)

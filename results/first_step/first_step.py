@@ -23,8 +23,8 @@ def main() -> None:
         spec = StepSpec(name, PRECISIONS["float32"], "training", 2, 80, None, device)
         with tf.device(device.placement):
             model = build_model(name, 80, spec.precision)
-            compile_model(model, spec.precision, jit=False)
-            batch, targets = synthetic_batch(spec), labels(model, 2)
+            compile_model(model, spec.precision, False, spec.image_shape)
+            batch, targets = synthetic_batch(spec), labels(model, 2, spec.image_shape)
             start = time.perf_counter()
             if built_first:
                 model.optimizer.build(model.trainable_variables)
