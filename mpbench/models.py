@@ -5,6 +5,7 @@ Names are checked without importing TensorFlow; Keras is imported only when a mo
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import random
 import sys
@@ -76,9 +77,10 @@ def canonical_name(name: str, option: str = "--mp-models") -> str:
     for known in APPLICATIONS:
         if known.replace("_", "") == squeezed:
             return known
-    raise UsageProblem(
-        f"{option}: unknown model {name!r}: valid are package.module:factory and {', '.join(APPLICATIONS)}"
-    )
+    close = difflib.get_close_matches(name.lower(), APPLICATIONS, n=1, cutoff=0.5)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    valid = f"valid are package.module:factory and {', '.join(APPLICATIONS)}"
+    raise UsageProblem(f"{option}: unknown model {name!r}{meant}: {valid}")
 
 
 def min_image_size_px(name: str) -> int:
@@ -223,6 +225,13 @@ def output_shape(model: keras.Model, image_shape: tuple[int, int, int]) -> tuple
     return tuple(model(keras.Input(image_shape)).shape)
 
 
+def _ends_in_softmax(model: keras.Model) -> bool:
+    import keras
+
+    last = _leaf_layers(model)[-1]
+    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+
+
 def add_head(base: keras.Model, image_shape: tuple[int, int, int]) -> keras.Model:
     """The thesis's classifier on a base: pooling, Dense(1024, relu), Dense(2), softmax in float32 in any policy."""
     import keras
@@ -240,6 +249,8 @@ def add_head(base: keras.Model, image_shape: tuple[int, int, int]) -> keras.Mode
 
 def compile_model(model: keras.Model, precision: Precision, jit: bool, image_shape: tuple[int, int, int]) -> None:
     """Give a model the thesis's optimizer and loss, unless its factory has compiled it; XLA on or off either way.
+
+    The loss is cross-entropy between classes; an output that does not come from a softmax is taken for logits.
 
     Under mixed_float16 Keras wraps the optimizer in a LossScaleOptimizer by itself.
 
@@ -259,6 +270,6 @@ def compile_model(model: keras.Model, precision: Precision, jit: bool, image_sha
         )
     model.compile(
         keras.optimizers.Adam(LEARNING_RATE, epsilon=precision.adam_epsilon),
-        keras.losses.SparseCategoricalCrossentropy(),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=not _ends_in_softmax(model)),
         jit_compile=jit,
     )

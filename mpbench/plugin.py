@@ -11,7 +11,10 @@ Collecting imports no TensorFlow.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from mpbench import tables
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.models import DEFAULT_MODELS, canonical_name
 from mpbench.precision import DEFAULT_PRECISIONS, PRECISIONS
-from mpbench.record import Measured, is_case
+from mpbench.record import CaseRecord, Measured, is_case, read_case
 from mpbench.run import Case, Run
 
 MARK = "mpbench"
@@ -100,6 +103,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
     config.stash[CLOCKS] = {}
     config.stash[REPORTED] = {}
+    config.stash[EARLIER] = {}
     config.stash[PROBLEMS] = []
 
 
@@ -123,6 +127,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(problem)
     # The last word on what was selected: -k, -m, --lf and --deselect have all been applied.
     cases = {item: case for item in session.items if (case := _case(item))}
+    if cases and not session.config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError("-p no:benchmark: mpbench reports through pytest-benchmark and needs it")
     run = session.config.stash[RUN]
     run.select(cases.values())
     for item, case in cases.items():
@@ -130,8 +136,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         own = item.get_closest_marker("benchmark")
         options_of_mark = {"group": run.group_label(case), **(own.kwargs if own else {}), "timer": clock}
         item.add_marker(pytest.mark.benchmark(**options_of_mark), append=False)
-        # A case that failed leaves its fixture unused: that is meant, and said by the failure.
-        item.add_marker(pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all"))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -157,6 +161,8 @@ def measure(request: pytest.FixtureRequest) -> Callable[[Any, str, str], None]:
         pytest.fail("the fixture `measure` needs the mark mpbench(phase=...)", pytrace=False)
 
     def measure_case(benchmark: Any, model: str, precision: str) -> None:
+        # A case that fails leaves its fixture unused, and the failure says why.
+        warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
         if (model, precision) != (case.model, case.arm):
             raise ValueError(f"measure was given {model}, {precision}: valid are this case's {case.model}, {case.arm}")
         if benchmark.disabled:
@@ -192,6 +198,14 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> None:
+    # The hook's one public view of the run that --benchmark-compare has loaded.
+    for bench in compared_benchmark.get("benchmarks", []):
+        with suppress(ValueError):  # not ours, or of another version
+            config.stash[EARLIER][bench["fullname"]] = read_case(bench.get("extra_info", {}))
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     # --benchmark-autosave leaves the raw rounds out unless --benchmark-save-data is given too.
     rounds = {bench.fullname: list(bench.stats.data) for bench in benchmarks if is_case(bench.extra_info)}
@@ -208,7 +222,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reported = list(config.stash[REPORTED].values())
         if reported:
             terminalreporter.section("mpbench")
-            for line in tables.summary(reported):
+            for line in [*tables.summary(reported), *_comparisons(config)]:
                 terminalreporter.write_line(line)
 
 
@@ -231,6 +245,7 @@ class ReplayClock:
 RUN = pytest.StashKey[Run]()
 CLOCKS = pytest.StashKey[dict[str, ReplayClock]]()
 REPORTED = pytest.StashKey[dict[str, Measured]]()
+EARLIER = pytest.StashKey[dict[str, CaseRecord]]()
 PROBLEMS = pytest.StashKey[list[str]]()
 
 
@@ -244,6 +259,17 @@ def _case(item: pytest.Item) -> Case | None:
     source = "::".join(filter(None, [item.parent.nodeid if item.parent else "", item.originalname]))
     source += "".join(f" {name}={value!r}" for name, value in sorted(params.items()))
     return Case(item.nodeid, source, model, arm, mark.kwargs["phase"])
+
+
+def _comparisons(config: pytest.Config) -> list[str]:
+    """What pytest-benchmark's comparison does not say: that settings differ, or that there was nothing to compare."""
+    if not config.getoption("benchmark_compare", None):
+        return []
+    reported, earlier = config.stash[REPORTED], config.stash[EARLIER]
+    if not set(reported) & set(earlier):
+        return ["Nothing to compare with: no earlier run holds one of these cases."]
+    lines = [tables.not_comparable(m.record, earlier[id]) for id, m in reported.items() if id in earlier]
+    return [line for line in lines if line]
 
 
 def _models_of_mark(mark: pytest.Mark, settings: options.Settings) -> list[str]:
@@ -285,6 +311,8 @@ def _check_outputs(config: pytest.Config) -> None:
             raise UsageProblem(
                 f"--benchmark-json: {json_file}: valid is a file in a folder that exists and is writable"
             )
+    if get("benchmark_histogram", None) and not (find_spec("pygal") and find_spec("pygaljs")):
+        raise UsageProblem("--benchmark-histogram: pygal is missing: pip install 'pytest-benchmark[histogram]'")
     saves = get("benchmark_save", None) or get("benchmark_autosave", None)
     if saves and (storage.startswith("file://") or "://" not in storage):
         folder = Path(storage.removeprefix("file://")).absolute()

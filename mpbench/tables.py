@@ -17,6 +17,8 @@ CPU_NOTE = (
     "it to float32 and back."
 )
 MIB = 2**20
+COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32")
+"""Settings that must agree before two figures of one case may be compared."""
 
 
 def summary(cases: Sequence[Measured]) -> list[str]:
@@ -63,13 +65,15 @@ def title(records: Sequence[CaseRecord]) -> str:
 def notes(cases: Sequence[Measured]) -> list[str]:
     """A line for each thing a reader must know before believing a figure, and the noise floor if there is one."""
     lines = []
+    noisy = [f"{_name(c.record)} ({c.record.rounds} rounds)" for c in cases if c.record.noisy]
+    if noisy:
+        lines.append(f"NOISY: {', '.join(noisy)}: the time limit (--mp-max-time) came before the interval was narrow")
+    warming = [f"{_name(c.record)} ({c.record.warmup_rounds} rounds)" for c in cases if not c.record.warmup_settled]
+    if warming:
+        lines.append(f"WARM-UP: {', '.join(warming)}: half the time limit was over before it was seen to be stationary")
     for case in cases:
         r = case.record
-        name = f"{r.name}-{'control' if r.control else r.precision}"
-        if r.noisy:
-            lines.append(f"NOISY: {name}: time limit before the interval was narrow enough ({r.rounds} rounds)")
-        if not r.warmup_settled:
-            lines.append(f"WARM-UP: {name}: not stationary after {r.warmup_rounds} warm-up rounds")
+        name = _name(r)
         if r.precision == "tf32" and not r.tf32:
             lines.append(f"TF32: {name}: this device has no TF32, the figures are plain float32's")
         if r.skipped_steps:
@@ -130,7 +134,7 @@ def _row(case: Measured, base: Measured | None) -> dict[str, str]:
     """A row's cells by column; without a baseline only the case's own."""
     r, ms = case.record, 1000 * case.median_seconds
     peak = "peak MiB" if r.memory_kind == "device" else "process MiB"
-    row = {"model": r.name, "precision": r.precision}
+    row = {"model": r.name, "precision": f"{r.precision} (control)" if r.control else r.precision}
     if base is None:
         own = {"ms": f"{ms:.2f}", "images/s": f"{r.images_per_second:.1f}", peak: f"{r.peak_memory_bytes / MIB:.0f}"}
         return row | own
@@ -142,12 +146,33 @@ def _row(case: Measured, base: Measured | None) -> dict[str, str]:
         "less %": f"{100 * (base_ms - ms) / base_ms:.1f}",
         "speedup [95 % interval]": (_interval(r.interval) if r.interval else "") + (" NOISY" if r.noisy else ""),
         "images/s": f"{b.images_per_second:.1f} -> {r.images_per_second:.1f}",
-        peak: f"{b.peak_memory_bytes / MIB:.0f} -> {r.peak_memory_bytes / MIB:.0f}",
+        peak: _peak_pair(b, r),
     }
     was = thesis.MS_PER_STEP.get((r.model, r.phase))
     if was is not None and (b.precision, r.precision) == ("float32", "mixed_float16"):
-        row |= {f"{thesis.DEVICE}: ms": f"{was[0]} -> {was[1]}", "speedup": f"{was[0] / was[1]:.2f}"}
+        row |= {f"{thesis.DEVICE}: ms": f"{was[0]} -> {was[1]}", f"{thesis.DEVICE}: x": f"{was[0] / was[1]:.2f}"}
     return row
+
+
+def _peak_pair(base: CaseRecord, other: CaseRecord) -> str:
+    """Both peaks; for a process one figure, since it holds all arms at once and grows as they are built."""
+    if other.memory_kind != "device":
+        return f"{max(base.peak_memory_bytes, other.peak_memory_bytes) / MIB:.0f}"
+    return f"{base.peak_memory_bytes / MIB:.0f} -> {other.peak_memory_bytes / MIB:.0f}"
+
+
+def _name(record: CaseRecord) -> str:
+    return f"{record.name}-{'control' if record.control else record.precision}"
+
+
+def not_comparable(now: CaseRecord, then: CaseRecord) -> str | None:
+    """A line that names the settings in which a case and its earlier self differ; None where they agree."""
+    differing = [
+        f"{field} {getattr(then, field)} -> {getattr(now, field)}"
+        for field in COMPARABLE
+        if getattr(then, field) != getattr(now, field)
+    ]
+    return f"NOT COMPARABLE: {now.phase}, {_name(now)}: {', '.join(differing)}" if differing else None
 
 
 def _compared(models: Sequence[tuple[str, Interval]]) -> str:

@@ -136,6 +136,13 @@ def test_a_compiled_model_keeps_its_optimizer():
     assert model.jit_compile is True
 
 
+@pytest.mark.parametrize(("name", "logits"), [("classifier", False), ("logits", True), ("feature_map", False)])
+def test_logits_are_told_from_probabilities(name, logits):
+    model = build_model(f"tiny_models:{name}", 16, PRECISIONS["float32"])
+    compile_model(model, PRECISIONS["float32"], False, SHAPE)
+    assert model.loss.get_config()["from_logits"] is logits
+
+
 def test_an_output_without_a_known_loss_is_refused():
     model = build_model("tiny_models:odd_output", 16, PRECISIONS["float32"])
     with pytest.raises(CaseFailure, match="no loss is known"):

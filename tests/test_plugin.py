@@ -41,7 +41,7 @@ def test_a_run_and_a_second_against_it(project):
     args = ("--benchmark-compare", "--benchmark-autosave", "--mp-control")
     first = run(project, *args)
     first.assert_outcomes(passed=6)
-    first.stderr.fnmatch_lines(["*Can't compare. No benchmark files*"])
+    first.stdout.fnmatch_lines(["Nothing to compare with: no earlier run holds one of these cases."])
     first.stdout.fnmatch_lines(
         [
             "* s] tiny_models:feature_map inference, float32: building",
@@ -60,6 +60,8 @@ def test_a_run_and_a_second_against_it(project):
     second = run(project, *args)
     second.assert_outcomes(passed=6)
     second.stdout.fnmatch_lines(["*(0001_*", "*(NOW)*"])
+    assert "Nothing to compare with" not in second.stdout.str()
+    assert "NOT COMPARABLE" not in second.stdout.str()
     assert "machine_info is different" not in second.stderr.str() + second.stdout.str()
 
     one, two = saved(project)
@@ -85,6 +87,13 @@ def test_a_run_and_a_second_against_it(project):
         ["pytest-benchmark", "compare"], capture_output=True, text=True, cwd=project.path, check=True
     )
     assert "test_training[tiny_models:feature_map-mixed_float16]" in compared.stdout
+
+
+def test_comparing_with_other_settings_is_named(project):
+    for batch in ("2", "3"):
+        args = ("-k", "inference", "--benchmark-autosave", "--benchmark-compare", f"--mp-batch-size={batch}")
+        result = run(project, *args, "--mp-max-time=0.5")
+    result.stdout.fnmatch_lines(["NOT COMPARABLE: inference, tiny_models:feature_map-mixed_float16: batch_size 2 -> 3"])
 
 
 def test_what_is_selected_is_what_is_interleaved(project):
@@ -129,7 +138,7 @@ def test_other_precisions_run(project, name):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--mp-models=vgg17"], "ERROR: --mp-models: unknown model 'vgg17': valid are*"),
+        (["--mp-models=vgg17"], "ERROR: --mp-models: unknown model 'vgg17' (did you mean vgg*): valid are*"),
         (
             ["--mp-batch-size=0"],
             "ERROR: --mp-batch-size: '0' is not valid: valid is a whole number of images, 1 or more",
@@ -138,6 +147,7 @@ def test_other_precisions_run(project, name):
         (["--mp-models=no_module:f"], "ERROR: --mp-models: 'no_module:f' cannot be imported: ModuleNotFoundError*"),
         (["--mp-models=tiny_models:no_model"], "ERROR: --mp-models: 'tiny_models:no_model' returned a str: valid is*"),
         (["--benchmark-json=missing/run.json"], "ERROR: --benchmark-json: missing/run.json: valid is a file in*"),
+        (["-p", "no:benchmark"], "ERROR: -p no:benchmark: mpbench reports through pytest-benchmark and needs it"),
         (["--benchmark-autosave", "--benchmark-storage=conftest.py"], "ERROR: --benchmark-storage: *conftest.py*"),
         pytest.param(
             ["--mp-device=auto", "--mp-require-gpu"],

@@ -17,7 +17,8 @@ def spec(model="classifier", precision="float32", phase="training", jit=None):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(
-    "model", ["feature_map", "classifier", "compiled_regressor", "Subclassed", "SubclassedFeatures"]
+    "model",
+    ["feature_map", "classifier", "compiled_regressor", "Subclassed", "SubclassedFeatures", "sequential_features"],
 )
 def test_training_moves_weights_and_stays_finite_in_every_precision(model, precision):
     step = Step(spec(model, precision))
