@@ -183,12 +183,14 @@ def _compared(models: Sequence[tuple[str, Interval]]) -> str:
             alike.append(f"{name_a} and {name_b}")
         else:
             apart.setdefault(name_a, []).append(name_b)
+    slower = [name for name, interval in models if interval.high < 1]
+    ending = f" Slower with it: {', '.join(slower)}." if slower else ""
     if not apart:
-        return f"Not distinguishable: the intervals of {', '.join(name for name, _ in models)} overlap."
+        return f"Not distinguishable: the intervals of {', '.join(name for name, _ in models)} overlap.{ending}"
     parts = [f"{name} more than {' and '.join(others)}" for name, others in apart.items()]
     if alike:
         parts.append(f"not distinguishable: {', '.join(alike)}")
-    return f"No: {'; '.join(parts)}."
+    return f"No: {'; '.join(parts)}.{ending}"
 
 
 def _device(record: CaseRecord) -> str:

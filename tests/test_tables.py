@@ -54,6 +54,11 @@ def test_the_question_is_answered_from_the_intervals():
     )
 
 
+def test_models_that_lose_are_named():
+    shown = text([*pair("vgg16", 150, 800), *pair("inception_v3", 20, 18)])
+    assert "No: inception_v3 more than vgg16. Slower with it: vgg16." in shown
+
+
 def test_one_model_leaves_the_question_unasked():
     assert "Do all benefit" not in text(pair("vgg16", 303, 196))
 
