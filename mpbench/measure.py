@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -166,13 +166,8 @@ class _Group:
         self._rng = np.random.default_rng(seed)
 
     def run_block(self, block: int) -> None:
-        """One round of every live arm, in random order."""
-        for arm in self._shuffled():
-            series = self.series[arm.name]
-            timed = self._timed(arm, series.steps_per_round)
-            if timed is None:
-                continue
-            seconds, skipped = timed
+        """One round of every live arm, in random order; rounds with a skipped step are counted, not kept."""
+        for _, series, seconds, skipped in self._rounds():
             series.skipped_steps += skipped
             if not skipped:
                 series.rounds.append(seconds)
@@ -180,20 +175,23 @@ class _Group:
 
     def warmup_block(self, windows: dict[str, list[float]]) -> None:
         """One round of every live arm, kept only in `windows`; a skipped step empties the arm's window."""
-        for arm in self._shuffled():
-            series = self.series[arm.name]
-            timed = self._timed(arm, series.steps_per_round)
-            if timed is None:
-                continue
-            seconds, skipped = timed
+        for name, series, seconds, skipped in self._rounds():
             series.warmup_rounds += 1
             series.warmup_skipped_steps += skipped
-            windows[arm.name] = [] if skipped else [*windows[arm.name], seconds][-WARMUP_WINDOW_ROUNDS:]
+            windows[name] = [] if skipped else [*windows[name], seconds][-WARMUP_WINDOW_ROUNDS:]
             wanted = min(MAX_STEPS_PER_ROUND, max(1, math.ceil(ROUND_SECONDS / seconds)))
             if wanted >= 2 * series.steps_per_round:
                 # The first rounds hold the first steps and are slow: a round may still have to grow.
                 series.steps_per_round = wanted
-                windows[arm.name] = []
+                windows[name] = []
+
+    def _rounds(self) -> Iterator[tuple[str, Series, float, int]]:
+        """Run one round of every live arm, in random order: its name, series, seconds per step and skipped steps."""
+        for arm in self._shuffled():
+            series = self.series[arm.name]
+            timed = self._timed(arm, series.steps_per_round)
+            if timed is not None:
+                yield arm.name, series, *timed
 
     def _shuffled(self) -> list[Arm]:
         return [self.live[i] for i in self._rng.permutation(len(self.live))]
