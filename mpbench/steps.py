@@ -22,7 +22,6 @@ from mpbench.errors import CaseFailure
 from mpbench.models import SEED, build_model, compile_model, output_shape
 from mpbench.precision import Precision
 
-PHASES = ("training", "inference")
 MAX_SETTLING_STEPS = 48
 """From 2**15 a loss scale has reached float16's smallest number well before this many halvings."""
 
@@ -34,7 +33,7 @@ class StepSpec:
     Attributes:
         model: canonical name or factory.
         precision: how it computes.
-        phase: one of PHASES.
+        phase: training or inference.
         batch_size: images.
         image_size_px: height and width.
         jit: XLA on, off, or (None) as Keras's `jit_compile="auto"` would have it: on for a GPU where the model can.
