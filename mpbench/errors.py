@@ -11,6 +11,6 @@ class CaseFailure(Exception):
     """One case failed: one line that says why. The other cases go on."""
 
 
-def first_line(error: BaseException) -> str:
-    """The beginning of an exception's text; Keras's go on for many lines."""
-    return next(iter(str(error).strip().splitlines()), "")
+def described(error: BaseException) -> str:
+    """An exception in one line: its type and the beginning of its text; Keras's go on for many lines."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

@@ -12,6 +12,7 @@ import numpy as np
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.measure import Arm, Plan, Series, measure
+from mpbench.precision import CONTROL
 from mpbench.record import CaseRecord, Measured
 from mpbench.settings import Profile
 from mpbench.steps import Step, StepSpec, is_out_of_memory
@@ -29,7 +30,6 @@ class GroupPlan:
         variant: what tells the group from another of the same model and phase; usually empty.
         specs: the arms by name, in the order in which they are built.
         baseline: name of the arm that ratios refer to, or None where it is not among them.
-        controls: names of the arms that repeat the baseline.
         profile: sizes and time limit, as resolved.
         tolerance: relative half-width of the interval to reach.
     """
@@ -38,7 +38,6 @@ class GroupPlan:
     variant: str
     specs: Mapping[str, StepSpec]
     baseline: str | None
-    controls: frozenset[str]
     profile: Profile
     tolerance: float
 
@@ -127,7 +126,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         precision=spec.precision.name,
         phase=spec.phase,
         variant=plan.variant,
-        control=name in plan.controls,
+        control=name == CONTROL,
         device=spec.device.kind,
         device_name=devices.device_name(spec.device),
         profile=plan.profile.name,

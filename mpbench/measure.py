@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpbench.statistics import MIN_PAIRS, Interval, is_stationary, speedup_interval, time_interval
+from mpbench.statistics import DEFAULT_RESAMPLES, MIN_PAIRS, Interval, is_stationary, speedup_interval, time_interval
 
 Clock = Callable[[], float]
 Progress = Callable[[str], None]
@@ -228,7 +228,7 @@ def _warm_up(group: _Group, max_seconds: float) -> None:
 
 
 def _judge(
-    series: dict[str, Series], baseline: str | None, tolerance: float, resamples: int = 2000, seed: int = 0
+    series: dict[str, Series], baseline: str | None, tolerance: float, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
 ) -> float:
     """Put each arm's interval and noise flag into its series; returns the widest relative half-width."""
     base = series.get(baseline) if baseline else None

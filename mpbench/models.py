@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpbench.errors import CaseFailure, UsageProblem, first_line
+from mpbench.errors import CaseFailure, UsageProblem, described
 
 if TYPE_CHECKING:
     import keras
@@ -103,8 +103,7 @@ def load_factory(name: str) -> Callable[[tuple[int, int, int]], Any]:
         for part in path.split("."):
             target = getattr(target, part)
     except Exception as error:  # a user's module may raise anything while it is imported
-        what = f"{type(error).__name__}: {first_line(error)}"
-        raise UsageProblem(f"--mp-models: {name!r} cannot be imported: {what}") from error
+        raise UsageProblem(f"--mp-models: {name!r} cannot be imported: {described(error)}") from error
     if not callable(target):
         raise UsageProblem(f"--mp-models: {name!r} is a {type(target).__name__}: valid is a callable")
     return target  # type: ignore[no-any-return]
@@ -123,8 +122,7 @@ def check_factory(name: str, image_size_px: int) -> None:
     try:
         model = factory(shape)
     except Exception as error:  # whatever a user's factory raises
-        what = f"{type(error).__name__}: {first_line(error)}"
-        raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {what}") from error
+        raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {described(error)}") from error
     if not isinstance(model, keras.Model):
         raise UsageProblem(
             f"--mp-models: {name!r} returned a {type(model).__name__}: valid is a Keras model for input {shape}"
@@ -132,8 +130,8 @@ def check_factory(name: str, image_size_px: int) -> None:
     try:
         output = model(keras.Input(shape))
     except Exception as error:  # whatever a user's layers raise
-        what = f"{type(error).__name__}: {first_line(error)}"
-        raise UsageProblem(f"--mp-models: {name!r} returned a model that does not take {shape}: {what}") from error
+        what = f"a model that does not take {shape}: {described(error)}"
+        raise UsageProblem(f"--mp-models: {name!r} returned {what}") from error
     if not isinstance(output, keras.KerasTensor):
         raise UsageProblem(
             f"--mp-models: {name!r} returned a model with {len(keras.tree.flatten(output))} outputs: valid is one"
@@ -218,11 +216,20 @@ def _leaf_layers(layer: Any) -> list[Any]:
     return list({id(leaf): leaf for part in parts for leaf in _leaf_layers(part)}.values())
 
 
-def output_shape(model: keras.Model, image_shape: tuple[int, int, int]) -> tuple[int | None, ...]:
-    """Shape of the model's output for a batch of any size; subclassed models have to be asked by a symbolic call."""
+def _ends(model: keras.Model, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
+    """A model's symbolic input and output."""
     import keras
 
-    return tuple(model(keras.Input(image_shape)).shape)
+    try:
+        return model.input, model.output
+    except AttributeError:  # a subclassed model has no graph of its own, a Sequential one none before its first call
+        image = keras.Input(image_shape)
+        return image, model(image)
+
+
+def output_shape(model: keras.Model, image_shape: tuple[int, int, int]) -> tuple[int | None, ...]:
+    """Shape of the model's output for a batch of any size."""
+    return tuple(_ends(model, image_shape)[1].shape)
 
 
 def _ends_in_softmax(model: keras.Model) -> bool:
@@ -236,11 +243,7 @@ def add_head(base: keras.Model, image_shape: tuple[int, int, int]) -> keras.Mode
     """The thesis's classifier on a base: pooling, Dense(1024, relu), Dense(2), softmax in float32 in any policy."""
     import keras
 
-    try:
-        image, x = base.input, base.output
-    except AttributeError:  # a subclassed model: it has no graph of its own to extend
-        image = keras.Input(image_shape)
-        x = base(image)
+    image, x = _ends(base, image_shape)
     x = keras.layers.GlobalAveragePooling2D()(x)
     x = keras.layers.Dense(HEAD_UNITS, activation="relu")(x)
     x = keras.layers.Dense(CLASSES)(x)

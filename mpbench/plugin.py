@@ -282,8 +282,7 @@ def _models_of_mark(mark: pytest.Mark, settings: options.Settings) -> list[str]:
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(name, str) for name in given):
         raise UsageProblem(f"mark mpbench: models={given!r}: valid is a list of names")
     names = [canonical_name(name, "mark mpbench") for name in given]
-    if len(set(names)) < len(names):
-        raise UsageProblem(f"mark mpbench: models={given!r} names one twice: valid is each once")
+    options.check_each_once("mark mpbench", names)
     return names
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from mpbench import device as devices
 from mpbench import settings as options
-from mpbench.errors import CaseFailure, first_line
+from mpbench.errors import CaseFailure, described
 from mpbench.models import check_factory, load_factory
-from mpbench.precision import CONTROL, PRECISIONS
+from mpbench.precision import PRECISIONS
 from mpbench.record import Measured
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Run:
             try:
                 outcomes = measure_group(self._plan(members.values()), self._progress)
             except BaseException as error:  # a time-out's too: the other cases must not measure it all again
-                lost = CaseFailure(f"measuring its group ended with {type(error).__name__}: {first_line(error)}")
+                lost = CaseFailure(f"measuring its group ended with {described(error)}")
                 self._outcomes.update({member.id: lost for member in members.values()})
                 raise
             self._outcomes.update({members[arm].id: outcome for arm, outcome in outcomes.items()})
@@ -167,7 +167,6 @@ class Run:
             variant=self.variant(members[0]),
             specs=specs,
             baseline=self.settings.baseline if self.settings.baseline in specs else None,
-            controls=frozenset(arm for arm in specs if arm == CONTROL),
             profile=profile,
             tolerance=self.settings.tolerance,
         )

@@ -113,9 +113,8 @@ def check(
         tolerance=_positive_float("--mp-tolerance", tolerance, "per cent") / 100,
         max_seconds=None if max_time is None else _positive_float("--mp-max-time", max_time, "seconds"),
     )
-    for option, names in (("--mp-models", model_names), ("--mp-precisions", precision_names)):
-        if len(set(names)) < len(names):
-            raise UsageProblem(f"{option}: {','.join(names)} names one twice: valid is each once")
+    check_each_once("--mp-models", model_names)
+    check_each_once("--mp-precisions", precision_names)
     if control and settings.baseline not in precision_names:
         raise UsageProblem(
             f"--mp-control: the baseline {settings.baseline} is not among --mp-precisions={','.join(precision_names)}: "
@@ -124,6 +123,12 @@ def check(
     if require_gpu and device == "cpu":
         raise UsageProblem("--mp-require-gpu: given together with --mp-device=cpu: valid is one of them")
     return settings
+
+
+def check_each_once(option: str, names: Sequence[str]) -> None:
+    """Raise UsageProblem if a name is given twice."""
+    if len(set(names)) < len(names):
+        raise UsageProblem(f"{option}: {','.join(names)} names one twice: valid is each once")
 
 
 def check_image_size(models: Sequence[str], image_size_px: int) -> None:

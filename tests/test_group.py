@@ -22,7 +22,7 @@ def plan(models, phase="training"):
         for name, model in models.items()
     }
     baseline = "float32" if "float32" in specs else None
-    return GroupPlan(f"tiny {phase}", "", specs, baseline, frozenset(), PROFILE, 0.01)
+    return GroupPlan(f"tiny {phase}", "", specs, baseline, PROFILE, 0.01)
 
 
 def test_both_arms_get_a_record_and_the_ratio_belongs_to_the_second():

@@ -1,6 +1,6 @@
 """A/A on a real machine: how often does a step compared with itself come out as different?
 
-Builds one real training step, then measures it against itself again and again, as `--mp-control` does, once
+Builds one real inference step, then measures it against itself again and again, as `--mp-control` does, once
 interleaved and once one arm after the other, and counts the runs whose 95 % interval misses 1.
 
     python results/aa/aa.py [-o FILE] [--runs N] [--seconds N] ...
