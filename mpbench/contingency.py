@@ -1,0 +1,244 @@
+"""What follows from two models' answers to the same images: McNemar's test, the difference, equivalence, power.
+
+Pure functions over the 2x2 contingency table of paired right and wrong answers; numpy and scipy only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from mpbench.statistics import CONFIDENCE, Interval
+
+POWER = 0.8
+"""Usual probability of seeing a difference that `detectable_difference` is to have."""
+
+NEGLIGIBLE = 1e-12
+"""Probability below which a number of discordant pairs is left out of a sum."""
+
+
+@dataclass(frozen=True)
+class Contingency:
+    """Images by who answered them rightly."""
+
+    both_right: int
+    first_only: int
+    second_only: int
+    both_wrong: int
+
+    def __post_init__(self) -> None:
+        if min(self.both_right, self.first_only, self.second_only, self.both_wrong) < 0 or self.n < 1:
+            raise ValueError(f"a contingency table needs counts of 0 or more and at least one image, got {self}")
+
+    @property
+    def n(self) -> int:
+        return self.both_right + self.first_only + self.second_only + self.both_wrong
+
+    @property
+    def discordant(self) -> int:
+        """Images that exactly one of the two got right: the only ones that tell the two apart."""
+        return self.first_only + self.second_only
+
+    @property
+    def first_accuracy(self) -> float:
+        return (self.both_right + self.first_only) / self.n
+
+    @property
+    def second_accuracy(self) -> float:
+        return (self.both_right + self.second_only) / self.n
+
+
+def contingency(truth: ArrayLike, first: ArrayLike, second: ArrayLike) -> Contingency:
+    """Pair two models' answers image by image.
+
+    Args:
+        truth: class numbers, shape (n,).
+        first, second: answered class numbers, shape (n,), in the same order.
+
+    Raises:
+        ValueError: shapes differ or there are no images.
+    """
+    right, one, two = np.asarray(truth), np.asarray(first), np.asarray(second)
+    if right.ndim != 1 or not right.shape == one.shape == two.shape:
+        raise ValueError(f"paired answers must have one shape (n,), got {right.shape}, {one.shape}, {two.shape}")
+    a, b = one == right, two == right
+    return Contingency(int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~a & ~b).sum()))
+
+
+def mcnemar_exact(table: Contingency) -> float:
+    """Two-sided p of McNemar's exact test.
+
+    Under the null hypothesis each discordant image falls to either side with probability 1/2, independently of the
+    others; p is twice the smaller binomial tail, at most 1 (McNemar 1947, Psychometrika 12). Conservative. No
+    discordant image gives 1.
+    """
+    return min(1.0, 2 * _smaller_tail(table))
+
+
+def mcnemar_midp(table: Contingency) -> float:
+    """Two-sided mid-p: the exact test with half the probability of what was observed.
+
+    Assumes what `mcnemar_exact` does; less conservative, and its errors stay near the nominal level (Fagerland,
+    Lydersen and Laake 2013, BMC Medical Research Methodology 13:91).
+    """
+    n, k = table.discordant, min(table.first_only, table.second_only)
+    observed = special.bdtr(k, n, 0.5) - (special.bdtr(k - 1, n, 0.5) if k else 0.0)
+    return float(min(1.0, 2 * _smaller_tail(table) - observed))
+
+
+def mcnemar_chi2(table: Contingency) -> float:
+    """p of McNemar's chi-squared test with continuity correction, one degree of freedom.
+
+    The statistic is (|b - c| - 1)^2 / (b + c) with the discordant counts b and c (Edwards 1948, Psychometrika 13), as
+    statsmodels has it, also where b = c. An approximation that needs some 25 discordant images; none gives 1.
+    """
+    if not table.discordant:
+        return 1.0
+    statistic = (abs(table.first_only - table.second_only) - 1) ** 2 / table.discordant
+    return float(special.chdtrc(1, statistic))
+
+
+def difference_interval(table: Contingency, confidence: float = CONFIDENCE) -> Interval:
+    """Second accuracy less first, with Tango's score interval for paired proportions.
+
+    Holds its level where the usual Wald interval does not, and has a width even without a discordant image (Tango
+    1998, Statistics in Medicine 17:891-908). Assumes images drawn independently.
+
+    Returns:
+        Fractions between -1 and 1, not percentage points.
+    """
+    from scipy import optimize
+
+    estimate = (table.second_only - table.first_only) / table.n
+    z = float(special.ndtri(0.5 + confidence / 2))
+
+    def limit(towards: int) -> float:
+        def excess(difference: float) -> float:
+            return _score(table, difference) + towards * z
+
+        return float(towards if excess(towards) * excess(estimate) > 0 else optimize.brentq(excess, estimate, towards))
+
+    return Interval(estimate, limit(-1), limit(1))
+
+
+def equivalence_p(table: Contingency, margin: float) -> float:
+    """p of the two one-sided tests that the accuracies differ by `margin` or more, in either direction.
+
+    Small where they are shown to be equivalent within the margin. The larger p of the two tests with Tango's score
+    statistic (Schuirmann 1987 for the procedure; Tango 1998 for the statistic). Assumes images drawn independently.
+
+    Args:
+        margin: a fraction above 0 and below 1: 0.01 is one percentage point.
+
+    Raises:
+        ValueError: a margin outside that range.
+    """
+    if not 0 < margin < 1:
+        raise ValueError(f"a margin must lie between 0 and 1, got {margin}")
+    return float(max(special.ndtr(-_score(table, -margin)), special.ndtr(_score(table, margin))))
+
+
+def mcnemar_power(n: int, discordant_share: float, difference: float, alpha: float) -> float:
+    """Probability that the exact test rejects at `alpha` (p at most alpha) when the accuracies differ by so much.
+
+    Summed over the number of discordant images, which is binomial, and for each over the binomial split between the
+    two sides (Duffy 1984, Biometrics 40:1005-1015).
+
+    Args:
+        n: images.
+        discordant_share: expected share of discordant images; raised to `difference`, which it cannot be below.
+        difference: of the two accuracies, a fraction from 0 to 1.
+        alpha: level of the test.
+    """
+    if difference >= discordant_share:
+        discordant_share, towards_one_side = difference, 1.0
+    else:
+        towards_one_side = (1 + difference / discordant_share) / 2
+    if discordant_share == 0:
+        return 0.0
+    counts = np.arange(n + 1)
+    weights = _binomial_pmf(counts, n, discordant_share)
+    likely = weights > NEGLIGIBLE
+    counts, weights = counts[likely], weights[likely]
+    critical = _critical_counts(counts, alpha)
+    rejects = critical >= 0
+    counts, weights, critical = counts[rejects], weights[rejects], critical[rejects]
+    low = special.bdtr(critical, counts, towards_one_side)
+    high = special.bdtr(critical, counts, 1 - towards_one_side)
+    return float(np.sum(weights * (low + high)))
+
+
+def detectable_difference(n: int, discordant: int, alpha: float, power: float = POWER) -> float:
+    """Smallest difference of two accuracies that the exact test would have found with this power.
+
+    Assumes that as many images are discordant as were observed, or, for differences beyond that, that all of them
+    fall to one side.
+
+    Args:
+        n: images.
+        discordant: images that exactly one of the two got right.
+        alpha: level of the test.
+        power: probability of finding it.
+
+    Returns:
+        A fraction, to 1e-6; infinity where the sample is too small to reject anything.
+    """
+    from scipy import optimize
+
+    def shortfall(difference: float) -> float:
+        return mcnemar_power(n, discordant / n, difference, alpha) - power
+
+    if shortfall(1.0) < 0:
+        return math.inf
+    return float(optimize.brentq(shortfall, 0.0, 1.0, xtol=1e-6))
+
+
+def majority_p(right: int, n: int, majority_share: float) -> float:
+    """One-sided p of the exact binomial test that a model knows more than which class is the most frequent.
+
+    Args:
+        right: images answered rightly, of `n`.
+        majority_share: share of the most frequent class: the accuracy of always answering it.
+    """
+    return float(special.bdtrc(right - 1, n, majority_share)) if right else 1.0
+
+
+def _smaller_tail(table: Contingency) -> float:
+    return float(special.bdtr(min(table.first_only, table.second_only), table.discordant, 0.5))
+
+
+def _score(table: Contingency, difference: float) -> float:
+    """Tango's statistic for the hypothesis of that difference, second less first: standard normal under it."""
+    n, x, y = table.n, table.second_only, table.first_only
+    # Maximum likelihood of the share of `y` where the share of `x` is larger by `difference`.
+    b = -x - y + (2 * n - x + y) * difference
+    c = -y * difference * (1 - difference)
+    share = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
+    variance = n * (2 * share + difference * (1 - difference))
+    distance = x - y - n * difference
+    if variance <= 0:
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(variance)
+
+
+def _critical_counts(discordant: NDArray[Any], alpha: float) -> NDArray[np.int64]:
+    """Largest smaller-side count at which the exact test rejects, for each number of discordant images; -1: never."""
+    m = discordant.astype(float)
+    guess = np.floor(np.nan_to_num(special.bdtrik(alpha / 2, m, 0.5), nan=-1.0))
+    critical = np.maximum(guess, -1.0) + 1  # the inverse may be one off: step down from above
+    for _ in range(3):
+        rejects = 2 * np.where(critical < 0, 0.0, special.bdtr(np.maximum(critical, 0), m, 0.5)) <= alpha
+        critical = np.where(rejects, critical, critical - 1)
+    return np.maximum(critical, -1).astype(np.int64)
+
+
+def _binomial_pmf(k: NDArray[Any], n: int, p: float) -> NDArray[np.float64]:
+    if p >= 1:
+        return np.where(k == n, 1.0, 0.0)
+    choose = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    return np.asarray(np.exp(choose + special.xlogy(k, p) + special.xlog1py(n - k, -p)), dtype=np.float64)
