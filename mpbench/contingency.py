@@ -228,13 +228,13 @@ def _score(table: Contingency, difference: float) -> float:
 
 def _critical_counts(discordant: NDArray[Any], alpha: float) -> NDArray[np.int64]:
     """Largest smaller-side count at which the exact test rejects, for each number of discordant images; -1: never."""
-    m = discordant.astype(float)
-    guess = np.floor(np.nan_to_num(special.bdtrik(alpha / 2, m, 0.5), nan=-1.0))
+    m = discordant.astype(np.int64)
+    guess = np.floor(np.nan_to_num(special.bdtrik(alpha / 2, m.astype(float), 0.5), nan=-1.0))
     critical = np.maximum(guess, -1.0) + 1  # the inverse may be one off: step down from above
     for _ in range(3):
         rejects = 2 * np.where(critical < 0, 0.0, special.bdtr(np.maximum(critical, 0), m, 0.5)) <= alpha
         critical = np.where(rejects, critical, critical - 1)
-    return np.maximum(critical, -1).astype(np.int64)
+    return np.asarray(np.maximum(critical, -1), dtype=np.int64)
 
 
 def _binomial_pmf(k: NDArray[Any], n: int, p: float) -> NDArray[np.float64]:

@@ -105,6 +105,31 @@ def set_tf32(enabled: bool) -> None:
     tf.config.experimental.enable_tensor_float_32_execution(enabled)
 
 
+_deterministic_gpu = False
+
+
+def make_deterministic(device: Device) -> None:
+    """Let the device's operations give the same bits every time, for the rest of the process.
+
+    On a GPU that costs speed (no autotuning, slower algorithms). A CPU's operations do so anyway.
+    """
+    global _deterministic_gpu
+    if device.kind == "gpu":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        _deterministic_gpu = True
+
+
+def check_not_deterministic() -> None:
+    """Raise CaseFailure where `make_deterministic` has slowed the GPU down: what is measured now says nothing."""
+    if _deterministic_gpu:
+        raise CaseFailure(
+            "an accuracy case has switched the GPU to deterministic operations, which are slower: "
+            "measure speed before it or in a run of its own"
+        )
+
+
 def check_tf32_is_apart(tf32: bool, policy: str, device: Device, jit: bool) -> None:
     """Refuse to run float32 with and without TF32 in one process where the first would decide for both.
 

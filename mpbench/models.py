@@ -178,8 +178,78 @@ def build_model(name: str, image_size_px: int, precision: Precision) -> keras.Mo
                 model(keras.Input(shape))
             check_follows_policy(model, name, precision)
             return model if model.compiled or len(output_shape(model, shape)) != 4 else add_head(model, shape)
-        application = getattr(keras.applications, APPLICATIONS[name])
-        return add_head(application(weights=None, include_top=False, input_shape=shape), shape)
+        return add_head(_application(name)(weights=None, include_top=False, input_shape=shape), shape)
+
+
+def build_pooled_base(name: str, image_size_px: int, precision: Precision, weights: str | None = None) -> keras.Model:
+    """The model without a head, frozen, its feature map averaged over height and width.
+
+    Args:
+        name: canonical name or a user's factory, which gives its model whatever weights it likes.
+        image_size_px: height and width of its input, which has 3 channels.
+        precision: gives the dtype policy to build under.
+        weights: as keras.applications take it: `imagenet`, or None for random ones (the same in every call).
+
+    Returns:
+        A built model from images to features of shape (batch, channels) in the precision's compute dtype. To be
+        called with `training=False`.
+
+    Raises:
+        CaseFailure: a factory's model does not follow the dtype policy or does not end in a feature map.
+    """
+    import keras
+
+    shape = (image_size_px, image_size_px, 3)
+
+    def build() -> keras.Model:
+        if ":" in name:
+            base = load_factory(name)(shape)
+            if len(output_shape(base, shape)) != 4:
+                raise CaseFailure(
+                    f"{name} does not end in a feature map (batch, height, width, channels): there is no base to freeze"
+                )
+        else:
+            base = _application(name)(weights=weights, include_top=False, input_shape=shape)
+        base.trainable = False
+        image = keras.Input(shape)
+        return keras.Model(image, keras.layers.GlobalAveragePooling2D()(base(image, training=False)), name=base.name)
+
+    model = build_under(precision.policy, build)
+    if ":" in name:
+        check_follows_policy(model, name, precision)
+    return model
+
+
+def build_under(policy: str, build: Callable[[], keras.Model]) -> keras.Model:
+    """Build a model under a dtype policy, with the initial weights that it has under float32.
+
+    An initializer draws other numbers for another dtype; two precisions are compared from the same start only if one
+    takes the other's, rounded.
+    """
+    with dtype_policy(policy), _seeded_initializers():
+        model = build()
+    if any(weight.dtype != "float32" for weight in model.weights if "float" in weight.dtype):
+        with dtype_policy("float32"), _seeded_initializers():
+            model.set_weights(build().get_weights())
+    return model
+
+
+def preprocessing(name: str) -> Callable[[Any], Any]:
+    """The architecture's own scaling of RGB images from 0..255, a float array to another; 1/255 for a factory's."""
+    if ":" in name:
+        return scale_to_one
+    return sys.modules[_application(name).__module__].preprocess_input  # type: ignore[no-any-return]
+
+
+def scale_to_one(images: Any) -> Any:
+    """RGB from 0..255 to 0..1: what the thesis did for every model."""
+    return images / 255
+
+
+def _application(name: str) -> Any:
+    import keras
+
+    return getattr(keras.applications, APPLICATIONS[name])
 
 
 @contextmanager
@@ -244,10 +314,15 @@ def add_head(base: keras.Model, image_shape: tuple[int, int, int]) -> keras.Mode
     import keras
 
     image, x = _ends(base, image_shape)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    x = keras.layers.Dense(HEAD_UNITS, activation="relu")(x)
-    x = keras.layers.Dense(CLASSES)(x)
-    return keras.Model(image, keras.layers.Activation("softmax", dtype="float32")(x), name=base.name)
+    return keras.Model(image, classify(keras.layers.GlobalAveragePooling2D()(x), CLASSES), name=base.name)
+
+
+def classify(features: Any, classes: int) -> Any:
+    """The thesis's layers on pooled features: Dense(1024, relu), Dense, softmax in float32 in any policy."""
+    import keras
+
+    x = keras.layers.Dense(HEAD_UNITS, activation="relu")(features)
+    return keras.layers.Activation("softmax", dtype="float32")(keras.layers.Dense(classes)(x))
 
 
 def compile_model(model: keras.Model, precision: Precision, jit: bool, image_shape: tuple[int, int, int]) -> None:

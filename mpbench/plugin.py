@@ -1,4 +1,4 @@
-"""All pytest glue: options, parametrisation, the fixtures `measure` and `gpu`, and pytest-benchmark's hooks.
+"""All pytest glue: options, parametrisation, the fixtures `measure`, `accuracy` and `gpu`, pytest-benchmark's hooks.
 
 How a case reports through its own `benchmark` fixture although its group is measured together: each case gets a
 `ReplayClock` as its `timer=` mark; the first case of a group that runs measures all that were selected, and each
@@ -10,12 +10,9 @@ Collecting imports no TensorFlow.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from importlib.util import find_spec
-from pathlib import Path
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -23,14 +20,20 @@ import pytest
 from mpbench import device as devices
 from mpbench import settings as options
 from mpbench import tables
+from mpbench.accuracy import Comparison, Experiment
+from mpbench.accuracy_tables import accuracy_summary
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.models import DEFAULT_MODELS, canonical_name
+from mpbench.outputs import check_outputs
 from mpbench.precision import DEFAULT_PRECISIONS, PRECISIONS
-from mpbench.record import CaseRecord, Measured, is_case, read_case
+from mpbench.record import AccuracyRecord, CaseRecord, Measured, is_case, read_case
 from mpbench.run import Case, Run
 
 MARK = "mpbench"
 PHASES = ("training", "inference")
+ACCURACY = "accuracy"
+EVALUATION = "accuracy (time of an evaluation pass, not a speed result)"
+DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archive), or the path of a zip or a folder"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,12 +78,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         help="stop measuring a group after this long and call it NOISY (60 in profile paper, 20 in quick)",
     )
+    add("--mp-data", metavar="SOURCE", default="generated", help=f"{DATA_HELP} (generated)")
+    add(
+        "--mp-weights",
+        metavar="SOURCE",
+        help="of the frozen base: imagenet, random, a file or a folder of them (imagenet in profile paper, else random)",
+    )
+    add(
+        "--mp-preprocessing",
+        metavar="WHOSE",
+        default="model",
+        help="how images are scaled: model, its architecture's own, or thesis, 1/255 for all (model)",
+    )
+    add("--mp-alpha", metavar="P", default="0.05", help="McNemar's p must exceed P (0.05)")
+    add(
+        "--mp-margin",
+        metavar="POINTS",
+        default="1",
+        help="accuracies within +-POINTS percentage points count as equivalent (1)",
+    )
+    add("--mp-require-equivalence", action="store_true", help="accuracies not shown to be equivalent are a failure")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "mpbench(phase, models=None): a speed case; phase is training or inference, models replaces --mp-models.",
+        "mpbench(phase, models=None): a case; phase is training, inference or accuracy, models replaces --mp-models.",
     )
     get = config.getoption
     try:
@@ -97,10 +120,18 @@ def pytest_configure(config: pytest.Config) -> None:
             jit=get("mp_jit"),
             tolerance=get("mp_tolerance"),
             max_time=get("mp_max_time"),
+            data=get("mp_data"),
+            weights=get("mp_weights"),
+            preprocessing=get("mp_preprocessing"),
+            alpha=get("mp_alpha"),
+            margin=get("mp_margin"),
+            require_equivalence=get("mp_require_equivalence"),
         )
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
-    config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
+    run = config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
+    config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
+    config.stash[COMPARED] = []
     config.stash[CLOCKS] = {}
     config.stash[REPORTED] = {}
     config.stash[EARLIER] = {}
@@ -114,12 +145,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     settings = metafunc.config.stash[RUN].settings
     try:
         names = _models_of_mark(mark, settings)
+        arms = settings.compared if mark.kwargs["phase"] == ACCURACY else settings.arms
     except UsageProblem as problem:
         # Raised here it would be an error of collecting this file, exit status 2, with a traceback.
         metafunc.config.stash[PROBLEMS].append(f"{metafunc.definition.nodeid}: {problem}")
-        names = []
-    cases = [(name, arm) for name in names for arm in settings.arms]
+        names, arms = [], ()
+    cases = [(name, arm) for name in names for arm in arms]
     metafunc.parametrize(("model", "precision"), cases, ids=[f"{name}-{arm}" for name, arm in cases])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Accuracy cases make a GPU deterministic, hence slow, for the rest of the process.
+    if any(_phase(item) in PHASES for item in items):
+        items.sort(key=lambda item: _phase(item) == ACCURACY)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -127,14 +166,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(problem)
     # The last word on what was selected: -k, -m, --lf and --deselect have all been applied.
     cases = {item: case for item in session.items if (case := _case(item))}
-    if cases and not session.config.pluginmanager.hasplugin("benchmark"):
+    accuracy_cases = [item for item in session.items if _phase(item) == ACCURACY]
+    if (cases or accuracy_cases) and not session.config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("-p no:benchmark: mpbench reports through pytest-benchmark and needs it")
     run = session.config.stash[RUN]
     run.select(cases.values())
-    for item, case in cases.items():
-        clock = session.config.stash[CLOCKS][case.id] = ReplayClock()
+    groups = {item: run.group_label(case) for item, case in cases.items()} | dict.fromkeys(accuracy_cases, EVALUATION)
+    for item, group in groups.items():
+        clock = session.config.stash[CLOCKS][item.nodeid] = ReplayClock()
         own = item.get_closest_marker("benchmark")
-        options_of_mark = {"group": run.group_label(case), **(own.kwargs if own else {}), "timer": clock}
+        options_of_mark = {"group": group, **(own.kwargs if own else {}), "timer": clock}
         item.add_marker(pytest.mark.benchmark(**options_of_mark), append=False)
 
 
@@ -144,10 +185,15 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     get = session.config.getoption
     # An xdist worker cannot end the session with a usage error: there the first case to run reports it.
     idle = get("collectonly") or get("benchmark_skip", False) or hasattr(session.config, "workerinput")
-    if run.cases and not idle and not session.testsfailed:
+    accuracy_models = sorted({_model(item) for item in session.items if _phase(item) == ACCURACY})
+    if (run.cases or accuracy_models) and not idle and not session.testsfailed:
         try:
-            _check_outputs(session.config)
-            run.prepare()
+            check_outputs(get)
+            if run.cases:
+                run.prepare()
+            if accuracy_models:
+                with _shown(session.config):  # a download shows its own progress
+                    session.config.stash[EXPERIMENT].prepare(accuracy_models)
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from None
 
@@ -166,16 +212,42 @@ def measure(request: pytest.FixtureRequest) -> Callable[[Any, str, str], None]:
         if (model, precision) != (case.model, case.arm):
             raise ValueError(f"measure was given {model}, {precision}: valid are this case's {case.model}, {case.arm}")
         if benchmark.disabled:
-            _or_fail(stash[RUN].take_first_steps, case)
+            _or_fail(lambda: stash[RUN].take_first_steps(case))
             benchmark.pedantic(lambda: None)
             return
-        measured = _or_fail(stash[RUN].result, case)
+        measured = _or_fail(lambda: stash[RUN].result(case))
         stash[CLOCKS][case.id].load(measured.rounds)
         benchmark.extra_info.update(measured.record.as_extra_info())
         benchmark.pedantic(lambda: None, rounds=len(measured.rounds))
         stash[REPORTED][case.id] = measured
 
     return measure_case
+
+
+@pytest.fixture
+def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable[[Any, str, str], AccuracyRecord]:
+    """Train both precisions and pair their answers: `accuracy(benchmark, model, precision)` gives the record."""
+    config = request.config
+    if _phase(request.node) != ACCURACY:
+        pytest.fail("the fixture `accuracy` needs the mark mpbench(phase='accuracy')", pytrace=False)
+
+    def compare(benchmark: Any, model: str, precision: str) -> AccuracyRecord:
+        warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
+
+        comparison: Comparison = _or_fail(lambda: experiment.compare(model, precision))
+        config.stash[COMPARED].append(comparison.record)
+        benchmark.extra_info.update(comparison.record.as_extra_info())
+        config.stash[CLOCKS][request.node.nodeid].load(comparison.pass_seconds)
+        benchmark.pedantic(lambda: None, rounds=len(comparison.pass_seconds))
+        return comparison.record
+
+    return compare
+
+
+@pytest.fixture
+def experiment(request: pytest.FixtureRequest) -> Experiment:
+    """The session's accuracy experiment, for a test that looks deeper than `accuracy` does."""
+    return request.config.stash[EXPERIMENT]
 
 
 @pytest.fixture
@@ -219,10 +291,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     try:
         yield
     finally:  # also where pytest-benchmark raises over a regression
-        reported = list(config.stash[REPORTED].values())
-        if reported:
+        reported, compared = list(config.stash[REPORTED].values()), config.stash[COMPARED]
+        if reported or compared:
             terminalreporter.section("mpbench")
-            for line in [*tables.summary(reported), *_comparisons(config)]:
+            lines = [*tables.summary(reported), *_comparisons(config)] if reported else []
+            for line in [*lines, *(accuracy_summary(compared) if compared else [])]:
                 terminalreporter.write_line(line)
 
 
@@ -247,18 +320,31 @@ CLOCKS = pytest.StashKey[dict[str, ReplayClock]]()
 REPORTED = pytest.StashKey[dict[str, Measured]]()
 EARLIER = pytest.StashKey[dict[str, CaseRecord]]()
 PROBLEMS = pytest.StashKey[list[str]]()
+EXPERIMENT = pytest.StashKey[Experiment]()
+COMPARED = pytest.StashKey[list[AccuracyRecord]]()
+
+
+def _phase(item: pytest.Item) -> str | None:
+    """The phase of a case; None for a test that is none."""
+    mark = item.get_closest_marker(MARK)
+    return mark.kwargs.get("phase") if mark is not None and isinstance(item, pytest.Function) else None
+
+
+def _model(item: pytest.Item) -> str:
+    assert isinstance(item, pytest.Function)
+    return str(item.callspec.params["model"])
 
 
 def _case(item: pytest.Item) -> Case | None:
-    mark = item.get_closest_marker(MARK)
-    if mark is None or not isinstance(item, pytest.Function):
+    phase = _phase(item)
+    if phase not in PHASES or not isinstance(item, pytest.Function):
         return None
     params = dict(item.callspec.params)
     model, arm = str(params.pop("model")), str(params.pop("precision"))
     # A test's further parameters make further groups.
     source = "::".join(filter(None, [item.parent.nodeid if item.parent else "", item.originalname]))
     source += "".join(f" {name}={value!r}" for name, value in sorted(params.items()))
-    return Case(item.nodeid, source, model, arm, mark.kwargs["phase"])
+    return Case(item.nodeid, source, model, arm, phase)
 
 
 def _comparisons(config: pytest.Config) -> list[str]:
@@ -273,10 +359,11 @@ def _comparisons(config: pytest.Config) -> list[str]:
 
 
 def _models_of_mark(mark: pytest.Mark, settings: options.Settings) -> list[str]:
-    if mark.args or mark.kwargs.get("phase") not in PHASES or set(mark.kwargs) - {"phase", "models"}:
+    valid = (*PHASES, ACCURACY)
+    if mark.args or mark.kwargs.get("phase") not in valid or set(mark.kwargs) - {"phase", "models"}:
         raise UsageProblem(
             f"mark mpbench: given {mark.args or mark.kwargs}: "
-            f"valid is phase={' or '.join(map(repr, PHASES))}, and models=[names]"
+            f"valid is phase={' or '.join(map(repr, valid))}, and models=[names]"
         )
     given = mark.kwargs.get("models", settings.models)
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(name, str) for name in given):
@@ -286,46 +373,28 @@ def _models_of_mark(mark: pytest.Mark, settings: options.Settings) -> list[str]:
     return names
 
 
-def _or_fail(function: Callable[[Case], Any], case: Case) -> Any:
+def _or_fail(function: Callable[[], Any]) -> Any:
     """Call it; a failure whose reason is known becomes the test's, in one line."""
     try:
-        return function(case)
+        return function()
     except (CaseFailure, UsageProblem) as failure:
         reason = str(failure)
     # Outside the handler: pytest would print the chain of exceptions.
     pytest.fail(reason, pytrace=False)
 
 
-def _check_outputs(config: pytest.Config) -> None:
-    """pytest-benchmark opens its files when everything has been measured: find out now whether it can.
-
-    Raises:
-        UsageProblem: the folder of --benchmark-json is missing, or a folder that is to be written to cannot be.
-    """
-    get = config.getoption
-    json_file, storage = get("benchmark_json", None), str(get("benchmark_storage", None) or "")
-    if json_file:
-        folder = Path(json_file).absolute().parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise UsageProblem(
-                f"--benchmark-json: {json_file}: valid is a file in a folder that exists and is writable"
-            )
-    if get("benchmark_histogram", None) and not (find_spec("pygal") and find_spec("pygaljs")):
-        raise UsageProblem("--benchmark-histogram: pygal is missing: pip install 'pytest-benchmark[histogram]'")
-    saves = get("benchmark_save", None) or get("benchmark_autosave", None)
-    if saves and (storage.startswith("file://") or "://" not in storage):
-        folder = Path(storage.removeprefix("file://")).absolute()
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise UsageProblem(f"--benchmark-storage: {storage}: {existing} is not a folder that can be written to")
+@contextmanager
+def _shown(config: pytest.Config) -> Iterator[None]:
+    """What is printed inside is shown at once, past pytest's capturing."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        yield
 
 
 def _write_line(config: pytest.Config, line: str) -> None:
-    """Show a line at once, past pytest's capturing."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    if reporter is not None and capture is not None:
-        with capture.global_and_fixture_disabled():
+    if reporter is not None:
+        with _shown(config):
             reporter.ensure_newline()
             reporter.write_line(line)
             reporter.flush()

@@ -89,7 +89,7 @@ class Run:
             UsageProblem: a GPU was asked for and there is none.
         """
         if self._device is None:
-            self._progress("loading TensorFlow")
+            self.progress("loading TensorFlow")
             self._device = devices.activate(self.settings.device, self.settings.require_gpu)
         return self._device
 
@@ -108,7 +108,7 @@ class Run:
         for name in factories:
             load_factory(name)
         for name in factories:
-            self._progress(f"{name}: checking the factory")
+            self.progress(f"{name}: checking the factory")
             check_factory(name, profile.image_size_px)
 
     def result(self, case: Case) -> Measured:
@@ -120,10 +120,11 @@ class Run:
         """
         from mpbench.group import measure_group
 
+        devices.check_not_deterministic()
         if case.id not in self._outcomes:
             members = {other.arm: other for other in self.cases.values() if other.group == case.group}
             try:
-                outcomes = measure_group(self._plan(members.values()), self._progress)
+                outcomes = measure_group(self._plan(members.values()), self.progress)
             except BaseException as error:  # a time-out's too: the other cases must not measure it all again
                 lost = CaseFailure(f"measuring its group ended with {described(error)}")
                 self._outcomes.update({member.id: lost for member in members.values()})
@@ -138,9 +139,10 @@ class Run:
         """Build one case, take its first steps and check them, without measuring; raises as `result` does."""
         from mpbench.group import take_first_steps
 
-        take_first_steps(self._plan([case]), self._progress)
+        take_first_steps(self._plan([case]), self.progress)
 
-    def _progress(self, text: str) -> None:
+    def progress(self, text: str) -> None:
+        """Show a line with the time since the session began."""
         self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpbench.device import DEVICES
 from mpbench.errors import UsageProblem
-from mpbench.models import canonical_name, min_image_size_px
+from mpbench.models import LEARNING_RATE, canonical_name, min_image_size_px
 from mpbench.precision import CONTROL, DEFAULT_BASELINE, PRECISIONS
 
 JIT_CHOICES = {"auto": None, "on": True, "off": False}
@@ -38,6 +38,63 @@ DEFAULT_PROFILE = {"gpu": "paper", "cpu": "quick"}
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How the accuracy experiment of a profile trains: the same for every precision.
+
+    Attributes:
+        images: at most so many are used, and so many are drawn for `--mp-data generated`; None: all there are, and as
+            many drawn as the thesis had.
+        batch_size: images, of the base and of the head's steps.
+        image_size_px: height and width.
+        epochs: at most; the best by training accuracy is kept.
+        learning_rate: of Adam.
+        standardise: features to mean 0 and variance 1 over the training images before the head. A base with random
+            weights gives features of 1e-4 to 1e-1, from which the thesis's head learns nothing in 8 epochs.
+        weights: of the base, as in `--mp-weights`.
+    """
+
+    images: int | None
+    batch_size: int
+    image_size_px: int
+    epochs: int
+    learning_rate: float
+    standardise: bool
+    weights: str
+
+
+RECIPES = {
+    "paper": Recipe(None, 64, 224, 8, learning_rate=LEARNING_RATE, standardise=False, weights="imagenet"),
+    "quick": Recipe(1000, 32, 80, 8, learning_rate=1e-3, standardise=True, weights="random"),
+}
+DEFAULT_RECIPE = "quick"
+"""On a GPU too: the other one needs ImageNet's weights, hence a network."""
+
+THESIS_IMAGES = 25_000
+PREPROCESSINGS = ("model", "thesis")
+
+
+@dataclass(frozen=True)
+class AccuracySettings:
+    """The options of the accuracy experiment.
+
+    Attributes:
+        data: `generated`, `download` or a path.
+        weights: `imagenet`, `random`, a path, or None for the recipe's.
+        thesis_preprocessing: 1/255 for every model in place of its own scaling.
+        alpha: level of McNemar's test and of the test of equivalence.
+        margin: of equivalence, a fraction (0.01 is one percentage point).
+        require_equivalence: whether equivalence within the margin is asserted too.
+    """
+
+    data: str
+    weights: str | None
+    thesis_preprocessing: bool
+    alpha: float
+    margin: float
+    require_equivalence: bool
+
+
+@dataclass(frozen=True)
 class Settings:
     """The options of one run; None means the profile's value, and for the profile itself the device's default."""
 
@@ -53,14 +110,46 @@ class Settings:
     jit: bool | None
     tolerance: float
     max_seconds: float | None
+    accuracy: AccuracySettings
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Ids of the arms of each group: the precisions, and the control."""
         return (*self.precisions, CONTROL) if self.control else self.precisions
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The precisions whose answers are compared with the baseline's.
+
+        Raises:
+            UsageProblem: the baseline or any other one is missing.
+        """
+        others = tuple(name for name in self.precisions if name != self.baseline)
+        if self.baseline not in self.precisions or not others:
+            raise UsageProblem(
+                f"--mp-precisions: {','.join(self.precisions)}: valid for accuracy are the baseline {self.baseline} and "
+                "at least one other"
+            )
+        return others
+
     def arm_precision(self, arm: str) -> str:
         return self.baseline if arm == CONTROL else arm
+
+    @property
+    def recipe_name(self) -> str:
+        """The profile whose recipe the accuracy experiment follows."""
+        return self.profile or DEFAULT_RECIPE
+
+    @property
+    def recipe(self) -> Recipe:
+        """The accuracy experiment's recipe with the user's overrides in it."""
+        base = RECIPES[self.recipe_name]
+        return replace(
+            base,
+            batch_size=self.batch_size or base.batch_size,
+            image_size_px=self.image_size_px or base.image_size_px,
+            weights=self.accuracy.weights or base.weights,
+        )
 
     def resolved_profile(self, device_kind: str) -> Profile:
         """The profile for a device with the user's overrides in it."""
@@ -87,6 +176,12 @@ def check(
     jit: str,
     tolerance: str,
     max_time: str | None,
+    data: str,
+    weights: str | None,
+    preprocessing: str,
+    alpha: str,
+    margin: str,
+    require_equivalence: bool,
 ) -> Settings:
     """Settings from the options as typed.
 
@@ -112,6 +207,16 @@ def check(
         jit=JIT_CHOICES[_one_of("--mp-jit", jit, JIT_CHOICES)],
         tolerance=_positive_float("--mp-tolerance", tolerance, "per cent") / 100,
         max_seconds=None if max_time is None else _positive_float("--mp-max-time", max_time, "seconds"),
+        accuracy=AccuracySettings(
+            data=_not_empty("--mp-data", data, "generated, download, or the path of a zip or a folder"),
+            weights=None
+            if weights is None
+            else _not_empty("--mp-weights", weights, "imagenet, random, a file or a folder"),
+            thesis_preprocessing=_one_of("--mp-preprocessing", preprocessing, PREPROCESSINGS) == "thesis",
+            alpha=_between("--mp-alpha", alpha, 1, "between 0 and 1"),
+            margin=_between("--mp-margin", margin, 100, "of percentage points between 0 and 100") / 100,
+            require_equivalence=require_equivalence,
+        ),
     )
     check_each_once("--mp-models", model_names)
     check_each_once("--mp-precisions", precision_names)
@@ -162,6 +267,23 @@ def _positive_int(option: str, text: str | None, unit: str) -> int | None:
         value = 0
     if value < 1:
         raise UsageProblem(f"{option}: {text!r} is not valid: valid is a whole number of {unit}, 1 or more")
+    return value
+
+
+def _not_empty(option: str, text: str, valid: str) -> str:
+    if not text.strip():
+        raise UsageProblem(f"{option}: {text!r} is not valid: valid are {valid}")
+    return text
+
+
+def _between(option: str, text: str, limit: float, valid: str) -> float:
+    """A number above 0 and below `limit`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < limit:
+        raise UsageProblem(f"{option}: {text!r} is not valid: valid is a number {valid}")
     return value
 
 

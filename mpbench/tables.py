@@ -106,7 +106,7 @@ def equal_benefit(cases: Iterable[Measured]) -> list[str]:
 
 def render(rows: Sequence[dict[str, str]]) -> list[str]:
     """Aligned columns, the first two to the left and figures to the right; columns are named by the rows' keys."""
-    headers = max((list(row) for row in rows), key=len)
+    headers = list(dict.fromkeys(header for row in rows for header in row))
     lines = [headers, ["-" * max(len(h), *(len(row.get(h, "")) for row in rows)) for h in headers]]
     lines += [[row.get(header, "") for header in headers] for row in rows]
     widths = [len(rule) for rule in lines[1]]

@@ -1,6 +1,7 @@
 """Records of cases that nobody measured, for tests of what reads them."""
 
-from mpbench.record import CaseRecord, Measured
+from mpbench import contingency as paired
+from mpbench.record import AccuracyRecord, CaseRecord, Measured
 
 
 def record(model="vgg16", precision="float32", phase="training", **changes):
@@ -50,3 +51,58 @@ def pair(model, base_ms, mixed_ms, half_width=0.01, phase="training", **changes)
         Measured(record(model, phase=phase, device=mixed.device), [base_ms / 1000] * 12),
         Measured(mixed, [mixed_ms / 1000] * 12),
     ]
+
+
+def accuracy_record(model="vgg16", table=(4562, 26, 19, 393), **changes):
+    """A comparison with that contingency table, on two classes of equal size."""
+    counts = paired.Contingency(*table)
+    interval = paired.difference_interval(counts)
+    margin, alpha = changes.get("margin", 0.01), changes.get("alpha", 0.05)
+    return AccuracyRecord(
+        **{
+            "model": model,
+            "precision": "mixed_float16",
+            "baseline": "float32",
+            "device": "gpu",
+            "device_name": "NVIDIA V100",
+            "profile": "paper",
+            "batch_size": 64,
+            "image_size": 224,
+            "jit": False,
+            "data": "dogs-vs-cats.zip",
+            "data_digest": "0" * 64,
+            "classes": 2,
+            "training_images": 4 * counts.n,
+            "validation_images": counts.n,
+            "skipped_images": 0,
+            "preprocessing": "model",
+            "weights": "imagenet",
+            "best_epoch": 8,
+            "baseline_best_epoch": 7,
+            "training_accuracy": 0.99,
+            "baseline_training_accuracy": 0.99,
+            "skipped_steps": 0,
+            "baseline_skipped_steps": 0,
+            "both_right": counts.both_right,
+            "baseline_only": counts.first_only,
+            "precision_only": counts.second_only,
+            "both_wrong": counts.both_wrong,
+            "accuracy": counts.second_accuracy,
+            "baseline_accuracy": counts.first_accuracy,
+            "mcnemar_exact_p": paired.mcnemar_exact(counts),
+            "mcnemar_midp": paired.mcnemar_midp(counts),
+            "mcnemar_chi2_p": paired.mcnemar_chi2(counts),
+            "difference": interval.estimate,
+            "difference_low": interval.low,
+            "difference_high": interval.high,
+            "margin": margin,
+            "equivalence_p": paired.equivalence_p(counts, margin),
+            "require_equivalence": False,
+            "detectable_difference": paired.detectable_difference(counts.n, counts.discordant, alpha),
+            "alpha": alpha,
+            "majority_share": 0.5,
+            "majority_p": paired.majority_p(counts.both_right + counts.second_only, counts.n, 0.5),
+            "baseline_majority_p": paired.majority_p(counts.both_right + counts.first_only, counts.n, 0.5),
+        }
+        | changes
+    )

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from records import record
+from records import accuracy_record, record
 
-from mpbench.record import SCHEMA, SCHEMA_KEY, is_case, read_case
+from mpbench.record import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY, is_case, read_accuracy, read_case
 from mpbench.statistics import Interval
 
 
@@ -40,3 +40,13 @@ def test_what_is_not_ours_is_refused_by_name(change, message):
     change(extra_info)
     with pytest.raises(ValueError, match=message):
         read_case(extra_info)
+
+
+def test_an_accuracy_record_is_read_back_and_is_no_speed_case():
+    written = accuracy_record(detectable_difference=None)
+    extra_info = json.loads(json.dumps(written.as_extra_info()))
+    assert read_accuracy(extra_info) == written
+    assert not is_case(extra_info)
+    assert all(value is None or isinstance(value, (str, int, float, bool)) for value in extra_info.values())
+    with pytest.raises(ValueError, match=f"no {ACCURACY_SCHEMA_KEY}"):
+        read_accuracy(record().as_extra_info())

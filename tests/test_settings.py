@@ -19,6 +19,12 @@ DEFAULTS = dict(
     jit="auto",
     tolerance="1",
     max_time=None,
+    data="generated",
+    weights=None,
+    preprocessing="model",
+    alpha="0.05",
+    margin="1",
+    require_equivalence=False,
 )
 
 
@@ -70,6 +76,14 @@ def test_control_is_a_further_arm_in_the_baselines_precision():
         (dict(max_time="inf"), ["--mp-max-time", "'inf'"]),
         (dict(control=True, precisions="mixed_float16"), ["--mp-control", "float32"]),
         (dict(require_gpu=True, device="cpu"), ["--mp-require-gpu", "--mp-device=cpu"]),
+        (dict(data=" "), ["--mp-data", "generated, download, or the path"]),
+        (dict(weights=""), ["--mp-weights", "imagenet, random, a file or a folder"]),
+        (dict(preprocessing="keras"), ["--mp-preprocessing", "'keras'", "model, thesis"]),
+        (dict(alpha="0"), ["--mp-alpha", "'0'", "between 0 and 1"]),
+        (dict(alpha="5%"), ["--mp-alpha", "'5%'"]),
+        (dict(alpha="1"), ["--mp-alpha", "'1'"]),
+        (dict(margin="-1"), ["--mp-margin", "'-1'", "percentage points between 0 and 100"]),
+        (dict(margin="nan"), ["--mp-margin", "'nan'"]),
     ],
 )
 def test_a_wrong_option_is_one_clear_line(given, words):
@@ -85,3 +99,26 @@ def test_image_size_is_checked_per_model():
     check_image_size(["vgg16", "my.module:factory"], 32)
     with pytest.raises(UsageProblem, match="xception: valid is 71"):
         check_image_size(["vgg16", "xception"], 70)
+
+
+def test_the_recipe_is_the_thesis_protocol_only_where_asked_for():
+    quick = check(**DEFAULTS)
+    assert (quick.recipe_name, quick.recipe.weights, quick.recipe.standardise) == ("quick", "random", True)
+    paper = check(**DEFAULTS | dict(profile="paper")).recipe
+    assert (paper.images, paper.batch_size, paper.image_size_px, paper.epochs) == (None, 64, 224, 8)
+    assert (paper.learning_rate, paper.standardise, paper.weights) == (1e-4, False, "imagenet")
+
+
+def test_overrides_reach_the_recipe():
+    settings = check(**DEFAULTS | dict(batch_size="5", image_size="96", weights="~/w", alpha="0.01", margin="0.5"))
+    assert (settings.recipe.batch_size, settings.recipe.image_size_px, settings.recipe.weights) == (5, 96, "~/w")
+    assert (settings.accuracy.alpha, settings.accuracy.margin) == (0.01, 0.005)
+    assert check(**DEFAULTS | dict(preprocessing="thesis")).accuracy.thesis_preprocessing
+
+
+def test_accuracy_compares_every_precision_with_the_baseline():
+    settings = check(**DEFAULTS | dict(precisions="tf32,float32,float16", control=True))
+    assert settings.compared == ("tf32", "float16")
+    for precisions in ("float32", "mixed_float16"):
+        with pytest.raises(UsageProblem, match="valid for accuracy are the baseline float32 and at least one other"):
+            _ = check(**DEFAULTS | dict(precisions=precisions)).compared

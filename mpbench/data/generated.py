@@ -1,7 +1,8 @@
 """Pictures of cats and dogs that the project draws itself, so that the accuracy experiment runs without a download.
 
-Only whole numbers reach Pillow, and of its operations only those that compute in whole numbers: the same seed gives the
-same bytes on every machine. What a class has of its own is shape (ears, muzzle, tail) and coat (cats are mostly
+Only whole numbers reach Pillow, and of its operations only those that compute in whole numbers and have not changed
+from version 10 to 13 (its polygons have, so outlines are filled here): the same seed gives the same bytes on every
+machine. What a class has of its own is shape (ears, muzzle, tail) and coat (cats are mostly
 striped, dogs mostly patched); colours, sizes, poses and backgrounds are drawn alike for both.
 """
 
@@ -10,10 +11,17 @@ from __future__ import annotations
 import io
 import math
 import random
-from collections.abc import Iterable
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from mpbench import cache
+from mpbench.data.source import DataSet, LabelledImage
 
 CLASSES = ("cat", "dog")
 VERSION = 1
@@ -23,8 +31,10 @@ ODD_COAT_SHARE = 0.08
 """Share of animals in the other class's coat: no single cue decides."""
 
 JPEG_QUALITY = 90
+PROGRESS_SECONDS = 5.0
 Colour = tuple[int, int, int]
 Point = tuple[int, int]
+Outline = Sequence[tuple[float, float]]
 
 COATS: tuple[Colour, ...] = (
     (35, 32, 30), (95, 90, 88), (160, 155, 150), (225, 220, 210), (200, 130, 60), (140, 85, 45), (220, 180, 130),
@@ -35,6 +45,31 @@ SCENES: tuple[Colour, ...] = (
     (110, 150, 80), (150, 190, 225), (190, 175, 150), (120, 95, 75), (170, 170, 170), (205, 190, 205), (90, 110, 130),
 )  # fmt: skip
 """Grass, sky, sand, earth, concrete, wallpaper, dusk."""
+
+
+def data_set(count: int, seed: int, progress: Callable[[str], None]) -> DataSet:
+    """A set of pictures, half of each class, drawn where the cache does not hold it yet.
+
+    Args:
+        count: of pictures, an even number.
+        seed: of the whole set; a picture does not depend on how many there are.
+        progress: called now and then with how far it is.
+    """
+    names = {f"{kind}.{i}.jpg": (kind, i) for i in range(count // len(CLASSES)) for kind in CLASSES}
+    folder = cache.folder("generated") / f"v{VERSION}-seed{seed}-{count}"
+    if folder.is_dir() and {path.name for path in folder.iterdir()} != set(names):
+        shutil.rmtree(folder)  # somebody has tidied up in it
+    if not folder.is_dir():
+        said = time.monotonic()
+        with cache.publish(folder) as partial:
+            partial.mkdir(exist_ok=True)
+            for done, (name, (kind, i)) in enumerate(names.items()):
+                (partial / name).write_bytes(picture(kind, i, seed))
+                if time.monotonic() - said > PROGRESS_SECONDS:
+                    said = time.monotonic()
+                    progress(f"drawing pictures: {done + 1} of {count}")
+    images = [LabelledImage(name, folder / name, CLASSES.index(kind)) for name, (kind, _) in names.items()]
+    return DataSet("generated pictures", CLASSES, tuple(sorted(images, key=lambda image: image.name)))
 
 
 def picture(kind: str, index: int, seed: int) -> bytes:
@@ -74,7 +109,7 @@ class _Frame:
         return max(1, round(self.size * thousandths / 1000))
 
 
-def _oval(x: float, y: float, half_width: float, half_height: float, lean: float = 0.0) -> list[tuple[float, float]]:
+def _oval(x: float, y: float, half_width: float, half_height: float, lean: float = 0.0) -> Outline:
     corners = 28
     points = []
     for i in range(corners):
@@ -86,6 +121,26 @@ def _oval(x: float, y: float, half_width: float, half_height: float, lean: float
 
 def _byte(value: int) -> int:
     return min(255, max(0, value))
+
+
+def _bounds(outline: Outline) -> tuple[float, float, float, float]:
+    xs, ys = [x for x, _ in outline], [y for _, y in outline]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _filled(path: list[Point], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Which pixels of a box (left, top, right, bottom) lie inside a closed path, by the even-odd rule."""
+    left, top, right, bottom = box
+    inside = np.zeros((bottom - top, right - left), dtype=bool)
+    columns = np.arange(left, right)
+    for (x0, y0), (x1, y1) in zip(path, path[1:] + path[:1], strict=True):
+        if y0 > y1:
+            x0, y0, x1, y1 = x1, y1, x0, y0
+        rows = np.arange(max(y0, top), min(y1, bottom))
+        if rows.size:
+            crossings = x0 + (rows - y0) * (x1 - x0) // (y1 - y0)
+            inside[rows - top] ^= columns < crossings[:, None]
+    return inside
 
 
 class _Sketch:
@@ -160,8 +215,18 @@ class _Sketch:
             else:
                 self._pen.rectangle(box, fill=self._colour())
 
-    def _fill(self, outline: list[tuple[float, float]], colour: Colour) -> None:
-        self._pen.polygon(self._frame.path(outline), fill=colour)
+    def _fill(self, outline: Outline, colour: Colour, inside: Outline | None = None) -> None:
+        """Fill an outline, or the part of it that lies inside another one."""
+        path = self._frame.path(outline)
+        xs, ys = [x for x, _ in path], [y for _, y in path]
+        width, height = self._image.size
+        box = max(0, min(xs)), max(0, min(ys)), min(width, max(xs)), min(height, max(ys))
+        if box[0] >= box[2] or box[1] >= box[3]:
+            return
+        mask = _filled(path, box)
+        if inside is not None:
+            mask &= _filled(self._frame.path(inside), box)
+        self._image.paste(colour, box, Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))))
 
     def _tail(self) -> None:
         up = self._between(-330, -60)
@@ -185,7 +250,11 @@ class _Sketch:
         wide, high = (150, 130) if self._cat else (130, 150)
         if self._cat:
             for side in (-1, 1):
-                ear = [(x + side * 130, y - 20), (x + side * 120, y - self._between(190, 230)), (x + side * 30, y - 110)]
+                ear = [
+                    (x + side * 130, y - 20),
+                    (x + side * 120, y - self._between(190, 230)),
+                    (x + side * 30, y - 110),
+                ]
                 self._fill(ear, self._coat)
         self._fur(_oval(x, y, wide, high))
         if not self._cat:
@@ -210,42 +279,27 @@ class _Sketch:
         elif self._rng.random() < 0.5:
             self._fill(_oval(x + 10, y + 125, 22, 40), (200, 90, 100))
 
-    def _stripes(self, outline: list[tuple[float, float]]) -> None:
+    def _stripes(self, outline: Outline) -> None:
         """The outline filled, with stripes across it."""
+        self._fill(outline, self._coat)
         period, lean = self._between(42, 62), self._between(-0.35, 0.35)
-        left, right = min(x for x, _ in outline), max(x for x, _ in outline)
-        top, bottom = min(y for _, y in outline), max(y for _, y in outline)
+        left, top, right, bottom = _bounds(outline)
+        slant, x = lean * (bottom - top), left
+        while x < right:
+            wide = period * 0.45
+            band = [(x, top), (x + wide, top), (x + slant + wide, bottom), (x + slant, bottom)]
+            self._fill(band, self._marks, inside=outline)
+            x += period * self._between(0.85, 1.15)
 
-        def marks(pen: ImageDraw.ImageDraw) -> None:
-            at = left
-            while at < right:
-                slant = lean * (bottom - top)
-                band = [(at, top), (at + period * 0.45, top), (at + slant + period * 0.45, bottom), (at + slant, bottom)]
-                pen.polygon(self._frame.path(band), fill=self._marks)
-                at += period * self._between(0.85, 1.15)
-
-        self._within(outline, marks)
-
-    def _patches(self, outline: list[tuple[float, float]]) -> None:
+    def _patches(self, outline: Outline) -> None:
         """The outline filled, with a few large patches on it."""
-        left, right = min(x for x, _ in outline), max(x for x, _ in outline)
-        top, bottom = min(y for _, y in outline), max(y for _, y in outline)
-
-        def marks(pen: ImageDraw.ImageDraw) -> None:
-            for _ in range(self._whole(2, 4)):
-                x, y = self._between(left, right), self._between(top, bottom)
-                half_width = (right - left) * self._between(0.15, 0.3)
-                spot = _oval(x, y, half_width, half_width * self._between(0.6, 1.1), self._between(0, 3))
-                pen.polygon(self._frame.path(spot), fill=self._marks)
-
-        self._within(outline, marks)
-
-    def _within(self, outline: list[tuple[float, float]], marks: object) -> None:
-        layer = Image.new("RGB", self._image.size, self._coat)
-        marks(ImageDraw.Draw(layer))  # type: ignore[operator]
-        mask = Image.new("1", self._image.size)
-        ImageDraw.Draw(mask).polygon(self._frame.path(outline), fill=1)
-        self._image.paste(layer, mask=mask)
+        self._fill(outline, self._coat)
+        left, top, right, bottom = _bounds(outline)
+        for _ in range(self._whole(2, 4)):
+            x, y = self._between(left, right), self._between(top, bottom)
+            half_width = (right - left) * self._between(0.15, 0.3)
+            spot = _oval(x, y, half_width, half_width * self._between(0.6, 1.1), self._between(0, 3))
+            self._fill(spot, self._marks, inside=outline)
 
     def _grain(self) -> None:
         """A camera's noise: each pixel a little towards black or white."""

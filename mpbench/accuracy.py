@@ -1,0 +1,311 @@
+"""The accuracy experiment: one data set, a head per (model, precision), and the precisions' answers paired.
+
+Knows the options and the data; what computes is in `features.py` and `head.py`, imported when the first case runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpbench import cache
+from mpbench import contingency as paired
+from mpbench import device as devices
+from mpbench.data import generated, images, source
+from mpbench.data.source import DataSet, LabelledImage
+from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.models import SEED, load_factory
+from mpbench.precision import PRECISIONS
+from mpbench.record import AccuracyRecord
+from mpbench.settings import THESIS_IMAGES, Settings, check_image_size
+from mpbench.weights import Weights, find_weights, load_pooled_base
+
+if TYPE_CHECKING:
+    from mpbench.features import Features, FeatureSpec
+    from mpbench.head import TrainedHead
+
+EVALUATION_PASSES = 5
+"""Evaluations of one comparison, all of which must agree: the thesis's code got two accuracies from one model."""
+
+LISTED_IMAGES = 20
+"""Undecodable images named in the output; all of them are in a file that it names."""
+
+Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is trained and what is judged on.
+
+    Attributes:
+        label, classes: of the data set.
+        all: those used, in the order of their features.
+        training: whether each is a training image, shape (n,).
+        labels: class numbers, shape (n,).
+        digests: SHA-256 of each file by the image's name.
+        skipped: number of images that cannot be decoded.
+    """
+
+    label: str
+    classes: tuple[str, ...]
+    all: tuple[LabelledImage, ...]
+    training: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    digests: dict[str, str]
+    skipped: int
+
+    @property
+    def digest(self) -> str:
+        text = "\n".join(f"{image.name} {self.digests[image.name]}" for image in self.all)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One (model, precision), trained, with the features that it is judged on, shape (n, channels)."""
+
+    head: TrainedHead
+    validation: Features
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison's record and the seconds that each evaluation of both heads took."""
+
+    record: AccuracyRecord
+    pass_seconds: Sequence[float]
+
+
+class Experiment:
+    """The accuracy cases of one session.
+
+    Args:
+        settings: the options, checked.
+        activate: picks the device, as `Run.activate`.
+        progress: called with one line for each slow part.
+    """
+
+    def __init__(self, settings: Settings, activate: Callable[[], devices.Device], progress: Progress) -> None:
+        self.settings = settings
+        self._activate = activate
+        self._progress = progress
+        self._images: Images | None = None
+        self._arms: dict[tuple[str, str], Arm | Exception] = {}
+
+    def prepare(self, models: Sequence[str]) -> None:
+        """Find what is wrong with the options, and load the data, before anything is trained.
+
+        Raises:
+            UsageProblem: the data or the weights of a model cannot be had or used.
+        """
+        recipe = self.settings.recipe
+        weights = {model: self._weights(model) for model in models}
+        check_image_size(models, recipe.image_size_px)
+        data = find_images(self.settings.accuracy.data, recipe.images, self._progress)
+        self._activate()
+        for model, of_model in weights.items():
+            if of_model.kind == "factory":
+                load_factory(model)
+            if of_model.kind != "random":  # random ones cannot be missing or wrong
+                self._progress(f"{model}: checking the weights ({of_model.label})")
+                try:
+                    load_pooled_base(model, recipe.image_size_px, PRECISIONS["float32"], of_model)
+                except CaseFailure as failure:
+                    raise UsageProblem(f"--mp-models: {failure}") from None
+                gc.collect()
+        self._images = checked_images(data, recipe.image_size_px, self._progress)
+
+    def compare(self, model: str, precision: str) -> Comparison:
+        """Train the baseline and another precision of a model, where that has not happened yet, and pair their answers.
+
+        Raises:
+            CaseFailure: one of them failed for a known reason, or its answers changed from one evaluation to the next.
+        """
+        base, other = self.trained(model, self.settings.baseline), self.trained(model, precision)
+        seconds, passes = [], []
+        for _ in range(EVALUATION_PASSES):
+            start = time.perf_counter()
+            passes.append((base.head.answers(base.validation), other.head.answers(other.validation)))
+            seconds.append(time.perf_counter() - start)
+        changed = sum(int((a != b).sum()) for again in passes[1:] for a, b in zip(passes[0], again, strict=True))
+        if changed:
+            raise CaseFailure(f"{model}: {changed} answers changed when the same images were evaluated again")
+        return Comparison(self._judged(model, precision, base.head, other.head, *passes[0]), seconds)
+
+    @property
+    def images(self) -> Images:
+        if self._images is None:  # a session that did not prepare: an xdist worker
+            recipe = self.settings.recipe
+            data = find_images(self.settings.accuracy.data, recipe.images, self._progress)
+            self._images = checked_images(data, recipe.image_size_px, self._progress)
+        return self._images
+
+    def trained(self, model: str, precision: str) -> Arm:
+        """One precision of a model, trained where that has not happened yet; raises CaseFailure as `compare` does."""
+        key = model, precision
+        if key not in self._arms:
+            try:
+                self._arms[key] = self._train(model, precision)
+            except CaseFailure as failure:
+                self._arms[key] = failure
+        arm = self._arms[key]
+        if isinstance(arm, Exception):
+            raise arm
+        return arm
+
+    def feature_spec(self, model: str, precision: str) -> FeatureSpec:
+        """How a model's features are computed in this session."""
+        from mpbench.features import FeatureSpec
+
+        device, recipe = self._activate(), self.settings.recipe
+        devices.make_deterministic(device)
+        return FeatureSpec(
+            model=model,
+            precision=PRECISIONS[precision],
+            weights=self._weights(model),
+            image_size_px=recipe.image_size_px,
+            batch_size=recipe.batch_size,
+            thesis_preprocessing=self.settings.accuracy.thesis_preprocessing,
+            jit=bool(self.settings.jit),
+            device=device,
+        )
+
+    def _weights(self, model: str) -> Weights:
+        return find_weights(self.settings.recipe.weights, model)
+
+    def _train(self, model: str, precision: str) -> Arm:
+        spec, images = self.feature_spec(model, precision), self.images
+        from mpbench.features import pooled_features
+        from mpbench.head import HeadSpec, train_head
+
+        features = pooled_features(spec, images.all, images.digests, self._progress)
+        gc.collect()  # the base: Keras's models are full of cycles
+        head_spec = HeadSpec(
+            spec.label, spec.precision, self.settings.recipe, len(images.classes), spec.jit, spec.device
+        )
+        head = train_head(head_spec, features[images.training], images.labels[images.training], self._progress)
+        return Arm(head, features[~images.training])
+
+    def _judged(
+        self,
+        model: str,
+        precision: str,
+        base: TrainedHead,
+        other: TrainedHead,
+        base_answers: NDArray[np.int64],
+        answers: NDArray[np.int64],
+    ) -> AccuracyRecord:
+        settings, images, device = self.settings, self.images, self._activate()
+        options, recipe = settings.accuracy, settings.recipe
+        truth = images.labels[~images.training]
+        table = paired.contingency(truth, base_answers, answers)
+        interval = paired.difference_interval(table)
+        detectable = paired.detectable_difference(table.n, table.discordant, options.alpha)
+        majority_share = float(np.bincount(truth).max() / table.n)
+        return AccuracyRecord(
+            model=model,
+            precision=precision,
+            baseline=settings.baseline,
+            device=device.kind,
+            device_name=devices.device_name(device),
+            profile=settings.recipe_name,
+            batch_size=recipe.batch_size,
+            image_size=recipe.image_size_px,
+            jit=bool(settings.jit),
+            data=images.label,
+            data_digest=images.digest,
+            classes=len(images.classes),
+            training_images=int(images.training.sum()),
+            validation_images=table.n,
+            skipped_images=images.skipped,
+            preprocessing="thesis" if options.thesis_preprocessing else "model",
+            weights=self._weights(model).label,
+            best_epoch=other.epoch,
+            baseline_best_epoch=base.epoch,
+            training_accuracy=other.training_accuracy,
+            baseline_training_accuracy=base.training_accuracy,
+            skipped_steps=other.skipped_steps,
+            baseline_skipped_steps=base.skipped_steps,
+            both_right=table.both_right,
+            baseline_only=table.first_only,
+            precision_only=table.second_only,
+            both_wrong=table.both_wrong,
+            accuracy=table.second_accuracy,
+            baseline_accuracy=table.first_accuracy,
+            mcnemar_exact_p=paired.mcnemar_exact(table),
+            mcnemar_midp=paired.mcnemar_midp(table),
+            mcnemar_chi2_p=paired.mcnemar_chi2(table),
+            difference=interval.estimate,
+            difference_low=interval.low,
+            difference_high=interval.high,
+            margin=options.margin,
+            equivalence_p=paired.equivalence_p(table, options.margin),
+            require_equivalence=options.require_equivalence,
+            detectable_difference=detectable if math.isfinite(detectable) else None,
+            alpha=options.alpha,
+            majority_share=majority_share,
+            majority_p=paired.majority_p(table.both_right + table.second_only, table.n, majority_share),
+            baseline_majority_p=paired.majority_p(table.both_right + table.first_only, table.n, majority_share),
+        )
+
+
+def find_images(choice: str, count: int | None, progress: Progress) -> DataSet:
+    """The images of `--mp-data` that are used, not looked into yet.
+
+    Args:
+        choice: the data's source.
+        count: at most so many are used; None: all.
+
+    Raises:
+        UsageProblem: see `data.source.find`.
+    """
+    if choice == "generated":
+        return generated.data_set(count or THESIS_IMAGES, SEED, progress)
+    data = source.find(choice, progress)
+    if count is None or count >= len(data.images):
+        return data
+    progress(f"{data.label}: {count} of {len(data.images)} images are used")
+    return DataSet(data.label, data.classes, tuple(source.sample(data.images, count, SEED)))
+
+
+def checked_images(data: DataSet, image_size_px: int, progress: Progress) -> Images:
+    """The images of a data set that can be decoded to that size, split into those to train and those to judge on.
+
+    Raises:
+        UsageProblem: see `data.images.check`.
+    """
+    # Split before the undecodable ones are left out: whether one of them is must not move another to the other side.
+    training = {image.name for image in source.split(data.images, SEED)[0]}
+    checked = images.check(data, image_size_px, progress)
+    if checked.skipped:
+        _list_skipped(data.label, checked.skipped, progress)
+    return Images(
+        data.label,
+        data.classes,
+        checked.images,
+        np.array([image.name in training for image in checked.images]),
+        np.array([image.label for image in checked.images], dtype=np.int64),
+        checked.digests,
+        len(checked.skipped),
+    )
+
+
+def _list_skipped(label: str, skipped: Sequence[tuple[str, str]], progress: Progress) -> None:
+    progress(f"{label}: {len(skipped)} images cannot be decoded and are left out:")
+    for name, reason in skipped[:LISTED_IMAGES]:
+        progress(f"  {name}: {reason}")
+    if len(skipped) > LISTED_IMAGES:
+        text = "".join(f"{name}\t{reason}\n" for name, reason in skipped)
+        names = cache.folder("skipped") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
+        with cache.publish(names) as partial:
+            partial.write_text(text)
+        progress(f"  and {len(skipped) - LISTED_IMAGES} more: all of them are in {names}")

@@ -1,0 +1,123 @@
+"""The thesis's Tables 2 and 3 as measured now, and what may be concluded from them, in words.
+
+Pure functions from records to lines of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mpbench import thesis
+from mpbench.record import AccuracyRecord
+from mpbench.tables import render
+
+DRAWN_NOTE = (
+    "Drawn pictures or random weights: these accuracies say nothing about the thesis's; what is compared is the two "
+    "precisions."
+)
+
+
+def accuracy_summary(records: Sequence[AccuracyRecord]) -> list[str]:
+    """Both tables and a sentence for each comparison, line by line; in any order, of one run."""
+    lines = [f"Table 2, validation accuracy in %: {setting(records)}", *render([_accuracy_row(r) for r in records]), ""]
+    lines += ["Table 3, McNemar: validation images by who was right", *render([_mcnemar_row(r) for r in records]), ""]
+    lines += [in_words(record) for record in records]
+    if any(r.weights == "random" or r.data == "generated pictures" for r in records):
+        lines.append(DRAWN_NOTE)
+    return [*lines, ""]
+
+
+def setting(records: Sequence[AccuracyRecord]) -> str:
+    """What was trained and judged on; a setting that differs between the records shows all its values."""
+
+    def each(values: Iterable[object]) -> str:
+        return "/".join(dict.fromkeys(str(value) for value in values))
+
+    skipped = each(r.skipped_images for r in records)
+    return (
+        f"{each(r.data for r in records)}, {each(r.training_images for r in records)} to train on, "
+        f"{each(r.validation_images for r in records)} to judge on"
+        f"{'' if skipped == '0' else f', {skipped} not decodable'}, weights {each(r.weights for r in records)}, "
+        f"{each(f'{r.image_size}x{r.image_size}' for r in records)} px, batch {each(r.batch_size for r in records)}, "
+        f"preprocessing {each(r.preprocessing for r in records)}, profile {each(r.profile for r in records)}, "
+        f"on {each('a CPU' if r.device == 'cpu' else r.device_name for r in records)}"
+    )
+
+
+def in_words(record: AccuracyRecord) -> str:
+    """What may be concluded from one comparison, the assertion that failed first, if one did."""
+    r = record
+    name = f"{r.model}, {r.precision} against {r.baseline}"
+    if r.unlearned:
+        accuracies = {r.baseline: (r.baseline_accuracy, r.baseline_majority_p), r.precision: (r.accuracy, r.majority_p)}
+        which = " and ".join(f"{p} {_percent(accuracies[p][0])} (p {accuracies[p][1]:.3f})" for p in r.unlearned)
+        return (
+            f"VOID: {name}: {which} does not beat the most frequent class, {_percent(r.majority_share)}: nothing was "
+            "learned that could be compared"
+        )
+    seen = f"{_points(r.difference)} [{_points(r.difference_low)}, {_points(r.difference_high)}] percentage points"
+    margin = f"+-{100 * r.margin:g} points"
+    equivalence = f"equivalent within {margin} (p {r.equivalence_p:.2g})"
+    if r.differs:
+        though = f", though {equivalence}" if r.equivalent else ""
+        return f"DIFFERENT: {name}: McNemar p {r.mcnemar_exact_p:.2g} is not above {r.alpha:g}: {seen}{though}"
+    if r.equivalent:
+        return f"EQUIVALENT: {name}: {seen}, {equivalence}"
+    return (
+        f"NOT SHOWN TO BE EQUIVALENT: {name}: {seen}, not {equivalence}; McNemar saw no difference (p "
+        f"{r.mcnemar_exact_p:.3f}), but with {r.validation_images} images it misses one of {_detectable(r)} points in one "
+        "case of five"
+    )
+
+
+def _accuracy_row(r: AccuracyRecord) -> dict[str, str]:
+    row = {
+        "model": r.model,
+        "precision": r.precision,
+        r.baseline: f"{100 * r.baseline_accuracy:.2f}",
+        "this": f"{100 * r.accuracy:.2f}",
+        "difference [95 % interval]": f"{_points(r.difference)} [{_points(r.difference_low)}, {_points(r.difference_high)}]",
+        "detectable": _detectable(r),
+        "best epochs": f"{r.baseline_best_epoch}, {r.best_epoch}",
+    }
+    if r.skipped_steps or r.baseline_skipped_steps:
+        row["skipped steps"] = f"{r.baseline_skipped_steps}, {r.skipped_steps}"
+    if _is_the_thesis_pair(r):
+        was = thesis.ACCURACY_PERCENT[r.model]
+        row["thesis"] = f"{was[0]:.2f} -> {was[1]:.2f}"
+    return row
+
+
+def _mcnemar_row(r: AccuracyRecord) -> dict[str, str]:
+    row = {
+        "model": r.model,
+        "precision": r.precision,
+        "both right": str(r.both_right),
+        f"{r.baseline} only": str(r.baseline_only),
+        "this only": str(r.precision_only),
+        "both wrong": str(r.both_wrong),
+        "p exact": f"{r.mcnemar_exact_p:.3f}",
+        "mid-p": f"{r.mcnemar_midp:.3f}",
+        "p chi2": f"{r.mcnemar_chi2_p:.3f}",
+    }
+    if _is_the_thesis_pair(r):
+        row["thesis"] = " / ".join(map(str, thesis.CONTINGENCY[r.model]))
+        row["thesis: p"] = f"{thesis.MCNEMAR_P[r.model]:.3f}"
+    return row
+
+
+def _is_the_thesis_pair(r: AccuracyRecord) -> bool:
+    return r.model in thesis.CONTINGENCY and (r.baseline, r.precision) == ("float32", "mixed_float16")
+
+
+def _detectable(r: AccuracyRecord) -> str:
+    """The difference that McNemar's test would have found with 80 % power, in percentage points."""
+    return "any" if r.detectable_difference is None else f"{100 * r.detectable_difference:.2f}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.2f}"

@@ -1,0 +1,1 @@
+"""Where the images of the accuracy experiment come from, and how they become arrays."""

@@ -1,0 +1,275 @@
+"""Zip archives of images: unpacked into the cache once, and refused where they are hostile or damaged.
+
+What both archives and folders must agree on is here too: which names are images'.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import stat
+import time
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from mpbench import cache
+from mpbench.errors import UsageProblem, described
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+APPLES_FOLDER = "__MACOSX"
+"""Where macOS puts resource forks, named as the files that they belong to."""
+
+VALID_DATA = (
+    "valid is a zip or a folder of images, in a sub-folder for each of two or more classes or named cat.<n>.jpg and "
+    "dog.<n>.jpg"
+)
+
+MAX_MEMBERS = 1_000_000
+MAX_IMAGE_BYTES = 64 << 20
+MAX_TOTAL_BYTES = 16 << 30
+"""Kaggle's and Microsoft's archives hold less than 1 GiB."""
+
+BLOCK_BYTES = 4096
+"""What a file takes on disk is a multiple of it."""
+
+TRAINING_ARCHIVE = "train.zip"
+"""The labelled part of Kaggle's outer archive."""
+
+INNER_NAME = ".train.zip"
+COUNT_NAME = ".count"
+"""Both hidden: no member is unpacked under such a name."""
+
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of the others, zipfile unpacks a whole chunk at once, however much that is."""
+
+ENCRYPTED_FLAG = 0x1
+DRIVE = re.compile(r"[A-Za-z]:")
+PROGRESS_S = 5.0
+
+Progress = Callable[[str], None]
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a relative name, with `/`, is an image's: it has an image's suffix, and nothing in it is hidden."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") or part == APPLES_FOLDER for part in path.parts)
+    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def throttled(progress: Progress) -> Progress:
+    """The same, called once in PROGRESS_S seconds at most: what is done sooner says nothing."""
+    said = time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said >= PROGRESS_S:
+            said = time.monotonic()
+            progress(text)
+
+    return say
+
+
+def shown(text: str) -> str:
+    """A path for a message, in one line whatever is in it."""
+    return text if text.isprintable() else repr(text)
+
+
+def extracted(archive: Path, progress: Progress) -> Path:
+    """The folder in the cache that holds an archive's images, unpacked if they are not there yet.
+
+    Args:
+        archive: a zip, or a zip that holds `train.zip`.
+        progress: called with how far it is every few seconds.
+
+    Returns:
+        A folder whose layout is that of the archive.
+
+    Raises:
+        UsageProblem: the archive is not a zip, is damaged, hostile or without images, or there is no room for it.
+    """
+    given = f"--mp-data: {shown(archive.name)}"
+    say = throttled(progress)
+    try:
+        if not archive.is_file():
+            raise _Refused(f"is no file: {VALID_DATA}")
+        with archive.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise _Refused(f"is not a zip, or its end is missing: {VALID_DATA}")
+            file.seek(0)
+            say(f"reading {archive.name}")
+            target = cache.folder("archives") / cache.sha256_of_stream(file)
+            if not _is_whole(target):
+                shutil.rmtree(target, ignore_errors=True)
+                with cache.publish(target) as partial:
+                    partial.mkdir()
+                    _unpack(file, archive.name, partial, say)
+    except _Refused as refused:
+        raise UsageProblem(f"{given}: {refused}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that this file system cannot hold
+        raise UsageProblem(
+            f"{given}: cannot be unpacked ({described(error)}): valid is a readable zip and a cache folder with space"
+        ) from error
+    return target
+
+
+class _Refused(Exception):
+    """Why an archive is not unpacked, in words that follow its name."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file in an archive; `name` is relative, without `..`, and has `/` only."""
+
+    name: str
+    info: zipfile.ZipInfo
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all is there: some systems delete single old files from caches."""
+    try:
+        count = int((folder / COUNT_NAME).read_text())
+    except (OSError, ValueError):
+        return False
+    return count == sum(name != COUNT_NAME for _, _, names in os.walk(folder) for name in names)
+
+
+def _unpack(file: IO[bytes], name: str, destination: Path, say: Progress) -> None:
+    with _opened(file) as outer:
+        members = _checked_members(outer)
+        images = _images(members)
+        if images:
+            _unpack_images(outer, images, name, destination, say)
+            return
+        inner = [member for member in members if PurePosixPath(member.name).name.lower() == TRAINING_ARCHIVE]
+        if len(inner) != 1:
+            raise _Refused(f"holds {'no images' if not inner else f'several {TRAINING_ARCHIVE}'}: {VALID_DATA}")
+        _check_sizes(inner, MAX_TOTAL_BYTES, destination)
+        say(f"unpacking {name}: {TRAINING_ARCHIVE}")
+        # To a file of its own: a deflated archive cannot be read in the order in which its members lie.
+        _copy(outer, inner[0], destination / INNER_NAME)
+    with (destination / INNER_NAME).open("rb") as inner_file, _opened(inner_file) as archive:
+        members = _checked_members(archive)
+        images = _images(members)
+        if not images:
+            deeper = any(member.name.lower().endswith(".zip") for member in members)
+            what = "a zip in a zip in a zip" if deeper else f"no images in its {TRAINING_ARCHIVE}"
+            raise _Refused(f"holds {what}: {VALID_DATA}")
+        _unpack_images(archive, images, name, destination, say)
+    (destination / INNER_NAME).unlink()
+
+
+def _unpack_images(
+    archive: zipfile.ZipFile, images: Sequence[_Member], name: str, destination: Path, say: Progress
+) -> None:
+    _check_sizes(images, MAX_IMAGE_BYTES, destination)
+    made = set()
+    for done, image in enumerate(images):
+        path = destination / image.name
+        if path.parent not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.add(path.parent)
+        _copy(archive, image, path)
+        say(f"unpacking {name}: {done + 1} of {len(images)} images")
+    (destination / COUNT_NAME).write_text(str(len(images)))
+
+
+def _opened(file: IO[bytes]) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except Exception as error:  # zipfile documents one of the many that it raises for damaged archives
+        raise _Refused(f"is damaged ({described(error)}): valid is a whole zip") from error
+
+
+def _checked_members(archive: zipfile.ZipFile) -> list[_Member]:
+    """The files in an archive; one hostile name condemns it, whether or not that member would be unpacked."""
+    infos = archive.infolist()
+    if len(infos) > MAX_MEMBERS:
+        raise _Refused(f"holds {len(infos)} files: valid are {MAX_MEMBERS} or fewer")
+    members, names = [], set()
+    for info in infos:
+        # Not `filename`, which ends at a NUL, and is replaced by some Python versions with what an extra field says.
+        name = _safe_name(info.orig_filename)
+        is_folder = info.orig_filename.endswith(("/", "\\"))
+        mode = stat.S_IFMT(info.external_attr >> 16)
+        if mode not in (0, stat.S_IFREG) and not (mode == stat.S_IFDIR and is_folder):
+            what = "a symbolic link" if mode == stat.S_IFLNK else "a special file"
+            raise _Refused(f"{info.orig_filename!r} is {what}: valid are files and folders")
+        if is_folder:
+            continue
+        if info.flag_bits & ENCRYPTED_FLAG:
+            raise _Refused(f"{info.orig_filename!r} is encrypted: valid is a zip without a password")
+        if _folded(name) in names:
+            raise _Refused(f"{info.orig_filename!r} is in it twice (case aside): valid is each name once")
+        names.add(_folded(name))
+        members.append(_Member(name, info))
+    for member in members:
+        if any(_folded(str(parent)) in names for parent in PurePosixPath(member.name).parents):
+            raise _Refused(f"{member.name!r} lies in a file, not in a folder: valid is each name once")
+    return members
+
+
+def _safe_name(name: str) -> str:
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    leaves = name.startswith(("/", "\\")) or any(not part.strip(". ") or DRIVE.match(part) for part in parts)
+    if leaves or "\0" in name or not (parts or name.endswith("/")):
+        raise _Refused(f"{name!r} is no name within a folder: valid are relative names without '..'")
+    return "/".join(parts)
+
+
+def _folded(name: str) -> str:
+    """Equal for names that some file system takes for the same."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _images(members: Sequence[_Member]) -> list[_Member]:
+    return [member for member in members if is_image_name(member.name)]
+
+
+def _check_sizes(members: Sequence[_Member], max_bytes: int, destination: Path) -> None:
+    """Refuse what is too large by what the archive says; `_copy` holds it to that."""
+    for member in members:
+        size, method = member.info.file_size, member.info.compress_type
+        if size > max_bytes:
+            raise _Refused(f"{member.name!r} has {size} bytes: valid are {max_bytes} or fewer")
+        if method not in COMPRESSIONS:
+            raise _Refused(f"{member.name!r} is compressed by method {method}: valid are 0 (stored) and 8 (deflated)")
+    total = sum(member.info.file_size for member in members)
+    if total > MAX_TOTAL_BYTES:
+        raise _Refused(f"holds {total} bytes of images: valid are {MAX_TOTAL_BYTES} or fewer")
+    on_disk = sum(-(-member.info.file_size // BLOCK_BYTES) * BLOCK_BYTES for member in members)
+    free = shutil.disk_usage(destination).free
+    if on_disk > free:
+        raise _Refused(
+            f"needs {on_disk >> 20} MiB in {shown(str(destination.parent))}, where {free >> 20} MiB are free: make "
+            "room there, or set XDG_CACHE_HOME to another folder"
+        )
+
+
+def _copy(archive: zipfile.ZipFile, member: _Member, path: Path) -> None:
+    with path.open("xb") as file:
+        for chunk in _chunks(archive, member):
+            file.write(chunk)
+
+
+def _chunks(archive: zipfile.ZipFile, member: _Member) -> Iterator[bytes]:
+    # zipfile stops at the size that a member says: with one byte more, a longer one betrays itself.
+    info = copy.copy(member.info)
+    info.file_size += 1
+    size = 0
+    try:
+        with archive.open(info) as stream:
+            while chunk := stream.read(cache.CHUNK_BYTES):
+                size += len(chunk)
+                yield chunk
+    except Exception as error:  # zlib.error, EOFError, NotImplementedError, ...: what a damaged member raises
+        raise _Refused(f"{member.name!r} is damaged ({described(error)}): valid is a whole zip") from error
+    if size != member.info.file_size:
+        raise _Refused(
+            f"{member.name!r} is damaged (it says {member.info.file_size} bytes and has {size}): valid is a whole zip"
+        )

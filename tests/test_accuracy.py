@@ -1,0 +1,54 @@
+"""The accuracy experiment: float32 and mixed_float16 must answer alike on Dogs vs. Cats.
+
+Run with `pytest tests/test_accuracy.py`; in full, as the thesis did it: `--mp-profile paper --mp-data <source>`.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mpbench.accuracy_tables import in_words
+from mpbench.contingency import contingency, mcnemar_exact
+
+DAMAGE_BITS = 2
+
+
+@pytest.mark.mpbench(phase="accuracy")
+def test_mcnemar(model, precision, accuracy, benchmark):
+    record = accuracy(benchmark, model, precision)
+    assert not record.unlearned, in_words(record)
+    assert record.mcnemar_exact_p > record.alpha, in_words(record)
+    assert record.equivalent or not record.require_equivalence, in_words(record)
+
+
+def test_a_damaged_copy_is_rejected(experiment):
+    """The negative control: the first model's weights rounded to very few bits, in the base and in the head."""
+    import keras
+
+    from mpbench.features import extract
+    from mpbench.weights import load_pooled_base
+
+    settings, images = experiment.settings, experiment.images
+    model, precision = settings.models[0], settings.compared[0]
+    baseline, whole = experiment.trained(model, settings.baseline), experiment.trained(model, precision)
+    spec = experiment.feature_spec(model, precision)
+
+    damaged_base = load_pooled_base(model, spec.image_size_px, spec.precision, spec.weights)
+    damaged_base.set_weights([rounded(weights) for weights in damaged_base.get_weights()])
+    damaged_head = keras.models.clone_model(whole.head.model)
+    damaged_head.set_weights([rounded(weights) for weights in whole.head.model.get_weights()])
+
+    judged = [image for image, training in zip(images.all, images.training, strict=True) if not training]
+    features = extract(spec, damaged_base, judged, lambda _: None)
+    answers = replace(whole.head, model=damaged_head).answers(features)
+    truth = images.labels[~images.training]
+    table = contingency(truth, baseline.head.answers(baseline.validation), answers)
+    assert mcnemar_exact(table) <= settings.accuracy.alpha, table
+
+
+def rounded(weights):
+    """Weights on the few levels that the bits leave, from -max to +max."""
+    levels = 2 ** (DAMAGE_BITS - 1) - 1
+    step = np.abs(weights).max() / levels
+    return np.round(weights / step) * step if step else weights
