@@ -55,7 +55,7 @@ def in_words(record: AccuracyRecord) -> str:
             f"VOID: {name}: {which} does not beat the most frequent class, {_percent(r.majority_share)}: nothing was "
             "learned that could be compared"
         )
-    seen = f"{_points(r.difference)} [{_points(r.difference_low)}, {_points(r.difference_high)}] percentage points"
+    seen = f"{_difference(r)} percentage points"
     margin = f"+-{100 * r.margin:g} points"
     equivalence = f"equivalent within {margin} (p {r.equivalence_p:.2g})"
     if r.differs:
@@ -65,8 +65,8 @@ def in_words(record: AccuracyRecord) -> str:
         return f"EQUIVALENT: {name}: {seen}, {equivalence}"
     return (
         f"NOT SHOWN TO BE EQUIVALENT: {name}: {seen}, not {equivalence}; McNemar saw no difference (p "
-        f"{r.mcnemar_exact_p:.3f}), but with {r.validation_images} images it misses one of {_detectable(r)} points in one "
-        "case of five"
+        f"{r.mcnemar_exact_p:.3f}), but with {r.validation_images} images it misses one of {_detectable(r)} points in "
+        "one case of five"
     )
 
 
@@ -76,7 +76,7 @@ def _accuracy_row(r: AccuracyRecord) -> dict[str, str]:
         "precision": r.precision,
         r.baseline: f"{100 * r.baseline_accuracy:.2f}",
         "this": f"{100 * r.accuracy:.2f}",
-        "difference [95 % interval]": f"{_points(r.difference)} [{_points(r.difference_low)}, {_points(r.difference_high)}]",
+        "difference [95 % interval]": _difference(r),
         "detectable": _detectable(r),
         "best epochs": f"{r.baseline_best_epoch}, {r.best_epoch}",
     }
@@ -113,6 +113,10 @@ def _is_the_thesis_pair(r: AccuracyRecord) -> bool:
 def _detectable(r: AccuracyRecord) -> str:
     """The difference that McNemar's test would have found with 80 % power, in percentage points."""
     return "any" if r.detectable_difference is None else f"{100 * r.detectable_difference:.2f}"
+
+
+def _difference(r: AccuracyRecord) -> str:
+    return f"{_points(r.difference)} [{_points(r.difference_low)}, {_points(r.difference_high)}]"
 
 
 def _percent(fraction: float) -> str:

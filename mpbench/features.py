@@ -10,8 +10,8 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +31,7 @@ from mpbench.models import preprocessing, scale_to_one
 from mpbench.precision import Precision
 from mpbench.weights import Weights, load_pooled_base
 
-PROGRESS_SECONDS = 5.0
+PROGRESS_SECONDS = 15.0
 SOURCES = ("features.py", "models.py", "weights.py", "data/images.py")
 """The code that features depend on: a cache must not outlive it."""
 
@@ -114,7 +114,7 @@ def extract(spec: FeatureSpec, pooled: keras.Model, images: Sequence[LabelledIma
         devices.check_tf32_is_apart(spec.precision.tf32, spec.precision.policy, spec.device, spec.jit)
         devices.set_tf32(spec.precision.tf32)
         infer = watched_inference(pooled, spec.jit)
-        for batch, valid in decoding.batches(images, spec.image_size_px, spec.batch_size):
+        for batch, valid in _batches(spec, images):
             out, bad_layer = infer(preprocess(batch.astype(np.float32)))
             if bad_layer is not None:
                 names = f"{images[done].name} to {images[done + valid - 1].name}"
@@ -125,8 +125,17 @@ def extract(spec: FeatureSpec, pooled: keras.Model, images: Sequence[LabelledIma
             if now - said > PROGRESS_SECONDS or done == len(images):
                 said = now
                 rate = done / (now - started)
-                progress(f"{spec.label}: features of {done} of {len(images)} images, {rate:.1f} images/s")
+                left = f", {(len(images) - done) / rate:.0f} s left" if done < len(images) else ""
+                progress(f"{spec.label}: features of {done} of {len(images)} images, {rate:.1f} images/s{left}")
     return features
+
+
+def _batches(spec: FeatureSpec, images: Sequence[LabelledImage]) -> Iterator[tuple[Features, int]]:
+    try:
+        with closing(decoding.batches(images, spec.image_size_px, spec.batch_size)) as batches:
+            yield from batches
+    except decoding.UndecodableImage as error:  # it could be decoded when the session began
+        raise CaseFailure(f"{spec.label}: {error}") from error
 
 
 def watched_inference(pooled: keras.Model, jit: bool) -> Callable[[Features], tuple[Features, str | None]]:

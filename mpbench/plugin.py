@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -82,7 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--mp-weights",
         metavar="SOURCE",
-        help="of the frozen base: imagenet, random, a file or a folder of them (imagenet in profile paper, else random)",
+        help="of the frozen base: imagenet, random, a file or a folder of files (paper: imagenet, quick: random)",
     )
     add(
         "--mp-preprocessing",
@@ -158,7 +158,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Accuracy cases make a GPU deterministic, hence slow, for the rest of the process.
     if any(_phase(item) in PHASES for item in items):
-        items.sort(key=lambda item: _phase(item) == ACCURACY)
+        items.sort(key=lambda item: "experiment" in getattr(item, "fixturenames", ()))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -192,8 +192,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
             if run.cases:
                 run.prepare()
             if accuracy_models:
-                with _shown(session.config):  # a download shows its own progress
-                    session.config.stash[EXPERIMENT].prepare(accuracy_models)
+                session.config.stash[EXPERIMENT].prepare(accuracy_models)
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from None
 
@@ -383,18 +382,12 @@ def _or_fail(function: Callable[[], Any]) -> Any:
     pytest.fail(reason, pytrace=False)
 
 
-@contextmanager
-def _shown(config: pytest.Config) -> Iterator[None]:
-    """What is printed inside is shown at once, past pytest's capturing."""
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else nullcontext():
-        yield
-
-
 def _write_line(config: pytest.Config, line: str) -> None:
+    """Show a line at once, past pytest's capturing."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        with _shown(config):
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is not None and capture is not None:
+        with capture.global_and_fixture_disabled():
             reporter.ensure_newline()
             reporter.write_line(line)
             reporter.flush()

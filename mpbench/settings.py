@@ -127,8 +127,8 @@ class Settings:
         others = tuple(name for name in self.precisions if name != self.baseline)
         if self.baseline not in self.precisions or not others:
             raise UsageProblem(
-                f"--mp-precisions: {','.join(self.precisions)}: valid for accuracy are the baseline {self.baseline} and "
-                "at least one other"
+                f"--mp-precisions: {','.join(self.precisions)}: valid for accuracy are the baseline {self.baseline} "
+                "and at least one other"
             )
         return others
 

@@ -167,3 +167,25 @@ def logits(shape):
 
 def sequential_features(shape):
     return keras.Sequential([keras.Input(shape), keras.layers.Conv2D(600, 3, strides=8)])
+
+
+def edges(shape):
+    """A base whose pooled features tell stripes from patches: random convolutions, larger ones deeper."""
+    image = keras.Input(shape)
+    x = keras.layers.Conv2D(32, 3, activation="relu")(image)
+    return keras.Model(image, keras.layers.Conv2D(64, 3, strides=2, activation="relu")(x))
+
+
+def edges_lost_in_float16(shape):
+    """Under mixed_float16 the same base sees next to nothing."""
+    model = edges(shape)
+    if keras.config.dtype_policy().name == "mixed_float16":
+        for weight in model.trainable_weights:
+            weight.assign(keras.ops.round(weight))
+    return model
+
+
+def overflowing_base(shape):
+    image = keras.Input(shape)
+    x = keras.layers.Conv2D(8, 3, kernel_initializer=keras.initializers.Constant(1e4))(image)
+    return keras.Model(image, keras.layers.Activation("relu")(x))

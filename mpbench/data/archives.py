@@ -104,8 +104,9 @@ def extracted(archive: Path, progress: Progress) -> Path:
             file.seek(0)
             say(f"reading {archive.name}")
             target = cache.folder("archives") / cache.sha256_of_stream(file)
-            if not _is_whole(target):
-                shutil.rmtree(target, ignore_errors=True)
+            if target.is_dir() and not _is_whole(target):
+                shutil.rmtree(target)
+            if not target.is_dir():  # asked again: another process may have put it there
                 with cache.publish(target) as partial:
                     partial.mkdir()
                     _unpack(file, archive.name, partial, say)

@@ -33,12 +33,16 @@ MAX_PIXELS = 80_000_000
 """Below the number from which Pillow warns of a decompression bomb."""
 
 MAX_SIDE_PX = 20_000
+MAX_JPEG_SCANS = 500
+"""Usual are about 10. Every scan passes over the whole image: a small file could take hours."""
+
 MAX_UNDECODABLE_SHARE = 0.10
 MIN_IMAGES_PER_CLASS = 10
 AHEAD_BATCHES = 2
 AHEAD_PER_WORKER = 8
 LISTED_IMAGES = 3
 
+JPEG_SCAN = b"\xff\xda"
 _PILLOWS_MODULES = re.compile(r"PIL\b")
 
 Item = TypeVar("Item")
@@ -184,6 +188,8 @@ def _decoded(data: bytes, size_px: int) -> NDArray[np.uint8]:
                 raise UndecodableImage(
                     f"{width}x{height} pixels, more than {MAX_SIDE_PX} on a side or {MAX_PIXELS} in all"
                 )
+            if image.format in ("JPEG", "MPO") and data.count(JPEG_SCAN) > MAX_JPEG_SCANS:
+                raise UndecodableImage(f"a JPEG file with more than {MAX_JPEG_SCANS} scans")
             image.load()
             resized = _in_rgb(image).resize((size_px, size_px), Image.Resampling.BILINEAR)
             return np.array(resized, dtype=np.uint8)
@@ -192,7 +198,7 @@ def _decoded(data: bytes, size_px: int) -> NDArray[np.uint8]:
     except UnidentifiedImageError as error:  # its text has an address, another one in each run
         raise UndecodableImage(f"not an image ({', '.join(FORMATS)}), or its beginning is damaged") from error
     except Exception as error:  # OSError, SyntaxError, struct.error, MemoryError, ...: Pillow's decoders raise anything
-        raise UndecodableImage(described(error)) from error
+        raise UndecodableImage(shown(described(error))) from error
 
 
 def _in_rgb(image: Image.Image) -> Image.Image:
