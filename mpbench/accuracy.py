@@ -20,9 +20,10 @@ from mpbench import cache
 from mpbench import contingency as paired
 from mpbench import device as devices
 from mpbench.data import generated, images, source
+from mpbench.data.archives import shown
 from mpbench.data.source import DataSet, LabelledImage
-from mpbench.errors import CaseFailure, UsageProblem
-from mpbench.models import SEED, load_factory
+from mpbench.errors import CaseFailure, UsageProblem, described
+from mpbench.models import SEED, check_factory
 from mpbench.precision import PRECISIONS
 from mpbench.record import AccuracyRecord
 from mpbench.settings import THESIS_IMAGES, Settings, check_image_size
@@ -99,6 +100,7 @@ class Experiment:
         self._activate = activate
         self._progress = progress
         self._images: Images | None = None
+        self._factories: dict[str, Weights] = {}
         self._arms: dict[tuple[str, str], Arm | Exception] = {}
 
     def prepare(self, models: Sequence[str]) -> None:
@@ -107,22 +109,35 @@ class Experiment:
         Raises:
             UsageProblem: the data or the weights of a model cannot be had or used.
         """
-        recipe = self.settings.recipe
+        options, recipe = self.settings.accuracy, self.settings.recipe
         weights = {model: self._weights(model) for model in models}
         check_image_size(models, recipe.image_size_px)
-        data = find_images(self.settings.accuracy.data, recipe.images, self._progress)
+        data = find_images(options.data, recipe.images, self._progress)
         self._activate()
         for model, of_model in weights.items():
-            if of_model.kind == "factory":
-                load_factory(model)
             if of_model.kind != "random":  # random ones cannot be missing or wrong
                 self._progress(f"{model}: checking the weights ({of_model.label})")
-                try:
-                    load_pooled_base(model, recipe.image_size_px, PRECISIONS["float32"], of_model)
-                except CaseFailure as failure:
-                    raise UsageProblem(f"--mp-models: {failure}") from None
+                self._check_base(model, of_model)
                 gc.collect()
         self._images = checked_images(data, recipe.image_size_px, self._progress)
+        judged = int((~self._images.training).sum())
+        if options.require_equivalence and not paired.equivalence_can_be_shown(judged, options.margin, options.alpha):
+            raise UsageProblem(
+                f"--mp-require-equivalence: not even identical answers to {judged} images can show equivalence within "
+                f"{100 * options.margin:g} points: valid are a larger --mp-margin or more images"
+            )
+
+    def _check_base(self, model: str, weights: Weights) -> None:
+        """Build it once; of a factory's model the weights are kept, for every precision to start from."""
+        size = self.settings.recipe.image_size_px
+        if weights.kind == "factory":
+            check_factory(model, size)
+        try:
+            pooled = load_pooled_base(model, size, PRECISIONS["float32"], weights)
+        except CaseFailure as failure:
+            raise UsageProblem(f"--mp-models: {failure}") from None
+        if weights.kind == "factory":
+            self._factories[model] = Weights("factory", arrays=tuple(pooled.get_weights()))
 
     def compare(self, model: str, precision: str) -> Comparison:
         """Train the baseline and another precision of a model, where that has not happened yet, and pair their answers.
@@ -180,7 +195,7 @@ class Experiment:
         )
 
     def _weights(self, model: str) -> Weights:
-        return find_weights(self.settings.recipe.weights, model)
+        return self._factories.get(model) or find_weights(self.settings.recipe.weights, model)
 
     def _train(self, model: str, precision: str) -> Arm:
         spec, images = self.feature_spec(model, precision), self.images
@@ -268,9 +283,21 @@ def find_images(choice: str, count: int | None, progress: Progress) -> DataSet:
     Raises:
         UsageProblem: see `data.source.find`.
     """
-    if choice == "generated":
-        return generated.data_set(count or THESIS_IMAGES, SEED, progress)
-    data = source.find(choice, progress)
+    try:
+        if choice == "generated":
+            return generated.data_set(count or THESIS_IMAGES, SEED, progress)
+        data = source.find(choice, progress)
+    except OSError as error:
+        raise UsageProblem(
+            f"--mp-data: {choice}: {described(error)}: valid is a cache folder with space (XDG_CACHE_HOME moves it)"
+        ) from error
+    for label, name in enumerate(data.classes):
+        of_class = sum(image.label == label for image in data.images)
+        if of_class < source.MIN_IMAGES_PER_CLASS:
+            raise UsageProblem(
+                f"--mp-data: {shown(data.label)}: class {shown(name)} has {of_class} images: valid are "
+                f"{source.MIN_IMAGES_PER_CLASS} or more of each class"
+            )
     if count is None or count >= len(data.images):
         return data
     progress(f"{data.label}: {count} of {len(data.images)} images are used")
@@ -288,6 +315,9 @@ def checked_images(data: DataSet, image_size_px: int, progress: Progress) -> Ima
     checked = images.check(data, image_size_px, progress)
     if checked.skipped:
         _list_skipped(data.label, checked.skipped, progress)
+    copies = len(checked.digests) - len(set(checked.digests.values()))
+    if copies:
+        progress(f"{data.label}: {copies} images are copies of others: answers to them are not independent")
     return Images(
         data.label,
         data.classes,
@@ -302,10 +332,10 @@ def checked_images(data: DataSet, image_size_px: int, progress: Progress) -> Ima
 def _list_skipped(label: str, skipped: Sequence[tuple[str, str]], progress: Progress) -> None:
     progress(f"{label}: {len(skipped)} images cannot be decoded and are left out:")
     for name, reason in skipped[:LISTED_IMAGES]:
-        progress(f"  {name}: {reason}")
+        progress(f"  {shown(name)}: {reason}")
     if len(skipped) > LISTED_IMAGES:
-        text = "".join(f"{name}\t{reason}\n" for name, reason in skipped)
+        text = "".join(f"{shown(name)}\t{reason}\n" for name, reason in skipped)
         names = cache.folder("skipped") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
         with cache.publish(names) as partial:
-            partial.write_text(text)
+            partial.write_text(text, encoding="utf-8")
         progress(f"  and {len(skipped) - LISTED_IMAGES} more: all of them are in {names}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mpbench import thesis
+from mpbench.contingency import equivalence_can_be_shown
 from mpbench.record import AccuracyRecord
 from mpbench.tables import render
 
@@ -51,8 +52,9 @@ def in_words(record: AccuracyRecord) -> str:
     if r.unlearned:
         accuracies = {r.baseline: (r.baseline_accuracy, r.baseline_majority_p), r.precision: (r.accuracy, r.majority_p)}
         which = " and ".join(f"{p} {_percent(accuracies[p][0])} (p {accuracies[p][1]:.3f})" for p in r.unlearned)
+        verb = "does" if len(r.unlearned) == 1 else "do"
         return (
-            f"VOID: {name}: {which} does not beat the most frequent class, {_percent(r.majority_share)}: nothing was "
+            f"VOID: {name}: {which} {verb} not beat the most frequent class, {_percent(r.majority_share)}: nothing was "
             "learned that could be compared"
         )
     seen = f"{_difference(r)} percentage points"
@@ -63,10 +65,16 @@ def in_words(record: AccuracyRecord) -> str:
         return f"DIFFERENT: {name}: McNemar p {r.mcnemar_exact_p:.2g} is not above {r.alpha:g}: {seen}{though}"
     if r.equivalent:
         return f"EQUIVALENT: {name}: {seen}, {equivalence}"
+    images = f"{r.validation_images} images"
+    if r.detectable_difference is None:
+        missed = f"with {images} it cannot see any"
+    else:
+        missed = f"with {images} it misses one of {_detectable(r)} points in one case of five"
+    if not equivalence_can_be_shown(r.validation_images, r.margin, r.alpha):
+        missed += f"; not even identical answers to {images} could show equivalence"
     return (
         f"NOT SHOWN TO BE EQUIVALENT: {name}: {seen}, not {equivalence}; McNemar saw no difference (p "
-        f"{r.mcnemar_exact_p:.3f}), but with {r.validation_images} images it misses one of {_detectable(r)} points in "
-        "one case of five"
+        f"{r.mcnemar_exact_p:.3f}), but {missed}"
     )
 
 
@@ -112,7 +120,7 @@ def _is_the_thesis_pair(r: AccuracyRecord) -> bool:
 
 def _detectable(r: AccuracyRecord) -> str:
     """The difference that McNemar's test would have found with 80 % power, in percentage points."""
-    return "any" if r.detectable_difference is None else f"{100 * r.detectable_difference:.2f}"
+    return "none" if r.detectable_difference is None else f"{100 * r.detectable_difference:.2f}"
 
 
 def _difference(r: AccuracyRecord) -> str:

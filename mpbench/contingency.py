@@ -143,6 +143,11 @@ def equivalence_p(table: Contingency, margin: float) -> float:
     return float(max(special.ndtr(-_score(table, -margin)), special.ndtr(_score(table, margin))))
 
 
+def equivalence_can_be_shown(n: int, margin: float, alpha: float) -> bool:
+    """Whether `equivalence_p` comes down to `alpha` for any n answers: it does for identical ones if for any."""
+    return equivalence_p(Contingency(n, 0, 0, 0), margin) <= alpha
+
+
 def mcnemar_power(n: int, discordant_share: float, difference: float, alpha: float) -> float:
     """Probability that the exact test rejects at `alpha` (p at most alpha) when the accuracies differ by so much.
 
@@ -195,6 +200,8 @@ def detectable_difference(n: int, discordant: int, alpha: float, power: float = 
 
     if shortfall(1.0) < 0:
         return math.inf
+    if shortfall(0.0) >= 0:  # an alpha near 1
+        return 0.0
     return float(optimize.brentq(shortfall, 0.0, 1.0, xtol=1e-6))
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from mpbench import cache
 from mpbench import device as devices
 from mpbench.data import images as decoding
+from mpbench.data.archives import shown
 from mpbench.data.source import LabelledImage
 from mpbench.errors import CaseFailure
 from mpbench.models import preprocessing, scale_to_one
@@ -71,7 +72,7 @@ class FeatureSpec:
 def pooled_features(
     spec: FeatureSpec, images: Sequence[LabelledImage], digests: dict[str, str], progress: Progress
 ) -> Features:
-    """Features of images, from the disk where they have been computed before.
+    """Features of images, from the disk where they have been computed before; a factory's always anew.
 
     Args:
         images: n of them, all of which can be decoded.
@@ -84,21 +85,18 @@ def pooled_features(
         CaseFailure: a feature is NaN or infinite.
         UsageProblem: the weights do not fit.
     """
-    pooled = None
-    weights = spec.weights.identity()
-    if spec.weights.kind == "factory":  # only building it tells what is in it
-        pooled = load_pooled_base(spec.model, spec.image_size_px, spec.precision, spec.weights)
-        weights = _digest_of_arrays(pooled.get_weights())
-    entry = cache.folder("features") / f"{_key(spec, weights, images, digests)}.npz"
-    kept = _read(entry, len(images), spec.precision)
-    if kept is not None:
-        progress(f"{spec.label}: features of {len(images)} images from the cache")
-        return kept
-    if pooled is None:
-        progress(f"{spec.label}: building the base")
-        pooled = load_pooled_base(spec.model, spec.image_size_px, spec.precision, spec.weights)
+    entry = None
+    if spec.weights.kind != "factory":  # a user's code, which no key can hold
+        entry = cache.folder("features") / f"{_key(spec, images, digests)}.npz"
+        kept = _read(entry, len(images), spec.precision)
+        if kept is not None:
+            progress(f"{spec.label}: features of {len(images)} images from the cache")
+            return kept
+    progress(f"{spec.label}: building the base")
+    pooled = load_pooled_base(spec.model, spec.image_size_px, spec.precision, spec.weights)
     features = extract(spec, pooled, images, progress)
-    _write(entry, features, progress)
+    if entry is not None:
+        _write(entry, features, progress)
     return features
 
 
@@ -117,7 +115,7 @@ def extract(spec: FeatureSpec, pooled: keras.Model, images: Sequence[LabelledIma
         for batch, valid in _batches(spec, images):
             out, bad_layer = infer(preprocess(batch.astype(np.float32)))
             if bad_layer is not None:
-                names = f"{images[done].name} to {images[done + valid - 1].name}"
+                names = f"{shown(images[done].name)} to {shown(images[done + valid - 1].name)}"
                 raise CaseFailure(f"{spec.label}: {bad_layer} is not finite (NaN or infinity) for one of {names}")
             features[done : done + valid] = out[:valid]
             done += valid
@@ -182,10 +180,10 @@ def _layer_outputs(base: keras.Model) -> list[tuple[str, Any]]:
     return found
 
 
-def _key(spec: FeatureSpec, weights: str, images: Sequence[LabelledImage], digests: dict[str, str]) -> str:
+def _key(spec: FeatureSpec, images: Sequence[LabelledImage], digests: dict[str, str]) -> str:
     parts = {
         "precision": asdict(spec.precision),
-        "weights": weights,
+        "weights": spec.weights.identity(),
         "model": spec.model,
         "image_size_px": spec.image_size_px,
         "batch_size": spec.batch_size,
@@ -228,14 +226,6 @@ def _write(entry: Path, features: Features, progress: Progress) -> None:
 def _numpy_dtype(precision: Precision) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(tf.as_dtype(precision.compute_dtype).as_numpy_dtype)
     return dtype
-
-
-def _digest_of_arrays(arrays: Sequence[NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _processor() -> str:

@@ -94,8 +94,9 @@ def build_head(spec: HeadSpec, features: Floats) -> keras.Model:
         inputs = keras.Input((features.shape[1],))
         x = inputs
         if spec.recipe.standardise:
-            mean, variance = standardisation(features)
-            x = keras.layers.Normalization(mean=mean, variance=variance, dtype="float32")(x)
+            scale, offset = standardisation(features)
+            # Not Keras's Normalization, which divides by 1e-7 at least: some bases give smaller features.
+            x = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32")(x)
         return keras.Model(inputs, classify(x, spec.classes))
 
     model = build_under(spec.precision.policy, build)
@@ -117,10 +118,15 @@ def compile_for(spec: HeadSpec, model: keras.Model) -> None:
 
 
 def standardisation(features: Floats) -> tuple[Floats, Floats]:
-    """Mean and variance of each feature, shape (channels,) each; variance 1 where a feature is constant."""
+    """Scale and offset that give each feature mean 0 and variance 1, shape (channels,) each.
+
+    A constant feature becomes 0.
+    """
     exact = features.astype(np.float64)
     mean, deviation = exact.mean(axis=0), exact.std(axis=0)
-    return mean, np.where(deviation > CONSTANT_FEATURE * np.abs(mean), deviation**2, 1.0)
+    varies = deviation > CONSTANT_FEATURE * np.abs(mean)
+    scale = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
+    return scale, -mean * scale
 
 
 def epoch_order(count: int, epoch: int) -> NDArray[np.int64]:
@@ -138,9 +144,15 @@ def train_head(
         labels: class numbers, shape (n,).
 
     Raises:
-        CaseFailure: a feature, the loss or a weight is not finite, or loss scaling dropped most updates.
+        CaseFailure: all features are alike; one, the loss or a weight is not finite; loss scaling dropped most
+            updates.
     """
     _check_finite(spec.label, features)
+    if (features == features[0]).all():
+        raise CaseFailure(
+            f"{spec.label}: the base gives the same features for every image: with random weights some bases' are so "
+            "small that float16 has only zeros for them: give --mp-weights"
+        )
     with tf.device(spec.device.placement):
         model = build_head(spec, features)
         inputs = features.astype(np.float32)

@@ -11,7 +11,7 @@ Collecting imports no TensorFlow.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -23,10 +23,14 @@ from mpbench import tables
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.accuracy_tables import accuracy_summary
 from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.gate import Verdict, is_red
+from mpbench.gate_tables import gate_lines
+from mpbench.gatekeeper import Gatekeeper
 from mpbench.models import DEFAULT_MODELS, canonical_name
 from mpbench.outputs import check_outputs
 from mpbench.precision import DEFAULT_PRECISIONS, PRECISIONS
 from mpbench.record import AccuracyRecord, CaseRecord, Measured, is_case, read_case
+from mpbench.replay import ReplayClock
 from mpbench.run import Case, Run
 
 MARK = "mpbench"
@@ -98,6 +102,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="accuracies within +-POINTS percentage points count as equivalent (1)",
     )
     add("--mp-require-equivalence", action="store_true", help="accuracies not shown to be equivalent are a failure")
+    add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
+    add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -131,7 +137,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(problem)) from None
     run = config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
-    config.stash[COMPARED] = []
+    config.stash[COMPARED] = {}
     config.stash[CLOCKS] = {}
     config.stash[REPORTED] = {}
     config.stash[EARLIER] = {}
@@ -193,6 +199,12 @@ def pytest_runtestloop(session: pytest.Session) -> None:
                 run.prepare()
             if accuracy_models:
                 session.config.stash[EXPERIMENT].prepare(accuracy_models)
+            if get("mp_gate"):
+                # Now: afterwards this run is among the saved ones.
+                warn = session.config.stash[RUN].progress
+                session.config.stash[GATE] = Gatekeeper(
+                    get("benchmark_storage"), session.config.rootpath, get("mp_gate_missing"), warn
+                )
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from None
 
@@ -234,7 +246,7 @@ def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable
         warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
 
         comparison: Comparison = _or_fail(lambda: experiment.compare(model, precision))
-        config.stash[COMPARED].append(comparison.record)
+        config.stash[COMPARED][request.node.nodeid] = comparison.record
         benchmark.extra_info.update(comparison.record.as_extra_info())
         config.stash[CLOCKS][request.node.nodeid].load(comparison.pass_seconds)
         benchmark.pedantic(lambda: None, rounds=len(comparison.pass_seconds))
@@ -285,33 +297,34 @@ def pytest_benchmark_update_json(benchmarks: list[Any], output_json: dict[str, A
             saved["stats"].setdefault("data", rounds[saved["fullname"]])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    measured: dict[str, Measured] = config.stash[REPORTED]
+    compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
+    if GATE not in config.stash or not (measured or compared):
+        return
+    machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
+    pytest_benchmark_update_machine_info(machine_info)
+    verdicts: list[Verdict] = config.stash[GATE].verdicts(measured, compared, machine_info)
+    config.stash[VERDICTS] = verdicts
+    if is_red(verdicts) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
     try:
         yield
     finally:  # also where pytest-benchmark raises over a regression
-        reported, compared = list(config.stash[REPORTED].values()), config.stash[COMPARED]
+        reported, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
         if reported or compared:
             terminalreporter.section("mpbench")
             lines = [*tables.summary(reported), *_comparisons(config)] if reported else []
-            for line in [*lines, *(accuracy_summary(compared) if compared else [])]:
+            lines += accuracy_summary(compared) if compared else []
+            verdicts: list[Verdict] | None = config.stash.get(VERDICTS, None)
+            for line in [*lines, *gate_lines(verdicts)] if verdicts is not None else lines:
                 terminalreporter.write_line(line)
-
-
-class ReplayClock:
-    """A timer for pytest-benchmark that replays measured rounds: called twice a round, at its start and end."""
-
-    __name__ = "mpbench_replay"
-
-    def __init__(self) -> None:
-        self._times: Iterator[float] = iter(())
-
-    def load(self, rounds: Sequence[float]) -> None:
-        # Every round starts at 0, so that end - start is the measured figure to the last bit.
-        self._times = iter([t for seconds in rounds for t in (0.0, seconds)])
-
-    def __call__(self) -> float:
-        return next(self._times)
 
 
 RUN = pytest.StashKey[Run]()
@@ -320,7 +333,9 @@ REPORTED = pytest.StashKey[dict[str, Measured]]()
 EARLIER = pytest.StashKey[dict[str, CaseRecord]]()
 PROBLEMS = pytest.StashKey[list[str]]()
 EXPERIMENT = pytest.StashKey[Experiment]()
-COMPARED = pytest.StashKey[list[AccuracyRecord]]()
+COMPARED = pytest.StashKey[dict[str, AccuracyRecord]]()
+GATE = pytest.StashKey[Gatekeeper]()
+VERDICTS = pytest.StashKey[list[Verdict]]()
 
 
 def _phase(item: pytest.Item) -> str | None:

@@ -105,6 +105,20 @@ def mean_interval(
     return Interval(float(trimmed_mean(sample)), float(low), float(high))
 
 
+def trimmed_mean_error(values: ArrayLike) -> tuple[float, float]:
+    """Trimmed mean of a sample and its standard error from the winsorised variance (Tukey and McLaughlin 1963).
+
+    Args:
+        values: shape (n,), n at least 2, finite, in any unit. Assumed independent.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    n = ordered.size
+    cut = int(TRIM_FRACTION * n)
+    winsorised = np.clip(ordered, ordered[cut], ordered[n - cut - 1])
+    error = float(winsorised.std(ddof=1)) / ((n - 2 * cut) / n * math.sqrt(n))
+    return float(trimmed_mean(ordered)), error
+
+
 def time_interval(seconds: ArrayLike, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Interval:
     """Typical time of a round with its 95 % interval: `mean_interval` of the logarithms, in the given unit."""
     return _exp(mean_interval(np.log(_positive(seconds)), resamples=resamples, seed=seed))

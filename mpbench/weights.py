@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpbench.cache import sha256_of
 from mpbench.errors import UsageProblem, described
@@ -34,10 +35,12 @@ class Weights:
     Attributes:
         kind: `imagenet`, `random`, `file`, or `factory` (whatever a user's factory gives).
         path: of the file, for `file`.
+        arrays: for `factory`, those of the model that it gave first: every precision is compared with these.
     """
 
     kind: str
     path: Path | None = None
+    arrays: tuple[NDArray[Any], ...] | None = None
 
     @property
     def label(self) -> str:
@@ -93,6 +96,8 @@ def load_pooled_base(model: str, image_size_px: int, precision: Precision, weigh
                 ) from error
     else:
         pooled = build_pooled_base(model, image_size_px, precision)
+    if weights.arrays is not None:
+        pooled.set_weights(list(weights.arrays))
     if weights.path:
         _read(pooled, model, weights.path)
     for weight in pooled.weights:
@@ -114,6 +119,9 @@ def _read(pooled: keras.Model, model: str, path: Path) -> None:
         raise UsageProblem(
             f"--mp-weights: {path}: no weights of {APPLICATIONS[model]} without its top: {described(error)}"
         ) from error
+    kernels = [weight for weight in base.weights if len(weight.shape) > 1]
+    if kernels and not any(kernel.numpy().any() for kernel in kernels):
+        raise UsageProblem(f"--mp-weights: {path}: holds nothing but zeros for {model}")
     for weight, old in zip(base.weights, before, strict=True):
         # A kernel drawn at random that a file leaves as it was has not been read from it.
         if len(weight.shape) > 1 and np.array_equal(weight.numpy().astype(np.float32), old):

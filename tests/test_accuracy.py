@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mpbench.accuracy_tables import in_words
-from mpbench.contingency import contingency, mcnemar_exact
+from mpbench.contingency import contingency, majority_p, mcnemar_exact
+from mpbench.errors import CaseFailure
 
 DAMAGE_BITS = 2
 
@@ -37,17 +38,25 @@ def test_a_damaged_copy_is_rejected(experiment):
     baseline, whole = experiment.trained(model, settings.baseline), experiment.trained(model, precision)
     spec = experiment.feature_spec(model, precision)
 
+    truth = images.labels[~images.training]
+    right = int((whole.head.answers(whole.validation) == truth).sum())
+    if majority_p(right, truth.size, np.bincount(truth).max() / truth.size) > settings.accuracy.alpha:
+        pytest.skip(f"VOID: {model} in {precision} has learned nothing that damage could destroy")
+
     damaged_base = load_pooled_base(model, spec.image_size_px, spec.precision, spec.weights)
     damaged_base.set_weights([rounded(weights) for weights in damaged_base.get_weights()])
     damaged_head = keras.models.clone_model(whole.head.model)
     damaged_head.set_weights([rounded(weights) for weights in whole.head.model.get_weights()])
 
     judged = [image for image, training in zip(images.all, images.training, strict=True) if not training]
-    features = extract(spec, damaged_base, judged, lambda _: None)
-    answers = replace(whole.head, model=damaged_head).answers(features)
-    truth = images.labels[~images.training]
+    try:
+        features = extract(spec, damaged_base, judged, lambda _: None)
+        answers = replace(whole.head, model=damaged_head).answers(features)
+    except CaseFailure:  # not finite: rejected by name
+        return
     table = contingency(truth, baseline.head.answers(baseline.validation), answers)
-    assert mcnemar_exact(table) <= settings.accuracy.alpha, table
+    p = mcnemar_exact(table)
+    assert p <= settings.accuracy.alpha, f"{model} damaged to {DAMAGE_BITS} bits is not rejected: {table}"
 
 
 def rounded(weights):

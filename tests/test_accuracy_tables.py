@@ -28,7 +28,16 @@ def test_a_small_sample_is_not_called_equal():
     )
     assert line.endswith(
         "McNemar saw no difference (p 0.727), but with 200 images it misses one of 3.96 points in one case of five"
+        "; not even identical answers to 200 images could show equivalence"
     )
+
+
+def test_what_a_sample_can_never_show_is_said():
+    identical = in_words(accuracy_record(table=(160, 0, 0, 40)))
+    assert identical.endswith("; not even identical answers to 200 images could show equivalence")
+    tiny = accuracy_record(table=(4, 0, 0, 0), detectable_difference=None, majority_p=0.01, baseline_majority_p=0.01)
+    assert "but with 4 images it cannot see any; not even" in in_words(tiny)
+    assert "  none  " in "\n".join(accuracy_summary([tiny]))
 
 
 def test_a_difference_is_named_even_where_it_is_small():
@@ -44,7 +53,7 @@ def test_nothing_learned_is_void_whatever_the_p():
     line = in_words(accuracy_record(table=(100, 2, 8, 90)))
     assert line.startswith("VOID: vgg16, mixed_float16 against float32: float32 51.00 % (p ")
     assert "mixed_float16 54.00 % (p " in line
-    assert "does not beat the most frequent class, 50.00 %" in line
+    assert "do not beat the most frequent class, 50.00 %" in line
     one = in_words(accuracy_record(table=(100, 60, 0, 40)))
     assert "float32 80.00" not in one
     assert "mixed_float16 50.00 % (p " in one

@@ -140,6 +140,10 @@ def test_the_detectable_difference_agrees_with_connors_formula():
     assert needed == pytest.approx(n, rel=0.07)
 
 
+def test_an_alpha_that_rejects_nearly_everything_detects_anything():
+    assert detectable_difference(200, 93, 0.99) == 0
+
+
 def test_a_sample_too_small_to_reject_anything_detects_nothing():
     assert detectable_difference(5, 1, 0.05) == math.inf
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpbench.data import source
-from mpbench.data.source import LabelledImage, find, sample, scan, split
+from mpbench.data.source import MIN_IMAGES_PER_CLASS, LabelledImage, find, sample, scan, split
 from mpbench.errors import UsageProblem
 
 KAGGLE = ["cat.0.jpg", "cat.1.jpg", "dog.0.jpg"]
@@ -223,9 +223,14 @@ def test_sample_keeps_proportions(images, count, seed, rng):
     assert len(chosen) == min(count, len(images))
     assert set(chosen) <= set(images)
     assert len(set(chosen)) == len(chosen)
-    for label in {image.label for image in images}:
+    labels = {image.label for image in images}
+    for label in labels:
+        shares = [min(count, len(images)) * per_class(images, other) / len(images) for other in labels]
         share = min(count, len(images)) * per_class(images, label) / len(images)
-        assert abs(per_class(chosen, label) - share) < 1
+        if min(shares) >= MIN_IMAGES_PER_CLASS:
+            assert abs(per_class(chosen, label) - share) < 1
+        if count >= MIN_IMAGES_PER_CLASS * len(labels):
+            assert per_class(chosen, label) >= min(MIN_IMAGES_PER_CLASS, per_class(images, label))
     shuffled = list(images)
     rng.shuffle(shuffled)
     assert sample(shuffled, count, seed) == chosen

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_models import pretended_application
 
 from mpbench import features as module
 from mpbench.data.source import LabelledImage
@@ -41,9 +42,13 @@ def images(tmp_path):
     return found
 
 
+APPLICATION = replace(SPEC, model="mobilenet_v2", weights=Weights("random"))
+
+
 @pytest.fixture
 def cached(tmp_path, monkeypatch):
-    """The folder of the cache's entries, and a count of the extractions."""
+    """The folder of the cache's entries, and a count of the extractions; keras.applications are a tiny model."""
+    monkeypatch.setattr("mpbench.models._application", lambda name: pretended_application)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     extractions = []
 
@@ -60,7 +65,7 @@ def digests(images):
 
 
 def compute(images, **changes):
-    return pooled_features(replace(SPEC, **changes), images, digests(images), lambda _: None)
+    return pooled_features(replace(APPLICATION, **changes), images, digests(images), lambda _: None)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
@@ -93,7 +98,8 @@ def test_the_cache_is_used_and_gives_the_same_bits(images, cached):
         {"image_size_px": 18},
         {"batch_size": 5},
         {"thesis_preprocessing": True},
-        {"model": "tiny_models:sequential_features"},
+        {"model": "mobilenet"},
+        {"weights": Weights("imagenet")},
     ],
 )
 def test_whatever_matters_is_in_the_key(images, cached, change):
@@ -105,13 +111,20 @@ def test_whatever_matters_is_in_the_key(images, cached, change):
 def test_weights_images_and_code_are_in_the_key(images, cached, monkeypatch):
     compute(images)
     images[3].path.write_bytes(images[4].path.read_bytes())
-    pooled_features(SPEC, images, digests(images) | {"3.png": "other"}, lambda _: None)
+    pooled_features(APPLICATION, images, digests(images) | {"3.png": "other"}, lambda _: None)
     compute(images[:9])
-    monkeypatch.setattr("mpbench.models.SEED", 43)
+    monkeypatch.setattr("mpbench.weights.SEED", 43)
     compute(images)
     monkeypatch.setattr(module.cache, "sha256_of", lambda path: "other code")
     compute(images)
     assert len(cached[1]) == 5
+
+
+def test_a_users_code_is_never_in_a_key(images, cached):
+    for _ in range(2):
+        pooled_features(SPEC, images, digests(images), lambda _: None)
+    assert len(cached[1]) == 2
+    assert not cached[0].exists() or not list(cached[0].iterdir())
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "bit", "other array", "nan"])
@@ -140,7 +153,7 @@ def test_a_damaged_entry_is_computed_again(images, cached, damage):
 def test_a_full_disk_costs_no_result(images, cached, monkeypatch):
     said = []
     monkeypatch.setattr(np, "savez", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(28, "No space left")))
-    assert pooled_features(SPEC, images, digests(images), said.append).shape == (10, 8)
+    assert pooled_features(APPLICATION, images, digests(images), said.append).shape == (10, 8)
     assert any("features not kept for the next run" in line for line in said)
     assert list(cached[0].iterdir()) == []
 

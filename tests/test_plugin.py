@@ -281,3 +281,38 @@ def test_a_session_without_speed_cases_loads_nothing(project):
     result = project.runpytest_subprocess(plain)
     result.assert_outcomes(passed=1)
     assert "loading TensorFlow" not in result.stdout.str()
+
+
+def test_the_gate_passes_without_a_baseline_and_fails_a_slower_step(project, monkeypatch):
+    args = ("-k", "inference", "--mp-gate", "--benchmark-autosave", "--mp-max-time=1")
+    first = run(project, *args)
+    assert first.ret == 0
+    first.stdout.fnmatch_lines(["GATE PASSED: there is no earlier run to compare with", "  NEW: bench/*", "  2 NEW"])
+    (path,) = (project.path / ".benchmarks").rglob("*.json")
+    (project.path / ".benchmarks" / "broken.json").write_text("{")
+    # The same run, had the machine been ten times as fast: this one is then slower for sure.
+    content = json.loads(path.read_text())
+    for bench in content["benchmarks"]:
+        bench["stats"]["data"] = [seconds / 10 for seconds in bench["stats"]["data"]]
+    path.write_text(json.dumps(content))
+    second = run(project, *args)
+    assert second.ret == pytest.ExitCode.TESTS_FAILED
+    second.assert_outcomes(passed=2, deselected=2)
+    second.stdout.fnmatch_lines(
+        ["* s] left out: *broken.json: *", "GATE FAILED: 2 SLOWER", "  SLOWER: bench/test_inference.py::*"]
+    )
+    outside = project.run(sys.executable, "-m", "mpbench", "gate", str(sorted(path.parent.iterdir())[-1]))
+    assert outside.ret == 1
+    outside.stdout.fnmatch_lines(["GATE FAILED: 2 SLOWER"])
+
+
+def test_a_gate_that_cannot_judge_says_so_first(project):
+    (project.path / "pyproject.toml").write_text("[tool.mpbench.gate]\nslowr = 3")
+    for args, message in (
+        (["--mp-gate-missing=maybe"], "ERROR: --mp-gate-missing: unknown 'maybe': valid are report, fail"),
+        ([], "ERROR: *pyproject.toml: [[]tool.mpbench.gate]: unknown key 'slowr': valid are *"),
+    ):
+        result = run(project, "--mp-gate", *args)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([message])
+        assert ": building" not in result.stdout.str()

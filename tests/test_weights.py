@@ -110,6 +110,14 @@ def test_nan_in_a_weight_is_named(tmp_path):
         load(tmp_path / "vgg16.weights.h5")
 
 
+def test_a_file_of_zeros_is_refused(tmp_path):
+    base = keras.applications.VGG16(weights=None, include_top=False, input_shape=(SIZE_PX, SIZE_PX, 3))
+    base.set_weights([np.zeros_like(weights) for weights in base.get_weights()])
+    base.save_weights(tmp_path / "vgg16.weights.h5")
+    with pytest.raises(UsageProblem, match=r"vgg16.weights.h5: holds nothing but zeros for vgg16"):
+        load(tmp_path / "vgg16.weights.h5")
+
+
 def test_imagenet_without_a_network_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("keras.src.applications.vgg16.WEIGHTS_PATH_NO_TOP", "http://127.0.0.1:9/none.h5")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))

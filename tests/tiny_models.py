@@ -176,13 +176,39 @@ def edges(shape):
     return keras.Model(image, keras.layers.Conv2D(64, 3, strides=2, activation="relu")(x))
 
 
+class _Coarse(keras.layers.Layer):
+    """Leaves its input as it is in float32, and on multiples of 2 in float16."""
+
+    def call(self, x):
+        return (x * 0.1 + 2048.0) - 2048.0
+
+
 def edges_lost_in_float16(shape):
     """Under mixed_float16 the same base sees next to nothing."""
-    model = edges(shape)
-    if keras.config.dtype_policy().name == "mixed_float16":
-        for weight in model.trainable_weights:
-            weight.assign(keras.ops.round(weight))
-    return model
+    base = edges(shape)
+    return keras.Model(base.input, _Coarse()(base.output))
+
+
+def other_weights_each_time(shape):
+    """The same architecture; its weights are drawn anew in each call, whatever the seed."""
+    base = edges(shape)
+    for weight in base.trainable_weights:
+        weight.assign(np.random.default_rng().normal(0, 0.1, weight.shape))
+    return base
+
+
+def all_zero(shape):
+    image = keras.Input(shape)
+    return keras.Model(image, keras.layers.Conv2D(4, 3, kernel_initializer="zeros")(image))
+
+
+def preprocess_input(images):
+    """As the modules of keras.applications have it; for tests that pass these models off as some of them."""
+    return images / 100
+
+
+def pretended_application(weights, include_top, input_shape):
+    return feature_map(input_shape)
 
 
 def overflowing_base(shape):

@@ -62,7 +62,7 @@ def data_set(count: int, seed: int, progress: Callable[[str], None]) -> DataSet:
     if not folder.is_dir():
         said = time.monotonic()
         with cache.publish(folder) as partial:
-            partial.mkdir(exist_ok=True)
+            partial.mkdir()
             for done, (name, (kind, i)) in enumerate(names.items()):
                 (partial / name).write_bytes(picture(kind, i, seed))
                 if time.monotonic() - said > PROGRESS_SECONDS:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mpbench.data.archives import MAX_IMAGE_BYTES, Progress, shown, throttled
-from mpbench.data.source import DataSet, LabelledImage
+from mpbench.data.source import MIN_IMAGES_PER_CLASS, DataSet, LabelledImage
 from mpbench.errors import UsageProblem, described
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -37,7 +37,6 @@ MAX_JPEG_SCANS = 500
 """Usual are about 10. Every scan passes over the whole image: a small file could take hours."""
 
 MAX_UNDECODABLE_SHARE = 0.10
-MIN_IMAGES_PER_CLASS = 10
 AHEAD_BATCHES = 2
 AHEAD_PER_WORKER = 8
 LISTED_IMAGES = 3

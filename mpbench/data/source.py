@@ -34,6 +34,9 @@ MAX_FOLDERS = 100_000
 
 VALIDATION_SHARE = 0.2
 
+MIN_IMAGES_PER_CLASS = 10
+"""With fewer there is next to nothing to train on, and two images or less to judge on."""
+
 
 @dataclass(frozen=True)
 class LabelledImage:
@@ -145,9 +148,11 @@ def split(images: Sequence[LabelledImage], seed: int) -> tuple[tuple[LabelledIma
 def sample(images: Sequence[LabelledImage], count: int, seed: int) -> tuple[LabelledImage, ...]:
     """Some of the images, in the same proportions of classes, by their names and the seed alone.
 
+    Of a rare class MIN_IMAGES_PER_CLASS are kept, if it has as many, at the expense of the most frequent one.
+
     Args:
         images: in any order.
-        count: how many at most.
+        count: how many at most; at least MIN_IMAGES_PER_CLASS for each class.
 
     Returns:
         Sorted by name.
@@ -158,9 +163,16 @@ def sample(images: Sequence[LabelledImage], count: int, seed: int) -> tuple[Labe
     quotas = {label: divmod(count * len(members), len(images)) for label, members in classes.items()}
     left = count - sum(whole for whole, _ in quotas.values())
     rounded_up = sorted(quotas, key=lambda label: (-quotas[label][1], label))[:left]
+    sizes = {label: whole + (label in rounded_up) for label, (whole, _) in quotas.items()}
+    for label in sorted(sizes):
+        wanted = max(sizes[label], min(MIN_IMAGES_PER_CLASS, len(classes[label])))
+        largest = max(sizes, key=lambda other: (sizes[other], -other))
+        if largest != label and sizes[largest] - (wanted - sizes[label]) >= MIN_IMAGES_PER_CLASS:
+            sizes[largest] -= wanted - sizes[label]
+            sizes[label] = wanted
     chosen: list[LabelledImage] = []
     for label, members in classes.items():
-        chosen += _shuffled(members, f"sample {seed}")[: quotas[label][0] + (label in rounded_up)]
+        chosen += _shuffled(members, f"sample {seed}")[: sizes[label]]
     return _by_name(chosen)
 
 

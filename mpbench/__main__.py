@@ -1,0 +1,158 @@
+"""`python -m mpbench`: what is done with saved runs, one sub-command each. Exit status as pytest's: 0 fine, 2
+interrupted, 4 bad usage."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from mpbench.errors import UsageProblem
+from mpbench.gate_command import add_gate
+from mpbench.history import load_runs
+from mpbench.history_view import (
+    ASCII_BLOCKS,
+    BLOCKS,
+    PICTURE_FORMATS,
+    all_series,
+    as_data,
+    lines,
+    matching,
+    picture,
+)
+
+FINE, INTERRUPTED, BAD_USAGE = 0, 2, 4
+STORAGE = ".benchmarks"
+"""Where --benchmark-autosave saves."""
+
+if TYPE_CHECKING:
+    SubParsers = argparse._SubParsersAction["Parser"]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with its arguments in one line, by an exception."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageProblem(f"{self.prog.rsplit(' ', 1)[-1]}: {message}: -h shows what is valid")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a sub-command and return its exit status.
+
+    Args:
+        arguments: of the command line; None for this process's.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    status = FINE
+    try:
+        options = _parser().parse_args(arguments)
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
+    except UsageProblem as problem:
+        print(" ".join(str(problem).split()), file=sys.stderr)
+        return BAD_USAGE
+    except BrokenPipeError:
+        # Who read the output has seen enough; Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m mpbench", description="What is done with saved runs.", allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    add_gate(subparsers)
+    add_history(subparsers)
+    return parser
+
+
+def add_history(subparsers: SubParsers) -> None:
+    """The sub-command `history`."""
+    about = "Median times and speedups over the saved runs, and since which commit they have changed."
+    parser = subparsers.add_parser("history", help=about, description=about, allow_abbrev=False)
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", nargs="?", default=STORAGE, help=f"of saved runs, at any depth ({STORAGE})")
+    add("--case", metavar="PATTERN", help="only cases with PATTERN in their full name, or fitting it as a glob")
+    add("--since", metavar="DATE", help="only runs from DATE on, such as 2026-05-01 or 2026-05-01T12:00 (UTC)")
+    add("--json", action="store_true", help="print JSON instead of tables")
+    add("-o", dest="output", metavar="FILE", help="also draw them: FILE.svg or FILE.png; needs matplotlib")
+    parser.set_defaults(run=_history)
+
+
+def _history(options: argparse.Namespace) -> int:
+    since = _since(options.since) if options.since is not None else None
+    output = _output(options.output) if options.output is not None else None
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise UsageProblem(
+            f"history: {folder}: no such folder: valid is one of saved runs; --benchmark-autosave makes {STORAGE}"
+        )
+    runs = load_runs(folder, lambda line: print(line, file=sys.stderr))
+    if options.case is not None and runs:
+        names = list(dict.fromkeys(s.case for s in all_series(runs)))
+        if not matching(all_series(runs), options.case):
+            raise UsageProblem(f"--case: {options.case}: no case is like that: valid is a part of {_some(names)}")
+    series = all_series(run for run in runs if since is None or run.time >= since)
+    if options.case is not None:
+        series = matching(series, options.case)
+    if output is not None and not series:
+        raise UsageProblem(f"-o: {output}: there is nothing to draw in {folder}")
+    if options.json:
+        print(json.dumps(as_data(series), indent=1))
+    elif series:
+        print("\n".join(lines(series, _blocks())))
+    else:
+        print(f"No saved speed case in {folder}{'' if since is None else f' since {options.since}'}.")
+    if output is not None:
+        try:
+            output.write_bytes(picture(series, output.suffix[1:].lower()))
+        except OSError as error:
+            raise UsageProblem(f"-o: {output}: {error.strerror}: valid is a file that can be written") from None
+    return FINE
+
+
+def _since(given: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(given)
+        return time.astimezone(timezone.utc) if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):
+        raise UsageProblem(f"--since: {given}: valid is a date such as 2026-05-01 or 2026-05-01T12:00") from None
+
+
+def _output(given: str) -> Path:
+    path = Path(given)
+    if path.suffix[1:].lower() not in PICTURE_FORMATS:
+        raise UsageProblem(f"-o: {given}: valid is a file that ends in .{' or .'.join(PICTURE_FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise UsageProblem(f"-o: {given}: valid is a file in a folder that exists")
+    if find_spec("matplotlib") is None:
+        raise UsageProblem("-o: matplotlib is missing: pip install matplotlib")
+    return path
+
+
+def _blocks() -> str:
+    """What the terminal can show."""
+    try:
+        BLOCKS.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return ASCII_BLOCKS
+    return BLOCKS
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown or "a speed case's name; there is none"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

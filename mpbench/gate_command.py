@@ -1,0 +1,65 @@
+"""`python -m mpbench gate`: judge a saved run outside pytest, by the same code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mpbench.errors import UsageProblem
+from mpbench.gate import is_red, judge
+from mpbench.gate_rules import read_rules
+from mpbench.gate_tables import gate_lines
+from mpbench.gatekeeper import MISSING_CHOICES, default_rules
+from mpbench.history import UnreadableRun, load_runs, read_run
+
+PASSED, FAILED = 0, 1
+
+
+def add_gate(subparsers: Any) -> None:
+    """Add the sub-command's parser."""
+    parser = subparsers.add_parser(
+        "gate",
+        help="judge a saved run against earlier ones",
+        description="Judge a saved run. Exit status: 0 passed, 1 failed, 4 bad usage. The rules: docs/gate.md.",
+    )
+    parser.add_argument("new", type=Path, metavar="NEW.json", help="the run to judge")
+    against = parser.add_mutually_exclusive_group()
+    against.add_argument("--against", type=Path, metavar="BASE.json", help="one run to compare with")
+    against.add_argument("--last", type=int, metavar="K", help="compare with the last K comparable runs (5)")
+    parser.add_argument(
+        "--storage", type=Path, default=Path(".benchmarks"), metavar="FOLDER", help="of earlier runs (.benchmarks)"
+    )
+    parser.add_argument("--rules", type=Path, metavar="FILE", help="thresholds (./pyproject.toml, if it has some)")
+    parser.add_argument("--missing", choices=MISSING_CHOICES, help="whether a vanished case fails (report)")
+    parser.set_defaults(run=run_gate)
+
+
+def run_gate(args: argparse.Namespace) -> int:
+    """Print the verdicts; returns the exit status.
+
+    Raises:
+        UsageProblem: a run cannot be read, or a rule is malformed.
+    """
+    rules = read_rules(args.rules) if args.rules else default_rules(Path())
+    if args.last is not None:
+        if args.last < 1:
+            raise UsageProblem(f"--last: {args.last} is not valid: valid is a whole number of runs, 1 or more")
+        rules = replace(rules, last=args.last)
+    if args.missing is not None:
+        rules = replace(rules, missing_fails=args.missing == "fail")
+    try:
+        new = read_run(args.new)
+        if args.against:
+            # Whatever their times: the user has said which is the earlier one.
+            earlier = [replace(read_run(args.against), time=new.time)]
+        else:
+            earlier = load_runs(args.storage, lambda line: print(line, file=sys.stderr))
+    except UnreadableRun as problem:
+        raise UsageProblem(str(problem)) from None
+    earlier = [run for run in earlier if run.path.resolve() != new.path.resolve()]
+    verdicts = judge(new, earlier, rules)
+    print("\n".join(gate_lines(verdicts)))
+    return FAILED if is_red(verdicts) else PASSED

@@ -1,0 +1,119 @@
+"""The gate's thresholds: defaults, and the user's in `[tool.mpbench.gate]` of pyproject.toml or in a TOML file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from mpbench.errors import UsageProblem
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULT_SLOWER = 0.03
+"""Where figures are good to 1 %, a true change of 5 % is nearly always beyond it and one of 1 % nearly never."""
+
+DEFAULT_LAST_RUNS = 5
+TABLE = ("tool", "mpbench", "gate")
+KEYS = ("slower", "faster", "last", "missing", "cases")
+CASE_KEYS = ("slower", "faster")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the gate goes by.
+
+    Attributes:
+        slower: fraction of the time, or of the speedup, from which a change counts (0.03 is 3 %).
+        faster: the same for a change to the better that is to fail as well; None: none does.
+        last: how many earlier runs make the baseline.
+        missing_fails: whether a vanished case fails.
+        cases: (pattern, slower, faster) in the order of the file; the first that fits a case's full name decides.
+    """
+
+    slower: float = DEFAULT_SLOWER
+    faster: float | None = None
+    last: int = DEFAULT_LAST_RUNS
+    missing_fails: bool = False
+    cases: tuple[tuple[str, float, float | None], ...] = field(default=())
+
+    def thresholds(self, fullname: str) -> tuple[float, float | None]:
+        """Slower and faster for one case."""
+        for pattern, slower, faster in self.cases:
+            if fnmatchcase(fullname, f"*{pattern.replace('[', '[[]')}*"):
+                return slower, faster
+        return self.slower, self.faster
+
+
+def read_rules(path: Path) -> Rules:
+    """The rules in a TOML file: in `[tool.mpbench.gate]` of a pyproject.toml, at the top of any other.
+
+    Raises:
+        UsageProblem: the file cannot be read, a key is unknown or a value malformed; it names the key.
+    """
+    try:
+        content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageProblem(f"{path}: {error.strerror}: valid is a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"{path}: not TOML: {error}") from None
+    where = str(path)
+    if path.name == "pyproject.toml":
+        for part in TABLE:
+            content = content.get(part, {}) if isinstance(content, Mapping) else {}
+        where = f"{path}: [{'.'.join(TABLE)}]"
+    return _rules(content, where)
+
+
+def _rules(table: Any, where: str) -> Rules:
+    if not isinstance(table, Mapping):
+        raise UsageProblem(f"{where}: {table!r} is not valid: valid is a table")
+    _check_keys(table, KEYS, where)
+    last = table.get("last", DEFAULT_LAST_RUNS)
+    if not isinstance(last, int) or isinstance(last, bool) or last < 1:
+        raise UsageProblem(f"{where}: last = {last!r}: valid is a whole number of runs, 1 or more")
+    missing = table.get("missing", "report")
+    if missing not in ("report", "fail"):
+        raise UsageProblem(f"{where}: missing = {missing!r}: valid are 'report', 'fail'")
+    slower = _percentage(table, "slower", where, DEFAULT_SLOWER)
+    assert slower is not None
+    faster = _percentage(table, "faster", where, None)
+    cases = table.get("cases", {})
+    if not isinstance(cases, Mapping):
+        raise UsageProblem(f"{where}: cases = {cases!r}: valid is a table of patterns")
+    patterns = []
+    for pattern, values in cases.items():
+        inside = f"{where}: cases.{pattern!r}"
+        if not isinstance(values, Mapping):
+            raise UsageProblem(f"{inside} = {values!r}: valid is a table of {', '.join(CASE_KEYS)}")
+        _check_keys(values, CASE_KEYS, inside)
+        own = _percentage(values, "slower", inside, slower)
+        assert own is not None
+        patterns.append((pattern, own, _percentage(values, "faster", inside, faster)))
+    return Rules(slower, faster, last, missing == "fail", tuple(patterns))
+
+
+def _check_keys(table: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in valid:
+            raise UsageProblem(f"{where}: unknown key {key!r}: valid are {', '.join(valid)}")
+
+
+def _percentage(table: Mapping[str, Any], key: str, where: str, default: float | None) -> float | None:
+    """A fraction from per cent: a number, or text such as "2.5 %"."""
+    if key not in table:
+        return default
+    value = table[key]
+    try:
+        number = float(value.removesuffix("%")) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if isinstance(value, bool) or not 0 < number < 100:
+        raise UsageProblem(f"{where}: {key} = {value!r}: valid is a percentage between 0 and 100, such as 2.5")
+    return number / 100

@@ -1,0 +1,40 @@
+"""The gate's verdicts in words, the outcome first.
+
+Pure functions from verdicts to lines of text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from mpbench.gate import SAME, Verdict, is_red
+
+
+def gate_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """The outcome, a line for each verdict that is not SAME (those that fail the gate first), and the counts."""
+    if not verdicts:
+        return ["GATE PASSED: no cases to judge"]
+    told = [verdict for verdict in verdicts if verdict.kind != SAME]
+    lines = [outcome(verdicts)]
+    lines += [f"  {in_words(verdict)}" for verdict in sorted(told, key=lambda verdict: not verdict.red)]
+    counts = Counter(verdict.kind for verdict in verdicts)
+    return [*lines, f"  {', '.join(f'{count} {kind}' for kind, count in counts.items())}"]
+
+
+def outcome(verdicts: Sequence[Verdict]) -> str:
+    """PASSED or FAILED, in one line."""
+    red = [verdict for verdict in verdicts if verdict.red]
+    if not is_red(verdicts):
+        compared = any(verdict.change for verdict in verdicts)
+        return "GATE PASSED" if compared else "GATE PASSED: there is no earlier run to compare with"
+    return f"GATE FAILED: {', '.join(f'{count} {kind}' for kind, count in Counter(v.kind for v in red).items())}"
+
+
+def in_words(verdict: Verdict) -> str:
+    """One verdict in one line."""
+    change = ""
+    if verdict.change is not None:
+        c = verdict.change
+        change = f" {100 * c.estimate:+.1f} % [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+    return f"{verdict.kind}: {verdict.name}{change}{f': {verdict.detail}' if verdict.detail else ''}"

@@ -1,0 +1,66 @@
+"""The gate at the end of a session: what it compares with is loaded before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mpbench.errors import UsageProblem
+from mpbench.gate import Verdict, judge
+from mpbench.gate_rules import Rules, read_rules
+from mpbench.history import SavedCase, SavedRun, facts_of, load_runs
+from mpbench.record import AccuracyRecord, Measured
+
+MISSING_CHOICES = ("report", "fail")
+DEFAULT_STORAGE = "file://./.benchmarks"
+
+
+class Gatekeeper:
+    """Rules and earlier runs, loaded.
+
+    Args:
+        storage: as in `--benchmark-storage`.
+        root: folder of the pyproject.toml with the rules, if there is one.
+        missing: one of MISSING_CHOICES, or None for the rules'.
+        warn: takes one line for each saved run that cannot be read.
+
+    Raises:
+        UsageProblem: the storage is no folder, or the rules are malformed.
+    """
+
+    def __init__(self, storage: str | None, root: Path, missing: str | None, warn: Callable[[str], None]) -> None:
+        if missing not in (None, *MISSING_CHOICES):
+            raise UsageProblem(f"--mp-gate-missing: unknown {missing!r}: valid are {', '.join(MISSING_CHOICES)}")
+        self.rules = default_rules(root)
+        if missing is not None:
+            self.rules = replace(self.rules, missing_fails=missing == "fail")
+        self._earlier = load_runs(storage_folder(storage or DEFAULT_STORAGE), warn)
+
+    def verdicts(
+        self, measured: Mapping[str, Measured], compared: Mapping[str, AccuracyRecord], machine_info: Mapping[str, Any]
+    ) -> list[Verdict]:
+        """On this session's cases, by their full names."""
+        cases = {name: SavedCase(name, case.record, tuple(case.rounds)) for name, case in measured.items()}
+        now = datetime.now(timezone.utc)
+        new = SavedRun(Path(), now, "", False, "", facts_of(machine_info), cases, dict(compared))
+        return judge(new, self._earlier, self.rules)
+
+
+def default_rules(root: Path) -> Rules:
+    """Those in a folder's pyproject.toml; the defaults where there is none."""
+    path = root / "pyproject.toml"
+    return read_rules(path) if path.is_file() else Rules()
+
+
+def storage_folder(storage: str) -> Path:
+    """The folder that `--benchmark-storage` means.
+
+    Raises:
+        UsageProblem: it is no folder but a server.
+    """
+    if "://" in storage and not storage.startswith("file://"):
+        raise UsageProblem(f"--benchmark-storage: {storage}: valid with --mp-gate is a folder, file://PATH")
+    return Path(storage.removeprefix("file://")).expanduser()

@@ -1,0 +1,310 @@
+"""Saved runs: pytest-benchmark's JSON files with this suite's records in them, loaded and checked, and which of their
+cases may be compared.
+
+A file that cannot be believed is refused as a whole, in one line; what reads runs need not check anything again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+
+from mpbench.record import (
+    ACCURACY_SCHEMA,
+    ACCURACY_SCHEMA_KEY,
+    SCHEMA,
+    SCHEMA_KEY,
+    AccuracyRecord,
+    CaseRecord,
+    read_accuracy,
+    read_case,
+)
+
+MAX_RUN_BYTES = 64 * 2**20
+"""A default run takes some 100 KiB: what is larger than this is no run of ours."""
+
+COMPARABLE_FACTS = ("gpu", "driver", "cuda", "cudnn", "tensorflow", "keras", "cpu")
+"""Facts of the machine that must agree before figures of two runs may be compared."""
+
+COMPARABLE_SETTINGS = ("device", "device_name", "profile", "batch_size", "image_size", "jit", "tf32")
+"""Settings of a case that must agree before two of its figures may be compared."""
+
+NO_COMMIT = ("unversioned", "unknown")
+NO_BRANCH = "(unknown)"
+"""What pytest-benchmark writes where there is no repository, or git does not answer."""
+
+UNPAIRED_BLOCKS = re.compile(r"(\d{1,9}(,\d{1,9})*)?", re.ASCII)
+MAX_NUMBER = 1e300
+"""No field comes near it; beyond it sums and squares would overflow."""
+
+QUOTED_CHARACTERS = 60
+"""Of a value in an error message."""
+
+
+class UnreadableRun(ValueError):
+    """A file that is not a run: one line that names it, the field and the reason."""
+
+
+@dataclass(frozen=True)
+class SavedCase:
+    """One speed case of a saved run.
+
+    Attributes:
+        fullname: pytest's node id, such as `bench/test_training.py::test_training[vgg16-float32]`.
+        record: as written.
+        rounds: seconds per step, in the order measured; positive, finite, as many as the record says, at least one.
+    """
+
+    fullname: str
+    record: CaseRecord
+    rounds: tuple[float, ...]
+
+    @property
+    def median_seconds(self) -> float:
+        """Of the rounds: seconds per step."""
+        return float(np.median(self.rounds))
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """One saved run.
+
+    Attributes:
+        path: its file.
+        time: when it was written, in UTC.
+        commit: id; empty where unknown.
+        dirty: whether there were uncommitted changes.
+        branch: empty where unknown.
+        facts: `device.machine_facts` as saved, with `node` and `cpu`, the machine's name and its processor's.
+        cases: speed cases by fullname.
+        accuracy: accuracy comparisons by fullname.
+    """
+
+    path: Path
+    time: datetime
+    commit: str
+    dirty: bool
+    branch: str
+    facts: Mapping[str, Any]
+    cases: Mapping[str, SavedCase]
+    accuracy: Mapping[str, AccuracyRecord]
+
+
+def configuration(run: SavedRun, case: SavedCase) -> dict[str, Any]:
+    """All that must agree before this case's figures may be compared with its figures in another run.
+
+    Returns:
+        Values by the names in COMPARABLE_FACTS and COMPARABLE_SETTINGS, in that order; None where unknown.
+    """
+    facts = {name: run.facts.get(name) for name in COMPARABLE_FACTS}
+    return facts | {name: getattr(case.record, name) for name in COMPARABLE_SETTINGS}
+
+
+def load_runs(folder: Path, warn: Callable[[str], None]) -> list[SavedRun]:
+    """Every run saved below a folder, at any depth, oldest first; none where there is no such folder.
+
+    Args:
+        folder: usually `.benchmarks`.
+        warn: takes one line for each *.json file that is no readable run; these are left out.
+    """
+    runs = []
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            runs.append(read_run(path))
+        except UnreadableRun as problem:
+            warn(f"left out: {problem}")
+    return sorted(runs, key=lambda run: (run.time, run.path))
+
+
+def read_run(path: Path) -> SavedRun:
+    """The run in a file that pytest-benchmark wrote; benchmarks in it that are not ours are ignored.
+
+    Raises:
+        UnreadableRun: no such run: unreadable, no JSON, nothing of ours in it, a later version's, or with a field that
+            is missing, of the wrong type or impossible.
+    """
+    try:
+        return _run(path, _object(_content(path), "the file"))
+    except ValueError as error:
+        # The file's name and what is quoted of its content may hold line ends and worse.
+        raise UnreadableRun("".join(c if c.isprintable() else "?" for c in f"{path}: {error}")) from None
+
+
+def _content(path: Path) -> Any:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
+            raise ValueError("not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MAX_RUN_BYTES + 1)
+    except OSError as error:
+        raise ValueError(error.strerror or type(error).__name__) from None
+    if len(content) > MAX_RUN_BYTES:
+        raise ValueError(f"larger than {MAX_RUN_BYTES // 2**20} MiB")
+    if not content.strip():
+        raise ValueError("empty")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"truncated or no JSON: {error}") from None
+
+
+def _run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
+    benchmarks = saved.get("benchmarks")
+    if not isinstance(benchmarks, list):
+        raise ValueError(f"benchmarks: {_quoted(benchmarks)} is no list")
+    cases: dict[str, SavedCase] = {}
+    accuracy: dict[str, AccuracyRecord] = {}
+    ours, later = 0, ""
+    for i, benchmark in enumerate(benchmarks):
+        benchmark = _object(benchmark, f"benchmarks[{i}]")
+        extra_info = benchmark.get("extra_info")
+        if not isinstance(extra_info, dict) or (schema := _schema(extra_info)) is None:
+            continue
+        ours += 1
+        key, known = schema
+        if type(extra_info[key]) is not int:
+            raise ValueError(f"benchmarks[{i}]: {key}: {_quoted(extra_info[key])} is no version")
+        if extra_info[key] > known:
+            later = f"{key} is {_quoted(extra_info[key])}, of a later version: this one reads {known}"
+            continue
+        fullname = benchmark.get("fullname")
+        if not isinstance(fullname, str) or not fullname:
+            raise ValueError(f"benchmarks[{i}].fullname: {_quoted(fullname)} is no name")
+        if fullname in cases or fullname in accuracy:
+            raise ValueError(f"{fullname}: two cases of this name")
+        try:
+            if key == SCHEMA_KEY:
+                cases[fullname] = _case(fullname, benchmark)
+            else:
+                accuracy[fullname] = read_accuracy(_checked(AccuracyRecord, extra_info))
+        except ValueError as error:
+            raise ValueError(f"{fullname}: {error}") from None
+    if not ours:
+        raise ValueError("benchmarks: none is a case of mpbench")
+    if not cases and not accuracy:
+        raise ValueError(later)
+    commit = _object(saved.get("commit_info", {}), "commit_info")
+    commit_id = _text(commit, "id", "commit_info")
+    branch = _text(commit, "branch", "commit_info")
+    return SavedRun(
+        path=path,
+        time=_time(saved.get("datetime")),
+        commit="" if commit_id in NO_COMMIT else commit_id,
+        dirty=commit.get("dirty") is True,
+        branch="" if branch == NO_BRANCH else branch,
+        facts=facts_of(_object(saved.get("machine_info", {}), "machine_info")),
+        cases=cases,
+        accuracy=accuracy,
+    )
+
+
+def _schema(extra_info: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The key and the version of what was written there; None where it is not ours."""
+    if SCHEMA_KEY in extra_info:
+        return SCHEMA_KEY, SCHEMA
+    return (ACCURACY_SCHEMA_KEY, ACCURACY_SCHEMA) if ACCURACY_SCHEMA_KEY in extra_info else None
+
+
+def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
+    record = read_case(_checked(CaseRecord, benchmark["extra_info"]))
+    if record.speedup is not None and record.speedup <= 0:
+        raise ValueError(f"speedup: {record.speedup} is not positive")
+    if not UNPAIRED_BLOCKS.fullmatch(record.unpaired_blocks):
+        raise ValueError(f"unpaired_blocks: {_quoted(record.unpaired_blocks)}: valid are numbers between commas")
+    data = _object(benchmark.get("stats"), "stats").get("data")
+    if not isinstance(data, list) or not data:
+        raise ValueError(f"stats.data: {_quoted(data)}: valid is the list of rounds")
+    # numpy would also take "0.1" and true for numbers.
+    if not set(map(type, data)) <= {float, int}:
+        raise ValueError("stats.data: holds something else than numbers")
+    try:
+        rounds = np.array(data, dtype=float)
+    except OverflowError:
+        rounds = np.array([math.inf])
+    if not ((rounds > 0) & (rounds < math.inf)).all():
+        raise ValueError("stats.data: a round is not positive and finite")
+    if rounds.size != record.rounds:
+        raise ValueError(f"stats.data: {rounds.size} rounds where the record says {record.rounds}")
+    return SavedCase(fullname, record, tuple(rounds.tolist()))
+
+
+def _checked(record: type, extra_info: dict[str, Any]) -> dict[str, Any]:
+    """The same extra_info, if each field of the record that is there has its annotated type; numbers are finite."""
+    for name, types in _TYPES[record].items():
+        value = extra_info.get(name)
+        # type() and not isinstance: true is no number of images.
+        if type(value) not in types and name in extra_info:
+            valid = " or ".join(sorted(t.__name__.replace("NoneType", "null") for t in types))
+            raise ValueError(f"{name}: {_quoted(value)}: valid is {valid}")
+        if isinstance(value, (float, int)) and not abs(value) < MAX_NUMBER:
+            raise ValueError(f"{name}: {_quoted(value)} is no finite number")
+    return extra_info
+
+
+def _types(record: type) -> dict[str, frozenset[type]]:
+    """What json may give for each field of a record."""
+    valid = {}
+    for name, annotation in get_type_hints(record).items():
+        types = set(get_args(annotation)) or {annotation}
+        valid[name] = frozenset(types | {int}) if float in types else frozenset(types)
+    return valid
+
+
+_TYPES: dict[type, dict[str, frozenset[type]]] = {record: _types(record) for record in (CaseRecord, AccuracyRecord)}
+
+
+def facts_of(machine: Mapping[str, Any]) -> dict[str, Any]:
+    cpu = _object(machine.get("cpu", {}), "machine_info.cpu")
+    facts = {
+        **_object(machine.get("mpbench", {}), "machine_info.mpbench"),
+        "node": machine.get("node"),
+        "cpu": cpu.get("brand_raw"),
+    }
+    for name in ("node", *COMPARABLE_FACTS):
+        if not isinstance(facts.get(name), (str, type(None))):
+            raise ValueError(f"machine_info: {name}: {_quoted(facts[name])} is no text")
+    return facts
+
+
+def _time(value: Any) -> datetime:
+    try:
+        time = datetime.fromisoformat(value)
+        # pytest-benchmark wrote UTC without saying so before 4.0.
+        return time.astimezone(timezone.utc) if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"datetime: {_quoted(value)} is no time such as 2026-05-01T12:00:00+00:00") from None
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: {_quoted(value)} is no object")
+    return value
+
+
+def _text(value: Mapping[str, Any], key: str, where: str) -> str:
+    text = value.get(key)
+    if not isinstance(text, (str, type(None))):
+        raise ValueError(f"{where}.{key}: {_quoted(text)} is no text")
+    return text or ""
+
+
+def _quoted(value: Any) -> str:
+    """A value as JSON has it, cut short."""
+    # A whole file may have to be quoted, and a number of thousands of digits cannot be.
+    if isinstance(value, (dict, list)):
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    if isinstance(value, int) and abs(value) >= MAX_NUMBER:
+        return "a huge number"
+    text = json.dumps(value)
+    return text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}..."

@@ -1,0 +1,303 @@
+"""How figures went over the saved runs: series, and what is shown of them as lines of text, plain data and a picture.
+
+Only figures of one case in one configuration are in a series; what was measured otherwise is another one.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from mpbench.changes import MIN_SIZE, Step, change_points
+from mpbench.history import SavedRun, configuration
+from mpbench.statistics import Floats
+from mpbench.tables import render
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+ASCII_BLOCKS = "_.-~=*^#"
+"""For terminals whose encoding has no blocks."""
+
+SPARKLINE_CELLS = 30
+SPARKLINE_SPAN = 0.1
+"""Least height of a sparkline, over its lowest value: noise of a per cent shall not look like mountains."""
+
+MIN_RUNS = 2 * MIN_SIZE
+"""Below it no step can be found."""
+
+COMMIT_CHARACTERS = 7
+TIMES, SPEEDUPS = "median_seconds", "speedup"
+
+PANEL_INCHES = (4.2, 2.4)
+PANELS_PER_ROW = 3
+PICTURE_FORMATS = ("svg", "png")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One figure of one case in one configuration, run by run.
+
+    Attributes:
+        case: fullname.
+        figure: TIMES, the median of a run's rounds in seconds per step, or SPEEDUPS.
+        configuration: what all its runs agree in; for a speedup with the `baseline` that it refers to.
+        label: those parts of the configuration in which it differs from other series of the case; empty without others.
+        runs: oldest first.
+        values: one for each run.
+    """
+
+    case: str
+    figure: str
+    configuration: Mapping[str, Any]
+    label: str
+    runs: Sequence[SavedRun]
+    values: Sequence[float]
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """Where the figure has moved for good."""
+        return change_points(self.values)
+
+
+def all_series(runs: Iterable[SavedRun]) -> list[Series]:
+    """The series in saved runs: times, then speedups, each in the order in which their cases first appear.
+
+    Args:
+        runs: oldest first.
+    """
+    found: dict[tuple[str, str], dict[tuple[Any, ...], tuple[dict[str, Any], list[SavedRun], list[float]]]] = {}
+    for run in runs:
+        for name, case in run.cases.items():
+            settings = configuration(run, case)
+            figures = [(TIMES, settings, case.median_seconds)]
+            if case.record.speedup is not None:
+                figures.append((SPEEDUPS, settings | {"baseline": case.record.baseline}, case.record.speedup))
+            for figure, agreed, value in figures:
+                of_case = found.setdefault((figure, name), {})
+                _, its_runs, values = of_case.setdefault(tuple(agreed.values()), (agreed, [], []))
+                its_runs.append(run)
+                values.append(value)
+    series = []
+    for (figure, name), of_case in found.items():
+        configurations = [agreed for agreed, _, _ in of_case.values()]
+        for agreed, its_runs, values in of_case.values():
+            series.append(Series(name, figure, agreed, _label(agreed, configurations), its_runs, values))
+    return sorted(series, key=lambda s: s.figure != TIMES)
+
+
+def matching(series: Iterable[Series], pattern: str) -> list[Series]:
+    """The series whose case has the pattern in its full name, or fits it as a glob; case does not matter."""
+    wanted = pattern.lower()
+    return [s for s in series if wanted in s.case.lower() or fnmatchcase(s.case.lower(), wanted)]
+
+
+def lines(series: Sequence[Series], blocks: str = BLOCKS) -> list[str]:
+    """The series as tables, line by line.
+
+    Args:
+        series: in the order of the rows.
+        blocks: characters of the sparklines, from low to high.
+    """
+    text: list[str] = []
+    for figure, unit in ((TIMES, "ms"), (SPEEDUPS, "x")):
+        shown = [s for s in series if s.figure == figure]
+        if shown:
+            title = "Median ms/step" if figure == TIMES else f"Speedup over {_baselines(shown)}"
+            runs = {id(run): run for s in shown for run in s.runs}.values()
+            first, last = min(run.time for run in runs), max(run.time for run in runs)
+            text += [
+                *([""] if text else []),
+                f"{title}: {_number(len(runs), 'run')}, {first:%Y-%m-%d} to {last:%Y-%m-%d} (UTC)",
+                *render(_left_aligned(_rows(shown, unit, blocks))),
+            ]
+    return text
+
+
+def as_data(series: Iterable[Series]) -> list[dict[str, Any]]:
+    """The series as JSON has it; seconds per step, changes as fractions, times in UTC."""
+    return [
+        {
+            "case": s.case,
+            "figure": s.figure,
+            "label": s.label,
+            "configuration": dict(s.configuration),
+            "runs": [{**_identity(run), "value": value} for run, value in zip(s.runs, s.values, strict=True)],
+            "steps": [
+                {
+                    "index": step.index,
+                    "from": _identity(s.runs[step.index]),
+                    "last_before": _identity(s.runs[step.index - 1]),
+                    "before": step.before,
+                    "after": step.after,
+                    "change": step.change,
+                    "gain": step.gain,
+                    "runs_ago": _runs_ago(s, step),
+                }
+                for step in s.steps
+            ],
+        }
+        for s in series
+    ]
+
+
+def sparkline(values: Sequence[float], blocks: str = BLOCKS) -> str:
+    """A row of blocks whose heights follow the values; of many values each block is the median of several."""
+    cells = np.array([np.median(part) for part in np.array_split(values, min(len(values), SPARKLINE_CELLS))])
+    low, high = float(cells.min()), float(cells.max())
+    span = max(high - low, SPARKLINE_SPAN * low)
+    # Not quite evenly to both sides: a flat series lies within a block then, not between two.
+    low -= (span - (high - low)) * (len(blocks) - 1) / (2 * len(blocks))
+    heights = (cells - low) / span * len(blocks)
+    return "".join(blocks[min(int(height), len(blocks) - 1)] for height in heights)
+
+
+def picture(series: Sequence[Series], picture_format: str) -> bytes:
+    """The series drawn, one panel each: a dot for each run, and its levels as lines. The same bytes every time.
+
+    Args:
+        series: at least one.
+        picture_format: one of PICTURE_FORMATS.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    # By name, since type checkers need not have what is optional.
+    matplotlib: Any = import_module("matplotlib")
+    dates: Any = import_module("matplotlib.dates")
+    new_figure: Any = import_module("matplotlib.figure").Figure
+    columns = min(len(series), PANELS_PER_ROW)
+    rows = -(-len(series) // columns)
+    file = io.BytesIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({"svg.hashsalt": "mpbench", "timezone": "UTC", "font.size": 8})
+        figure = new_figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for s, panel in zip(series, panels, strict=False):
+            _draw(s, panel)
+            locator = dates.AutoDateLocator(maxticks=6)
+            panel.xaxis.set_major_locator(locator)
+            panel.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+        for panel in panels[len(series) :]:
+            panel.remove()
+        unstamped = {"Date": None} if picture_format == "svg" else {"Software": None}
+        figure.savefig(file, format=picture_format, metadata=unstamped, dpi=120)
+    return file.getvalue()
+
+
+def _draw(series: Series, panel: Any) -> None:
+    values = _in_unit(series)
+    times = [run.time for run in series.runs]
+    panel.plot(times, values, ".", markersize=4, color="tab:blue")
+    scale = values[0] / series.values[0]
+    ends = [0, *(step.index for step in series.steps), len(times)]
+    levels = [step.after for step in series.steps]
+    if series.steps:
+        levels = [series.steps[0].before, *levels]
+    for level, first, end in zip(levels, ends, ends[1:], strict=False):
+        panel.plot([times[first], times[end - 1]], [scale * level] * 2, color="tab:red", linewidth=1.2)
+    for step in series.steps:
+        panel.axvline(times[step.index], color="0.7", linewidth=0.8, linestyle=":", zorder=0)
+    title = "\n".join(filter(None, [_short(series.case), _printable(series.label)]))
+    panel.set_title(title, fontsize=8, parse_math=False)
+    panel.set_ylabel("ms" if series.figure == TIMES else f"speedup over {_baselines([series])}", parse_math=False)
+    low, high = min(values), max(values)
+    panel.set_ylim(low - max(0.15 * (high - low), 0.05 * low), high + max(0.15 * (high - low), 0.05 * high))
+
+
+def _rows(series: Sequence[Series], unit: str, blocks: str) -> list[dict[str, str]]:
+    names = {s.case: _short(s.case) for s in series}
+    rows = []
+    for s in series:
+        values = _in_unit(s)
+        places = 2 if s.figure == TIMES else 3
+        short, enough = names[s.case], len(values) >= MIN_RUNS
+        row = {"case": short if list(names.values()).count(short) == 1 else _printable(s.case)}
+        if any(other.label for other in series):
+            row["measured with"] = _printable(s.label)
+        rows.append(
+            row
+            | {
+                "runs": f"{len(values):4}",
+                f"first {unit}": f"{values[0]:.{places}f}",
+                f"last {unit}": f"{values[-1]:.{places}f}",
+                "change %": f"{100 * (values[-1] / values[0] - 1):+.1f}",
+                "history": sparkline(values.tolist(), blocks),
+                "steps": "; ".join(_described(s, step) for step in s.steps) if enough else f"need {MIN_RUNS} runs",
+            }
+        )
+    return rows
+
+
+def _baselines(series: Iterable[Series]) -> str:
+    return _printable("/".join(dict.fromkeys(str(s.configuration["baseline"]) for s in series)))
+
+
+def _left_aligned(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows with their last two columns padded: `render` puts all but the first two to the right."""
+    widths = {header: max(len(header), *(len(row[header]) for row in rows)) for header in ("history", "steps")}
+    return [
+        {header.ljust(widths.get(header, 0)): cell.ljust(widths.get(header, 0)) for header, cell in row.items()}
+        for row in rows
+    ]
+
+
+def _described(series: Series, step: Step) -> str:
+    run, ago = series.runs[step.index], _runs_ago(series, step)
+    return f"{100 * step.change:+.1f} % from {_commit(run)} ({run.time:%Y-%m-%d}), {_number(ago, 'run')} ago"
+
+
+def _runs_ago(series: Series, step: Step) -> int:
+    """How many runs were made since the first one at the new level."""
+    return len(series.values) - 1 - step.index
+
+
+def _commit(run: SavedRun) -> str:
+    commit = _printable(run.commit[:COMMIT_CHARACTERS]) or "an unknown commit"
+    return f"{commit} with changes" if run.dirty else commit
+
+
+def _identity(run: SavedRun) -> dict[str, Any]:
+    return {
+        "time": run.time.isoformat(),
+        "commit": run.commit,
+        "dirty": run.dirty,
+        "branch": run.branch,
+        "file": str(run.path),
+    }
+
+
+def _in_unit(series: Series) -> Floats:
+    """Its values as they are shown: times in milliseconds."""
+    return np.asarray(series.values, dtype=float) * (1000 if series.figure == TIMES else 1)
+
+
+def _label(agreed: Mapping[str, Any], configurations: Sequence[Mapping[str, Any]]) -> str:
+    differing = [name for name in agreed if len({other[name] for other in configurations}) > 1]
+    return ", ".join(f"{name} {_value(agreed[name])}" for name in differing)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)
+
+
+def _short(fullname: str) -> str:
+    """A case's name without its file."""
+    return _printable(fullname.rsplit("::", 1)[-1])
+
+
+def _printable(text: str) -> str:
+    """What a file has given must not steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _number(n: int, of: str) -> str:
+    return f"{n} {of}" if n == 1 else f"{n} {of}s"

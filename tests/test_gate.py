@@ -1,0 +1,236 @@
+"""The gate's verdicts on runs whose truth is known."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from records import accuracy_record, record
+
+from mpbench.gate import FAILED, FASTER, MISSING, NEW, NOT_COMPARABLE, SAME, SLOWER, UNSURE, is_red, judge
+from mpbench.gate_rules import Rules
+from mpbench.gate_tables import gate_lines
+from mpbench.history import SavedCase, SavedRun
+
+MODELS = {"vgg16": 300.0, "inception_v3": 200.0, "resnet152_v2": 500.0}
+PHASES = {"training": 1.0, "inference": 0.4}
+SLOW = "bench/test_training.py::test_training[vgg16-mixed_float16]"
+BASE = "bench/test_training.py::test_training[vgg16-float32]"
+
+
+def saved_run(number, *, factors=None, noise=0.01, speed=0.0, rounds=40, models=MODELS, **changes):
+    """A run of the default matrix; `factors` multiply the times of cases, `speed` is the sd of the whole run's."""
+    rng = np.random.default_rng(number)
+    whole = np.exp(rng.normal(0, speed))
+    cases = {}
+    for model, ms in models.items():
+        for phase, share in PHASES.items():
+            blocks = np.exp(rng.normal(0, noise, rounds))  # what slows a block slows both precisions
+            for precision, of_base in (("float32", 1.0), ("mixed_float16", 0.6)):
+                name = f"bench/test_{phase}.py::test_{phase}[{model}-{precision}]"
+                own = np.exp(rng.normal(0, noise / 2, rounds)) * (factors or {}).get(name, 1.0)
+                ratio = {} if precision == "float32" else {"baseline": "float32", "speedup": 1.6}
+                of_case = record(model, precision, phase, rounds=rounds, **ratio, **changes)
+                cases[name] = SavedCase(name, of_case, tuple(ms / 1000 * share * of_base * whole * blocks * own))
+    time = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=number)
+    facts = {"gpu": "NVIDIA V100", "tensorflow": "2.21.0", "driver": "550.1"}
+    return SavedRun(Path(f"{number}.json"), time, f"{number:07x}", False, "main", facts, cases, {})
+
+
+EARLIER = [saved_run(number) for number in range(5)]
+
+
+def verdicts(new, earlier=EARLIER, rules=None):
+    return {verdict.name: verdict for verdict in judge(new, earlier, rules or Rules())}
+
+
+def red(found):
+    return {name for name, verdict in found.items() if verdict.red}
+
+
+def test_without_an_earlier_run_everything_is_new_and_passes():
+    found = verdicts(saved_run(9), [])
+    assert {verdict.kind for verdict in found.values()} == {NEW}
+    assert gate_lines(list(found.values()))[0] == "GATE PASSED: there is no earlier run to compare with"
+
+
+def test_the_same_again_passes():
+    found = verdicts(saved_run(9))
+    assert not red(found)
+    assert len(found) == 12 + 12 + 6
+    assert sum(verdict.kind == SAME for verdict in found.values()) > 25
+    assert gate_lines(list(found.values()))[0] == "GATE PASSED"
+
+
+@pytest.mark.parametrize("name", [SLOW, BASE])
+def test_a_slower_case_is_named_and_no_other(name):
+    found = verdicts(saved_run(9, factors={name: 1.06}))
+    assert found[name].kind == SLOWER
+    assert all(name in f"{of_red} {found[of_red].detail}" for of_red in red(found))
+    assert found[name].change.low < 0.06 < found[name].change.high
+    assert gate_lines(list(found.values()))[1].startswith(f"  SLOWER: {name} +")
+
+
+def test_a_slower_case_is_found_in_a_run_of_another_speed():
+    earlier = [saved_run(number, speed=0.03) for number in range(5)]
+    found = verdicts(saved_run(9, speed=0.03, factors={SLOW: 1.06}), earlier)
+    assert f"speedup of {SLOW}" in red(found)
+    assert all(SLOW in name for name in red(found))
+
+
+def test_a_run_that_is_slower_as_a_whole_is_red_only_beyond_what_runs_differ_by():
+    everything = dict.fromkeys(saved_run(0).cases, 1.08)
+    assert len(red(verdicts(saved_run(9, factors=everything)))) == 12
+    differing = [saved_run(number, speed=0.06) for number in range(5)]
+    assert not red(verdicts(saved_run(9, factors=everything), differing))
+
+
+def test_a_faster_case_fails_only_where_wanted():
+    new = saved_run(9, factors={SLOW: 0.9})
+    found = verdicts(new)
+    assert found[SLOW].kind == FASTER
+    assert not red(found)
+    assert SLOW in red(verdicts(new, rules=Rules(faster=0.05)))
+
+
+def test_where_most_became_faster_the_rest_is_not_blamed():
+    most = {name: 0.9 for name in saved_run(0).cases if "vgg16" not in name}
+    assert not red(verdicts(saved_run(9, factors=most)))
+
+
+def test_a_speedup_that_falls_because_its_baseline_is_faster_is_no_failure():
+    found = verdicts(saved_run(9, factors={BASE: 0.9}))
+    assert found[f"speedup of {SLOW}"].kind == FASTER
+    assert found[f"speedup of {SLOW}"].detail.endswith(f"{BASE} became faster")
+    assert not red(found)
+
+
+def test_a_speedup_that_rises_because_its_baseline_is_slower_is_a_failure():
+    earlier = [saved_run(number, speed=0.02) for number in range(5)]
+    found = verdicts(saved_run(9, speed=0.02, factors={BASE: 1.06}), earlier)
+    assert f"speedup of {SLOW}" in red(found)
+    assert found[f"speedup of {SLOW}"].detail.endswith(f"{BASE} became slower")
+
+
+def test_one_lucky_run_does_not_set_the_bar():
+    lucky = dict.fromkeys(saved_run(0).cases, 0.93)
+    assert not red(verdicts(saved_run(9), [*EARLIER[:4], saved_run(5, factors=lucky)]))
+
+
+def test_a_noisy_case_is_unsure_and_says_what_would_settle_it():
+    earlier = [saved_run(number, noise=0.1) for number in range(5)]
+    found = verdicts(saved_run(9, noise=0.1, rounds=10, factors={SLOW: 1.04}), earlier)
+    assert not red(found)
+    unsure = [verdict for verdict in found.values() if verdict.kind == UNSURE]
+    assert unsure
+    assert all("would settle it" in verdict.detail for verdict in unsure)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"facts": {"gpu": "NVIDIA H200", "tensorflow": "2.21.0", "driver": "550.1"}},
+            "gpu NVIDIA V100 -> NVIDIA H200",
+        ),
+        ({"facts": {"gpu": "NVIDIA V100", "tensorflow": "2.22.0", "driver": "550.1"}}, "tensorflow 2.21.0 -> 2.22.0"),
+    ],
+)
+def test_another_machine_is_not_compared(change, words):
+    found = verdicts(replace(saved_run(9, factors={SLOW: 2.0}), **change))
+    assert found[SLOW].kind == NOT_COMPARABLE
+    assert words in found[SLOW].detail
+    assert not red(found)
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 32}, {"image_size": 299}, {"jit": False}, {"tf32": True}, {"profile": "quick"}]
+)
+def test_other_settings_are_not_compared(change):
+    found = verdicts(saved_run(9, factors={SLOW: 2.0}, **change))
+    ((field, value),) = change.items()
+    assert found[SLOW].kind == NOT_COMPARABLE
+    assert f"{field} " in found[SLOW].detail
+    assert f"-> {value}" in found[SLOW].detail
+
+
+def test_a_comparable_run_is_looked_for_further_back():
+    others = [saved_run(number, batch_size=8) for number in (5, 6, 7)]
+    assert verdicts(saved_run(9, factors={SLOW: 1.2}), [*EARLIER, *others])[SLOW].kind == SLOWER
+
+
+def test_later_runs_and_the_run_itself_are_no_baseline():
+    new = saved_run(2, factors={SLOW: 1.2})
+    found = verdicts(new, [*EARLIER, new])
+    assert found[SLOW].kind == SLOWER
+    assert "against 2 runs" in found[SLOW].detail or "against 3 runs" in found[SLOW].detail
+
+
+def test_a_vanished_case_is_reported_and_red_where_wanted():
+    new = saved_run(9, models={"vgg16": 300.0})
+    found = verdicts(new)
+    assert sum(verdict.kind == MISSING for verdict in found.values()) == 8
+    assert not red(found)
+    assert len(red(verdicts(new, rules=Rules(missing_fails=True)))) == 8
+
+
+def test_thresholds_may_differ_by_case():
+    new = saved_run(9, factors={SLOW: 1.06})
+    assert not red(verdicts(new, rules=Rules(cases=(("vgg16-mixed", 0.2, None),))))
+    assert red(
+        verdicts(new, rules=Rules(slower=0.2, cases=(("training[vgg16", 0.03, None), ("*training*", 0.03, None))))
+    )
+
+
+def test_rising_skips_of_loss_scaling_fail():
+    found = verdicts(saved_run(9, skipped_steps=4))
+    assert f"skipped steps of {SLOW}" in red(found)
+    assert "dropped 9.1% of the steps, in earlier runs 0.0% at most" in found[f"skipped steps of {SLOW}"].detail
+
+
+def accuracy_run(number, **changes):
+    compared = accuracy_record(**changes)
+    return replace(saved_run(number), cases={}, accuracy={"tests/test_accuracy.py::test_mcnemar[vgg16-x]": compared})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"table": (4562, 60, 19, 359)}, "McNemar p "),
+        ({"table": (100, 2, 8, 90)}, "does not beat the most frequent class"),
+        ({"margin": 0.0001, "require_equivalence": True}, "not shown to be equivalent within 0.01 points"),
+        ({"table": (4400, 20, 18, 562)}, "accuracy fell from 91.62% to 88.36%, by more than the margin"),
+    ],
+)
+def test_accuracy_fails_with_its_own_line(changes, words):
+    (found,) = verdicts(accuracy_run(9, **changes), [accuracy_run(n) for n in range(3)]).values()
+    assert (found.kind, found.red) == (FAILED, True)
+    assert words in found.detail
+    assert found.name.startswith("accuracy of ")
+
+
+def test_accuracy_on_other_data_has_not_fallen():
+    new = accuracy_run(9, table=(4400, 20, 18, 562), data_digest="1" * 64)
+    (found,) = verdicts(new, [accuracy_run(n) for n in range(3)]).values()
+    assert (found.kind, found.red) == (NEW, False)
+
+
+def test_rounds_are_paired_by_their_blocks():
+    new = saved_run(9)
+    slow, base = new.cases[SLOW], new.cases[BASE]
+    # The mixed case has no round of blocks 0 and 3; pairing by position would shift all others.
+    kept = tuple(seconds for block, seconds in enumerate(slow.rounds) if block not in (0, 3))
+    gap = replace(slow, rounds=kept, record=replace(slow.record, unpaired_blocks="0,3", rounds=len(kept)))
+    drifting = np.exp(np.linspace(0, 2, 40))
+    cases = new.cases | {
+        BASE: replace(base, rounds=tuple(np.array(base.rounds) * drifting)),
+        SLOW: replace(gap, rounds=tuple(np.array(kept) * np.delete(drifting, [0, 3]))),
+    }
+    found = verdicts(replace(new, cases=cases))
+    assert abs(found[f"speedup of {SLOW}"].change.estimate) < 0.01
+
+
+def test_is_red():
+    assert is_red(verdicts(saved_run(9, factors={SLOW: 1.2})).values())
+    assert not is_red([])
