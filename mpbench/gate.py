@@ -6,8 +6,10 @@ Pure: saved runs in, verdicts out. Knows neither files nor pytest.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from scipy import special
@@ -41,6 +43,9 @@ MIN_OTHERS = 4
 
 USUAL_SHIFT_LEVEL = 0.05
 """Two-sided level at which the rest of the run has shifted unusually: it is then no yardstick."""
+
+MIN_ROUNDS = 5
+"""With fewer nothing is left to tell the spread from; no run of ours has fewer."""
 
 PRIOR_FACTOR = 2.0
 """With a single earlier run nothing is known about how runs differ: this many times the least is assumed."""
@@ -88,6 +93,7 @@ class _Question:
     name: str
     new: _Level
     earlier: Sequence[_Level]
+    runs: tuple[Path, ...]
     towards: int
     threshold: float
     faster_threshold: float | None
@@ -121,6 +127,9 @@ def judge(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> list[Verd
     before = sorted((run for run in earlier if run.path != new.path and run.time <= new.time), key=lambda run: run.time)
     times, ratios, verdicts = [], [], []
     for name, case in new.cases.items():
+        if len(case.rounds) < MIN_ROUNDS:
+            verdicts.append(Verdict(name, UNSURE, False, None, "too few rounds"))
+            continue
         runs, differing = _comparable(new, case, before)
         if not runs:
             verdicts.append(_without_baseline(name, differing))
@@ -128,11 +137,12 @@ def judge(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> list[Verd
         runs = runs[-rules.last :]
         slower, faster = rules.thresholds(name)
         levels = [_level(np.log(run.cases[name].rounds)) for run in runs]
-        times.append(_Question(name, _level(np.log(case.rounds)), levels, 1, slower, faster))
+        paths = tuple(run.path for run in runs)
+        times.append(_Question(name, _level(np.log(case.rounds)), levels, paths, 1, slower, faster))
         ratio = _ratio(new, case)
         earlier_ratios = [r for run in runs if (r := _ratio(run, run.cases[name])) is not None]
         if ratio is not None and earlier_ratios:
-            ratios.append(_Question(f"{SPEEDUP}{name}", ratio, earlier_ratios, -1, slower, slower))
+            ratios.append(_Question(f"{SPEEDUP}{name}", ratio, earlier_ratios, paths, -1, slower, slower))
     relative = _relative(times, new)
     verdicts += _judged(times, MIN_TIME_RUN_SD)
     verdicts += _judged(relative, MIN_RELATIVE_RUN_SD)
@@ -154,11 +164,12 @@ def _comparable(
 ) -> tuple[list[SavedRun], dict[str, tuple[object, object]]]:
     """The runs with this case in this configuration; without any, the fields in which the last one differs."""
     wanted = configuration(new, case)
-    having = [run for run in before if case.fullname in run.cases]
-    fitting = [run for run in having if configuration(run, run.cases[case.fullname]) == wanted]
+    name = case.fullname
+    having = [run for run in before if name in run.cases and len(run.cases[name].rounds) >= MIN_ROUNDS]
+    fitting = [run for run in having if configuration(run, run.cases[name]) == wanted]
     if fitting or not having:
         return fitting, {}
-    last = configuration(having[-1], having[-1].cases[case.fullname])
+    last = configuration(having[-1], having[-1].cases[name])
     return [], {field: (last[field], wanted[field]) for field in wanted if last[field] != wanted[field]}
 
 
@@ -181,7 +192,7 @@ def _ratio(run: SavedRun, case: SavedCase) -> _Level | None:
         return None
     theirs, mine = _by_block(base), _by_block(case)
     logs = [math.log(theirs[block] / mine[block]) for block in mine if block in theirs]
-    return _level(logs) if len(logs) > 1 else None
+    return _level(logs) if len(logs) >= MIN_ROUNDS else None
 
 
 def _is_baseline_of(other: SavedCase, case: SavedCase) -> bool:
@@ -262,7 +273,7 @@ def _blamed(verdict: Verdict, shifts: Mapping[str, float], new: SavedRun) -> Ver
     case = new.cases[verdict.name.removeprefix(SPEEDUP)]
     base = next(name for name, other in new.cases.items() if _is_baseline_of(other, case))
     slower, faster = (case.fullname, base) if verdict.kind == SLOWER else (base, case.fullname)
-    if shifts[slower] + shifts[faster] > 0:
+    if shifts.get(slower, 0.0) + shifts.get(faster, 0.0) > 0:
         return replace(verdict, kind=SLOWER, red=True, detail=f"{verdict.detail}: {slower} became slower")
     return replace(verdict, kind=FASTER, red=False, detail=f"{verdict.detail}: {faster} became faster")
 
@@ -273,8 +284,9 @@ def _relative(times: Sequence[_Question], new: SavedRun) -> list[_Question]:
     A slow machine shifts all cases alike, and hides a slow case among them. Where the rest has shifted by more than
     runs usually do, though, it may be the rest that has changed: no question is asked then.
     """
-    most = max((len(question.earlier) for question in times), default=0)
-    whole = [question for question in times if len(question.earlier) == most]
+    # Only cases that have the same earlier runs: shifts of one run are compared with each other.
+    shared = Counter(question.runs for question in times).most_common(1)
+    whole = [question for question in times if question.runs == shared[0][0]]
     levels = {q.name: [*(e.mean for e in q.earlier), q.new.mean] for q in whole}
     shifts = {name: np.array(means) - np.median(means[:-1]) for name, means in levels.items()}
     questions = []

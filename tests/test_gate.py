@@ -231,6 +231,19 @@ def test_rounds_are_paired_by_their_blocks():
     assert abs(found[f"speedup of {SLOW}"].change.estimate) < 0.01
 
 
+def test_too_few_rounds_tell_nothing():
+    found = verdicts(saved_run(9, rounds=3, factors={SLOW: 2.0}))
+    assert {verdict.kind for verdict in found.values()} == {UNSURE}
+    assert {v.kind for v in verdicts(saved_run(9), [saved_run(n, rounds=3) for n in range(5)]).values()} == {NEW}
+
+
+def test_cases_with_other_earlier_runs_are_no_yardstick():
+    # Three runs of one model alone, on a slower machine: what they say about each other is not about the rest.
+    alone = [saved_run(n, models={"vgg16": 300.0}, factors=dict.fromkeys(saved_run(0).cases, 1.3)) for n in (5, 6, 7)]
+    found = verdicts(saved_run(9), [*EARLIER, *alone])
+    assert not any(name.endswith("relative to the rest of the run") and "vgg16" in name for name in found)
+
+
 def test_is_red():
     assert is_red(verdicts(saved_run(9, factors={SLOW: 1.2})).values())
     assert not is_red([])
