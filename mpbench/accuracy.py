@@ -170,12 +170,21 @@ class Experiment:
         if key not in self._arms:
             try:
                 self._arms[key] = self._train(model, precision)
-            except CaseFailure as failure:
-                self._arms[key] = failure
+            except Exception as error:  # kept: what needs this arm next must not train it all again
+                self._arms[key] = self._explained(error, model, precision)
         arm = self._arms[key]
         if isinstance(arm, Exception):
             raise arm
         return arm
+
+    def _explained(self, error: Exception, model: str, precision: str) -> Exception:
+        from mpbench.steps import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            return error
+        recipe = self.settings.recipe
+        where = f"on the {self._activate().kind} at batch {recipe.batch_size}, {recipe.image_size_px} px"
+        return CaseFailure(f"{model}, {precision}: out of memory {where}: set --mp-batch-size")
 
     def feature_spec(self, model: str, precision: str) -> FeatureSpec:
         """How a model's features are computed in this session."""
@@ -183,6 +192,8 @@ class Experiment:
 
         device, recipe = self._activate(), self.settings.recipe
         devices.make_deterministic(device)
+        if ":" in model and model not in self._factories:  # a session that did not prepare
+            self._check_base(model, self._weights(model))
         return FeatureSpec(
             model=model,
             precision=PRECISIONS[precision],

@@ -232,3 +232,30 @@ def test_speed_comes_before_accuracy_whatever_the_order(project):
     )
     files = [line.partition("::")[0] for line in result.outlines[:4]]
     assert files == ["test_training.py"] * 2 + ["test_accuracy.py"] * 2
+
+
+def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
+    from test_settings import DEFAULTS
+
+    from mpbench import features
+    from mpbench.accuracy import Experiment
+    from mpbench.device import Device
+    from mpbench.errors import CaseFailure
+    from mpbench.settings import check
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    tries = []
+
+    def exhausted(*args):
+        tries.append(args)
+        raise MemoryError
+
+    monkeypatch.setattr(features, "pooled_features", exhausted)
+    settings = check(**DEFAULTS | {"models": MODEL, "image_size": "48"})
+    experiment = Experiment(settings, lambda: Device("cpu", "/CPU:0"), lambda line: None)
+    for _ in range(2):
+        with pytest.raises(
+            CaseFailure, match="float32: out of memory on the cpu at batch 32, 48 px: set --mp-batch-size"
+        ):
+            experiment.compare(MODEL, "mixed_float16")
+    assert len(tries) == 1
