@@ -1,4 +1,4 @@
-"""Whether pytest-benchmark will be able to write what it was asked to: it opens its files when all is measured."""
+"""Whether what was asked for can be written: pytest-benchmark opens its files when all is measured, and so do we."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ def check_outputs(option: Callable[..., Any]) -> None:
         option: a pytest option's value by its name and a default, as `config.getoption`.
 
     Raises:
-        UsageProblem: the folder of --benchmark-json is missing, or a folder that is to be written to cannot be.
+        UsageProblem: the folder of --benchmark-json or --mp-summary is missing, or what is to be written to cannot be.
     """
-    json_file, storage = option("benchmark_json", None), str(option("benchmark_storage", None) or "")
-    if json_file:
-        folder = Path(json_file).absolute().parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
+    storage = str(option("benchmark_storage", None) or "")
+    for name in ("benchmark_json", "mp_summary"):
+        if not (given := option(name, None)):
+            continue
+        file = Path(given).absolute()
+        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
             raise UsageProblem(
-                f"--benchmark-json: {json_file}: valid is a file in a folder that exists and is writable"
+                f"--{name.replace('_', '-')}: {given}: valid is a file in a folder that exists and is writable"
             )
     if option("benchmark_histogram", None) and not (find_spec("pygal") and find_spec("pygaljs")):
         raise UsageProblem("--benchmark-histogram: pygal is missing: pip install 'pytest-benchmark[histogram]'")

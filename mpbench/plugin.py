@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from mpbench.precision import DEFAULT_PRECISIONS, PRECISIONS
 from mpbench.record import AccuracyRecord, CaseRecord, Measured, is_case, read_case
 from mpbench.replay import ReplayClock
 from mpbench.run import Case, Run
+from mpbench.summary import markdown
 
 MARK = "mpbench"
 PHASES = ("training", "inference")
@@ -104,6 +106,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--mp-require-equivalence", action="store_true", help="accuracies not shown to be equivalent are a failure")
     add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
     add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")
+    add("--mp-summary", metavar="FILE", help="write the tables, and the gate's verdict before them, as Markdown")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -318,12 +321,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         yield
     finally:  # also where pytest-benchmark raises over a regression
         reported, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
+        verdicts: list[Verdict] | None = config.stash.get(VERDICTS, None)
+        if (summary := config.getoption("mp_summary")) and not config.getoption("collectonly"):
+            Path(summary).write_text(markdown(reported, compared, verdicts), encoding="utf-8")
         if reported or compared:
             terminalreporter.section("mpbench")
             lines = [*tables.summary(reported), *_comparisons(config)] if reported else []
             lines += accuracy_summary(compared) if compared else []
-            verdicts: list[Verdict] | None = config.stash.get(VERDICTS, None)
-            for line in [*lines, *gate_lines(verdicts)] if verdicts is not None else lines:
+            lines += gate_lines(verdicts) if verdicts is not None else []
+            for line in lines:
                 terminalreporter.write_line(line)
 
 

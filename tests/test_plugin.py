@@ -295,8 +295,11 @@ def test_the_gate_passes_without_a_baseline_and_fails_a_slower_step(project, mon
     for bench in content["benchmarks"]:
         bench["stats"]["data"] = [seconds / 10 for seconds in bench["stats"]["data"]]
     path.write_text(json.dumps(content))
-    second = run(project, *args)
+    second = run(project, *args, "--mp-summary=summary.md")
     assert second.ret == pytest.ExitCode.TESTS_FAILED
+    summary = (project.path / "summary.md").read_text()
+    assert summary.startswith("## mpbench: GATE FAILED: 2 SLOWER\n\n```text\n  SLOWER: bench/")
+    assert "Table 5, inference: median ms/step on a CPU" in summary
     second.assert_outcomes(passed=2, deselected=2)
     second.stdout.fnmatch_lines(
         ["* s] left out: *broken.json: *", "GATE FAILED: 2 SLOWER", "  SLOWER: bench/test_inference.py::*"]
@@ -310,6 +313,7 @@ def test_a_gate_that_cannot_judge_says_so_first(project):
     (project.path / "pyproject.toml").write_text("[tool.mpbench.gate]\nslowr = 3")
     for args, message in (
         (["--mp-gate-missing=maybe"], "ERROR: --mp-gate-missing: unknown 'maybe': valid are report, fail"),
+        (["--mp-summary=missing/s.md"], "ERROR: --mp-summary: missing/s.md: valid is a file in a folder that exists *"),
         ([], "ERROR: *pyproject.toml: [[]tool.mpbench.gate]: unknown key 'slowr': valid are *"),
     ):
         result = run(project, "--mp-gate", *args)
