@@ -64,7 +64,7 @@ class Recipe:
 
 RECIPES = {
     "paper": Recipe(None, 64, 224, 8, learning_rate=LEARNING_RATE, standardise=False, weights="imagenet"),
-    "quick": Recipe(1000, 32, 80, 8, learning_rate=1e-3, standardise=True, weights="random"),
+    "quick": Recipe(1000, 32, 80, 8, learning_rate=3e-4, standardise=True, weights="random"),
 }
 DEFAULT_RECIPE = "quick"
 """On a GPU too: the other one needs ImageNet's weights, hence a network."""

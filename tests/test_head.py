@@ -20,7 +20,9 @@ SIZE_PX = 32
 
 
 def head_spec(precision, **changes):
-    recipe = replace(RECIPES["quick"], batch_size=BATCH, image_size_px=SIZE_PX, epochs=2, **changes)
+    recipe = replace(
+        RECIPES["quick"], batch_size=BATCH, image_size_px=SIZE_PX, epochs=2, **({"learning_rate": 1e-3} | changes)
+    )
     return HeadSpec(f"test, {precision}", PRECISIONS[precision], recipe, 2, False, Device("cpu", "/CPU:0"))
 
 

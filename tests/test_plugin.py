@@ -84,7 +84,11 @@ def test_a_run_and_a_second_against_it(project):
             assert record.speedup_low <= record.speedup <= record.speedup_high
             assert record.baseline == "float32"
     compared = subprocess.run(
-        ["pytest-benchmark", "compare"], capture_output=True, text=True, cwd=project.path, check=True
+        [sys.executable, "-m", "pytest_benchmark", "compare"],
+        capture_output=True,
+        text=True,
+        cwd=project.path,
+        check=True,
     )
     assert "test_training[tiny_models:feature_map-mixed_float16]" in compared.stdout
 
