@@ -323,7 +323,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reported, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
         verdicts: list[Verdict] | None = config.stash.get(VERDICTS, None)
         if (summary := config.getoption("mp_summary")) and not config.getoption("collectonly"):
-            Path(summary).write_text(markdown(reported, compared, verdicts), encoding="utf-8")
+            try:
+                Path(summary).write_text(markdown(reported, compared, verdicts), encoding="utf-8")
+            except OSError as error:  # refused at the start, or the disk is full: the tables below are not lost
+                terminalreporter.write_line(f"--mp-summary: {summary}: not written: {error.strerror}")
         if reported or compared:
             terminalreporter.section("mpbench")
             lines = [*tables.summary(reported), *_comparisons(config)] if reported else []
