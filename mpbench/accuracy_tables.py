@@ -5,12 +5,12 @@ Pure functions from records to lines of text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from mpbench import thesis
 from mpbench.contingency import equivalence_can_be_shown
 from mpbench.record import AccuracyRecord
-from mpbench.tables import render
+from mpbench.tables import device_label, each, render
 
 DRAWN_NOTE = (
     "Drawn pictures or random weights: these accuracies say nothing about the thesis's; what is compared is the two "
@@ -31,9 +31,6 @@ def accuracy_summary(records: Sequence[AccuracyRecord]) -> list[str]:
 def setting(records: Sequence[AccuracyRecord]) -> str:
     """What was trained and judged on; a setting that differs between the records shows all its values."""
 
-    def each(values: Iterable[object]) -> str:
-        return "/".join(dict.fromkeys(str(value) for value in values))
-
     skipped = each(r.skipped_images for r in records)
     return (
         f"{each(r.data for r in records)}, {each(r.training_images for r in records)} to train on, "
@@ -41,7 +38,7 @@ def setting(records: Sequence[AccuracyRecord]) -> str:
         f"{'' if skipped == '0' else f', {skipped} not decodable'}, weights {each(r.weights for r in records)}, "
         f"{each(f'{r.image_size}x{r.image_size}' for r in records)} px, batch {each(r.batch_size for r in records)}, "
         f"preprocessing {each(r.preprocessing for r in records)}, profile {each(r.profile for r in records)}, "
-        f"on {each('a CPU' if r.device == 'cpu' else r.device_name for r in records)}"
+        f"on {each(map(device_label, records))}"
     )
 
 

@@ -203,9 +203,7 @@ def _read(entry: Path, count: int, precision: Precision) -> Features | None:
     try:
         with np.load(entry, allow_pickle=False) as saved:
             raw = saved["features"]
-    except FileNotFoundError:
-        return None
-    except Exception:  # zipfile and numpy raise a dozen kinds of error for damaged files
+    except Exception:  # missing, or one of the dozen kinds of error that zipfile and numpy raise for damaged files
         return None
     if raw.ndim != 2 or raw.shape[0] != count or raw.dtype != np.dtype(f"u{dtype.itemsize}"):
         return None

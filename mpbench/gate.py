@@ -16,6 +16,7 @@ from scipy import special
 
 from mpbench.gate_rules import Rules
 from mpbench.history import SavedCase, SavedRun, configuration
+from mpbench.measure import paired
 from mpbench.record import AccuracyRecord
 from mpbench.statistics import Floats, Interval, trimmed_mean_error
 
@@ -125,12 +126,13 @@ def judge(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> list[Verd
         One for each case, each speedup and each accuracy comparison, and for each case that has vanished.
     """
     before = sorted((run for run in earlier if run.path != new.path and run.time <= new.time), key=lambda run: run.time)
+    comparable = {name: _comparable(new, case, before) for name, case in new.cases.items()}
     times, ratios, verdicts = [], [], []
     for name, case in new.cases.items():
         if len(case.rounds) < MIN_ROUNDS:
             verdicts.append(Verdict(name, UNSURE, False, None, "too few rounds"))
             continue
-        runs, differing = _comparable(new, case, before)
+        runs, differing = comparable[name]
         if not runs:
             verdicts.append(_without_baseline(name, differing))
             continue
@@ -149,7 +151,7 @@ def judge(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> list[Verd
     shifts = {question.name.removesuffix(RELATIVE): question.shift for question in [*times, *relative]}
     verdicts += [_blamed(verdict, shifts, new) for verdict in _judged(ratios, MIN_RATIO_RUN_SD)]
     verdicts += _missing(new, before, rules)
-    verdicts += _skipped_steps(new, before, rules)
+    verdicts += _skipped_steps(new, {name: runs[-rules.last :] for name, (runs, _) in comparable.items()})
     verdicts += _accuracy(new, before, rules)
     return verdicts
 
@@ -190,21 +192,13 @@ def _ratio(run: SavedRun, case: SavedCase) -> _Level | None:
     base = next((other for other in run.cases.values() if _is_baseline_of(other, case)), None)
     if base is None or case.record.speedup is None:
         return None
-    theirs, mine = _by_block(base), _by_block(case)
-    logs = [math.log(theirs[block] / mine[block]) for block in mine if block in theirs]
+    logs = [math.log(theirs / mine) for mine, theirs in zip(*paired(case, base), strict=True)]
     return _level(logs) if len(logs) >= MIN_ROUNDS else None
 
 
 def _is_baseline_of(other: SavedCase, case: SavedCase) -> bool:
     o, c = other.record, case.record
     return _group(other) == _group(case) and not o.control and o.precision == c.baseline and other is not case
-
-
-def _by_block(case: SavedCase) -> dict[int, float]:
-    """A case's rounds by the number of their block."""
-    gaps = {int(number) for number in case.record.unpaired_blocks.split(",") if number}
-    numbers = (n for n in range(len(case.rounds) + len(gaps)) if n not in gaps)
-    return dict(zip(numbers, case.rounds, strict=False))
 
 
 def _judged(questions: Sequence[_Question], least_sd: float) -> list[Verdict]:
@@ -328,11 +322,10 @@ def _missing(new: SavedRun, before: Sequence[SavedRun], rules: Rules) -> list[Ve
     return [Verdict(name, MISSING, rules.missing_fails, None, "the last run has it") for name in lost]
 
 
-def _skipped_steps(new: SavedRun, before: Sequence[SavedRun], rules: Rules) -> list[Verdict]:
+def _skipped_steps(new: SavedRun, earlier: Mapping[str, Sequence[SavedRun]]) -> list[Verdict]:
     verdicts = []
     for name, case in new.cases.items():
-        runs = _comparable(new, case, before)[0][-rules.last :]
-        shares = [_skipped_share(run.cases[name]) for run in runs]
+        shares = [_skipped_share(run.cases[name]) for run in earlier[name]]
         now = _skipped_share(case)
         if shares and now > max(shares) + SKIPPED_SHARE_RISE:
             detail = f"loss scaling dropped {now:.1%} of the steps, in earlier runs {max(shares):.1%} at most"

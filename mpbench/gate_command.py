@@ -10,9 +10,9 @@ from typing import Any
 
 from mpbench.errors import UsageProblem
 from mpbench.gate import is_red, judge
-from mpbench.gate_rules import read_rules
+from mpbench.gate_rules import MISSING_CHOICES, read_rules
 from mpbench.gate_tables import gate_lines
-from mpbench.gatekeeper import MISSING_CHOICES, default_rules
+from mpbench.gatekeeper import default_rules
 from mpbench.history import UnreadableRun, load_runs, read_run
 
 PASSED, FAILED = 0, 1
@@ -48,8 +48,7 @@ def run_gate(args: argparse.Namespace) -> int:
         if args.last < 1:
             raise UsageProblem(f"--last: {args.last} is not valid: valid is a whole number of runs, 1 or more")
         rules = replace(rules, last=args.last)
-    if args.missing is not None:
-        rules = replace(rules, missing_fails=args.missing == "fail")
+    rules = rules.with_missing(args.missing)
     try:
         new = read_run(args.new)
         if args.against:

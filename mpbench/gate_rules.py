@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ DEFAULT_SLOWER = 0.03
 
 DEFAULT_LAST_RUNS = 5
 TABLE = ("tool", "mpbench", "gate")
+MISSING_CHOICES = ("report", "fail")
 KEYS = ("slower", "faster", "last", "missing", "cases")
 CASE_KEYS = ("slower", "faster")
 
@@ -42,6 +43,10 @@ class Rules:
     last: int = DEFAULT_LAST_RUNS
     missing_fails: bool = False
     cases: tuple[tuple[str, float, float | None], ...] = field(default=())
+
+    def with_missing(self, choice: str | None) -> Rules:
+        """The same with one of MISSING_CHOICES in place of its own; None leaves it."""
+        return self if choice is None else replace(self, missing_fails=choice == "fail")
 
     def thresholds(self, fullname: str) -> tuple[float, float | None]:
         """Slower and faster for one case."""
@@ -78,8 +83,8 @@ def _rules(table: Any, where: str) -> Rules:
     last = table.get("last", DEFAULT_LAST_RUNS)
     if not isinstance(last, int) or isinstance(last, bool) or last < 1:
         raise UsageProblem(f"{where}: last = {last!r}: valid is a whole number of runs, 1 or more")
-    missing = table.get("missing", "report")
-    if missing not in ("report", "fail"):
+    missing = table.get("missing", MISSING_CHOICES[0])
+    if missing not in MISSING_CHOICES:
         raise UsageProblem(f"{where}: missing = {missing!r}: valid are 'report', 'fail'")
     slower = _percentage(table, "slower", where, DEFAULT_SLOWER)
     assert slower is not None
@@ -96,7 +101,7 @@ def _rules(table: Any, where: str) -> Rules:
         own = _percentage(values, "slower", inside, slower)
         assert own is not None
         patterns.append((pattern, own, _percentage(values, "faster", inside, faster)))
-    return Rules(slower, faster, last, missing == "fail", tuple(patterns))
+    return Rules(slower, faster, last, cases=tuple(patterns)).with_missing(missing)
 
 
 def _check_keys(table: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:

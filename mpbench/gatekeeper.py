@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem
 from mpbench.gate import Verdict, judge
-from mpbench.gate_rules import Rules, read_rules
+from mpbench.gate_rules import MISSING_CHOICES, Rules, read_rules
 from mpbench.history import SavedCase, SavedRun, facts_of, load_runs
 from mpbench.record import AccuracyRecord, Measured
 
-MISSING_CHOICES = ("report", "fail")
 DEFAULT_STORAGE = "file://./.benchmarks"
 
 
@@ -34,9 +32,7 @@ class Gatekeeper:
     def __init__(self, storage: str | None, root: Path, missing: str | None, warn: Callable[[str], None]) -> None:
         if missing not in (None, *MISSING_CHOICES):
             raise UsageProblem(f"--mp-gate-missing: unknown {missing!r}: valid are {', '.join(MISSING_CHOICES)}")
-        self.rules = default_rules(root)
-        if missing is not None:
-            self.rules = replace(self.rules, missing_fails=missing == "fail")
+        self.rules = default_rules(root).with_missing(missing)
         self._earlier = load_runs(storage_folder(storage or DEFAULT_STORAGE), warn)
 
     def verdicts(

@@ -69,6 +69,12 @@ class SavedCase:
     rounds: tuple[float, ...]
 
     @property
+    def blocks(self) -> list[int]:
+        """Number of the block of each round."""
+        gaps = {int(number) for number in self.record.unpaired_blocks.split(",") if number}
+        return [n for n in range(len(self.rounds) + len(gaps)) if n not in gaps][: len(self.rounds)]
+
+    @property
     def median_seconds(self) -> float:
         """Of the rounds: seconds per step."""
         return float(np.median(self.rounds))

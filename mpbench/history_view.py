@@ -114,7 +114,7 @@ def lines(series: Sequence[Series], blocks: str = BLOCKS) -> list[str]:
             text += [
                 *([""] if text else []),
                 f"{title}: {_number(len(runs), 'run')}, {first:%Y-%m-%d} to {last:%Y-%m-%d} (UTC)",
-                *render(_left_aligned(_rows(shown, unit, blocks))),
+                *render(_rows(shown, unit, blocks), left=("history", "steps")),
             ]
     return text
 
@@ -237,15 +237,6 @@ def _rows(series: Sequence[Series], unit: str, blocks: str) -> list[dict[str, st
 
 def _baselines(series: Iterable[Series]) -> str:
     return _printable("/".join(dict.fromkeys(str(s.configuration["baseline"]) for s in series)))
-
-
-def _left_aligned(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows with their last two columns padded: `render` puts all but the first two to the right."""
-    widths = {header: max(len(header), *(len(row[header]) for row in rows)) for header in ("history", "steps")}
-    return [
-        {header.ljust(widths.get(header, 0)): cell.ljust(widths.get(header, 0)) for header, cell in row.items()}
-        for row in rows
-    ]
 
 
 def _described(series: Series, step: Step) -> str:

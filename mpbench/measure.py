@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -256,7 +257,16 @@ def _speedup(one: Series, base: Series, resamples: int, seed: int) -> Interval |
     return speedup_interval(theirs, mine, resamples=resamples, seed=seed) if len(mine) >= MIN_PAIRS else None
 
 
-def paired(one: Series, other: Series) -> tuple[list[float], list[float]]:
+class Rounds(Protocol):
+    """Rounds that know their blocks: a series just measured, or a case read back."""
+
+    @property
+    def rounds(self) -> Sequence[float]: ...
+    @property
+    def blocks(self) -> Sequence[int]: ...
+
+
+def paired(one: Rounds, other: Rounds) -> tuple[list[float], list[float]]:
     """The rounds of the blocks in which both series have one, in the order measured."""
     theirs = dict(zip(other.blocks, other.rounds, strict=True))
     both = [(mine, theirs[b]) for b, mine in zip(one.blocks, one.rounds, strict=True) if b in theirs]

@@ -73,14 +73,18 @@ def canonical_name(name: str, option: str = "--mp-models") -> str:
         if module and attribute and all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
             return name
         raise UsageProblem(f"{option}: {name!r} is no factory: valid is package.module:callable")
-    squeezed = name.lower().replace("_", "").replace("-", "")
     for known in APPLICATIONS:
-        if known.replace("_", "") == squeezed:
+        if squeezed(known) == squeezed(name):
             return known
     close = difflib.get_close_matches(name.lower(), APPLICATIONS, n=1, cutoff=0.5)
     meant = f" (did you mean {close[0]}?)" if close else ""
     valid = f"valid are package.module:factory and {', '.join(APPLICATIONS)}"
     raise UsageProblem(f"{option}: unknown model {name!r}{meant}: {valid}")
+
+
+def squeezed(name: str) -> str:
+    """What all spellings of a model's name have in common."""
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def min_image_size_px(name: str) -> int:

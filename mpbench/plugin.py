@@ -1,4 +1,4 @@
-"""All pytest glue: options, parametrisation, the fixtures `measure`, `accuracy` and `gpu`, pytest-benchmark's hooks.
+"""All pytest glue but the list of options: parametrisation, the fixtures, pytest-benchmark's hooks.
 
 How a case reports through its own `benchmark` fixture although its group is measured together: each case gets a
 `ReplayClock` as its `timer=` mark; the first case of a group that runs measures all that were selected, and each
@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from mpbench import device as devices
-from mpbench import settings as options
 from mpbench import tables
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.accuracy_tables import accuracy_summary
@@ -27,86 +26,23 @@ from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.gate import Verdict, is_red
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper
-from mpbench.models import DEFAULT_MODELS, canonical_name
+from mpbench.models import canonical_name
+from mpbench.options import add_options
 from mpbench.outputs import check_outputs
-from mpbench.precision import DEFAULT_PRECISIONS, PRECISIONS
 from mpbench.record import AccuracyRecord, CaseRecord, Measured, is_case, read_case
 from mpbench.replay import ReplayClock
 from mpbench.run import Case, Run
+from mpbench.settings import Settings, check_each_once, check_settings
 from mpbench.summary import markdown
 
 MARK = "mpbench"
 PHASES = ("training", "inference")
 ACCURACY = "accuracy"
 EVALUATION = "accuracy (time of an evaluation pass, not a speed result)"
-DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archive), or the path of a zip or a folder"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    add = parser.getgroup("mpbench", "mpbench: float32 against mixed precision").addoption
-    models, precisions = ",".join(DEFAULT_MODELS), ",".join(DEFAULT_PRECISIONS)
-    add(
-        "--mp-models",
-        metavar="NAMES",
-        default=models,
-        help=f"models, comma-separated: keras.applications by name, or your package.module:factory ({models})",
-    )
-    add("--mp-precisions", metavar="NAMES", default=precisions, help=f"of {', '.join(PRECISIONS)} ({precisions})")
-    add("--mp-baseline", metavar="NAME", help="the precision that speedups refer to (float32)")
-    add(
-        "--mp-control",
-        action="store_true",
-        help="measure the baseline a second time in each group: its ratio to itself is the noise floor",
-    )
-    add("--mp-device", metavar="DEVICE", default="auto", help="auto, gpu or cpu (auto: a GPU if there is one)")
-    add("--mp-require-gpu", action="store_true", help="a missing GPU is an error (exit status 4), not a CPU run")
-    add(
-        "--mp-profile",
-        metavar="NAME",
-        help="paper: batch 64, 224 px; quick: batch 2, 80 px (paper on a GPU, quick on a CPU)",
-    )
-    add("--mp-batch-size", metavar="IMAGES", help="images per step (the profile's)")
-    add("--mp-image-size", metavar="PIXELS", help="height and width of an image (the profile's)")
-    add(
-        "--mp-jit",
-        metavar="WHEN",
-        default="auto",
-        help="compile steps with XLA: on, off, or auto as Keras has it: on a GPU, not on a CPU (auto)",
-    )
-    add(
-        "--mp-tolerance",
-        metavar="PERCENT",
-        default="1",
-        help="stop when the 95 %% interval of each speedup is within +-PERCENT (1)",
-    )
-    add(
-        "--mp-max-time",
-        metavar="SECONDS",
-        help="stop measuring a group after this long and call it NOISY (60 in profile paper, 20 in quick)",
-    )
-    add("--mp-data", metavar="SOURCE", default="generated", help=f"{DATA_HELP} (generated)")
-    add(
-        "--mp-weights",
-        metavar="SOURCE",
-        help="of the frozen base: imagenet, random, a file or a folder of files (paper: imagenet, quick: random)",
-    )
-    add(
-        "--mp-preprocessing",
-        metavar="WHOSE",
-        default="model",
-        help="how images are scaled: model, its architecture's own, or thesis, 1/255 for all (model)",
-    )
-    add("--mp-alpha", metavar="P", default="0.05", help="McNemar's p must exceed P (0.05)")
-    add(
-        "--mp-margin",
-        metavar="POINTS",
-        default="1",
-        help="accuracies within +-POINTS percentage points count as equivalent (1)",
-    )
-    add("--mp-require-equivalence", action="store_true", help="accuracies not shown to be equivalent are a failure")
-    add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
-    add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")
-    add("--mp-summary", metavar="FILE", help="write the tables, and the gate's verdict before them, as Markdown")
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -116,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     get = config.getoption
     try:
-        settings = options.check(
+        settings = check_settings(
             models=get("mp_models"),
             precisions=get("mp_precisions"),
             baseline=get("mp_baseline"),
@@ -381,7 +317,7 @@ def _comparisons(config: pytest.Config) -> list[str]:
     return [line for line in lines if line]
 
 
-def _models_of_mark(mark: pytest.Mark, settings: options.Settings) -> list[str]:
+def _models_of_mark(mark: pytest.Mark, settings: Settings) -> list[str]:
     valid = (*PHASES, ACCURACY)
     if mark.args or mark.kwargs.get("phase") not in valid or set(mark.kwargs) - {"phase", "models"}:
         raise UsageProblem(
@@ -392,7 +328,7 @@ def _models_of_mark(mark: pytest.Mark, settings: options.Settings) -> list[str]:
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(name, str) for name in given):
         raise UsageProblem(f"mark mpbench: models={given!r}: valid is a list of names")
     names = [canonical_name(name, "mark mpbench") for name in given]
-    options.check_each_once("mark mpbench", names)
+    check_each_once("mark mpbench", names)
     return names
 
 

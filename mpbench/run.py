@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mpbench import device as devices
-from mpbench import settings as options
 from mpbench.errors import CaseFailure, described
 from mpbench.models import check_factory, load_factory
 from mpbench.precision import PRECISIONS
 from mpbench.record import Measured
+from mpbench.settings import Settings, check_image_size
 
 if TYPE_CHECKING:
     from mpbench.group import GroupPlan
@@ -58,7 +58,7 @@ class Run:
         write_line: shows one line of progress at once.
     """
 
-    def __init__(self, settings: options.Settings, write_line: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, write_line: Callable[[str], None]) -> None:
         self.settings = settings
         self.cases: dict[str, Case] = {}
         self._shared_labels: set[str] = set()
@@ -102,9 +102,9 @@ class Run:
         models = sorted({case.model for case in self.cases.values()})
         factories = [name for name in models if ":" in name]
         if self.settings.image_size_px is not None:
-            options.check_image_size(models, self.settings.image_size_px)
+            check_image_size(models, self.settings.image_size_px)
         profile = self.settings.resolved_profile(self.activate().kind)
-        options.check_image_size(models, profile.image_size_px)
+        check_image_size(models, profile.image_size_px)
         for name in factories:
             load_factory(name)
         for name in factories:

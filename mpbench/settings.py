@@ -162,7 +162,7 @@ class Settings:
         )
 
 
-def check(
+def check_settings(
     *,
     models: str,
     precisions: str,
@@ -288,10 +288,4 @@ def _between(option: str, text: str, limit: float, valid: str) -> float:
 
 
 def _positive_float(option: str, text: str, unit: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UsageProblem(f"{option}: {text!r} is not valid: valid is a number of {unit} above 0")
-    return value
+    return _between(option, text, float("inf"), f"of {unit} above 0")

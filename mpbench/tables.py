@@ -5,11 +5,11 @@ Pure functions from records to lines of text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 
 from mpbench import thesis
-from mpbench.record import CaseRecord, Measured
+from mpbench.record import AccuracyRecord, CaseRecord, Measured
 from mpbench.statistics import Interval
 
 CPU_NOTE = (
@@ -51,12 +51,9 @@ def phase_table(cases: Sequence[Measured]) -> list[str]:
 def title(records: Sequence[CaseRecord]) -> str:
     """What the table holds and how it was measured; a setting that differs between rows shows all its values."""
 
-    def each(values: Iterable[str]) -> str:
-        return "/".join(dict.fromkeys(values))
-
     return (
-        f"{thesis.TABLE[records[0].phase]}: median ms/step on {each(map(_device, records))}, "
-        f"batch {each(str(r.batch_size) for r in records)}, "
+        f"{thesis.TABLE[records[0].phase]}: median ms/step on {each(map(device_label, records))}, "
+        f"batch {each(r.batch_size for r in records)}, "
         f"{each(f'{r.image_size}x{r.image_size}' for r in records)} px, "
         f"XLA {each('on' if r.jit else 'off' for r in records)}, profile {each(r.profile for r in records)}"
     )
@@ -104,15 +101,16 @@ def equal_benefit(cases: Iterable[Measured]) -> list[str]:
     ]
 
 
-def render(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Aligned columns, the first two to the left and figures to the right; columns are named by the rows' keys."""
+def render(rows: Sequence[dict[str, str]], left: Collection[str] = ()) -> list[str]:
+    """Aligned columns, the first two and those in `left` to the left, others to the right; named by the rows' keys."""
     headers = list(dict.fromkeys(header for row in rows for header in row))
     lines = [headers, ["-" * max(len(h), *(len(row.get(h, "")) for row in rows)) for h in headers]]
     lines += [[row.get(header, "") for header in headers] for row in rows]
     widths = [len(rule) for rule in lines[1]]
     return [
         "  ".join(
-            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+            c.ljust(w) if i < 2 or h in left else c.rjust(w)
+            for i, (h, c, w) in enumerate(zip(headers, cells, widths, strict=True))
         ).rstrip()
         for cells in lines
     ]
@@ -193,7 +191,12 @@ def _compared(models: Sequence[tuple[str, Interval]]) -> str:
     return f"No: {'; '.join(parts)}.{ending}"
 
 
-def _device(record: CaseRecord) -> str:
+def each(values: Iterable[object]) -> str:
+    """A setting's values, each once."""
+    return "/".join(dict.fromkeys(map(str, values)))
+
+
+def device_label(record: CaseRecord | AccuracyRecord) -> str:
     return "a CPU" if record.device == "cpu" else record.device_name
 
 

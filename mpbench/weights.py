@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +12,8 @@ from numpy.typing import NDArray
 
 from mpbench.cache import sha256_of
 from mpbench.errors import UsageProblem, described
-from mpbench.models import APPLICATIONS, SEED, build_pooled_base
+from mpbench.models import APPLICATIONS, SEED, build_pooled_base, squeezed
+from mpbench.network import network_timeout
 
 if TYPE_CHECKING:
     import keras
@@ -86,7 +84,7 @@ def load_pooled_base(model: str, image_size_px: int, precision: Precision, weigh
             is not finite.
     """
     if weights.kind == "imagenet":
-        with _network_timeout():
+        with network_timeout(NETWORK_TIMEOUT_SECONDS):
             try:
                 pooled = build_pooled_base(model, image_size_px, precision, "imagenet")
             except Exception as error:  # keras.utils.get_file raises a bare Exception
@@ -131,7 +129,7 @@ def _read(pooled: keras.Model, model: str, path: Path) -> None:
 def _file_for(model: str, folder: Path) -> Path:
     files = [path for path in sorted(folder.iterdir()) if path.suffix == SUFFIX and _model_of(path.name) == model]
     # Keras's own files come with and without the top.
-    fitting = [path for path in files if "notop" in _squeeze(path.name)] or files
+    fitting = [path for path in files if "notop" in squeezed(path.name)] or files
     if len(fitting) == 1:
         return fitting[0]
     found = f"has {', '.join(path.name for path in fitting)}" if fitting else "has none"
@@ -143,21 +141,6 @@ def _file_for(model: str, folder: Path) -> Path:
 
 def _model_of(file_name: str) -> str | None:
     """The model whose name a file's begins with; the longest, since resnet50 begins resnet50_v2's."""
-    squeezed = _squeeze(file_name).removeprefix("weights")
-    fitting = [name for name in APPLICATIONS if squeezed.startswith(_squeeze(name))]
+    beginning = squeezed(file_name).removeprefix("weights")
+    fitting = [name for name in APPLICATIONS if beginning.startswith(squeezed(name))]
     return max(fitting, key=len, default=None)
-
-
-def _squeeze(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
-
-
-@contextmanager
-def _network_timeout() -> Iterator[None]:
-    """A network that swallows packets would otherwise hang a run for good."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT_SECONDS)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

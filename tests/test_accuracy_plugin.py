@@ -240,7 +240,7 @@ def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
     from mpbench.accuracy import Experiment
     from mpbench.device import Device
     from mpbench.errors import CaseFailure
-    from mpbench.settings import check
+    from mpbench.settings import check_settings
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     tries = []
@@ -250,7 +250,7 @@ def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
         raise MemoryError
 
     monkeypatch.setattr(features, "pooled_features", exhausted)
-    settings = check(**DEFAULTS | {"models": MODEL, "image_size": "48"})
+    settings = check_settings(**DEFAULTS | {"models": MODEL, "image_size": "48"})
     experiment = Experiment(settings, lambda: Device("cpu", "/CPU:0"), lambda line: None)
     for _ in range(2):
         with pytest.raises(

@@ -4,7 +4,7 @@ import pytest
 
 from mpbench.errors import UsageProblem
 from mpbench.precision import CONTROL
-from mpbench.settings import check, check_image_size
+from mpbench.settings import check_image_size, check_settings
 
 DEFAULTS = dict(
     models="vgg16,inception_v3,resnet152_v2",
@@ -29,7 +29,7 @@ DEFAULTS = dict(
 
 
 def test_defaults():
-    settings = check(**DEFAULTS)
+    settings = check_settings(**DEFAULTS)
     assert settings.models == ("vgg16", "inception_v3", "resnet152_v2")
     assert settings.arms == ("float32", "mixed_float16")
     assert settings.jit is None
@@ -40,13 +40,13 @@ def test_defaults():
 
 
 def test_overrides_keep_the_rest_of_the_profile():
-    settings = check(**DEFAULTS | dict(profile="paper", batch_size="8", max_time="2.5"))
+    settings = check_settings(**DEFAULTS | dict(profile="paper", batch_size="8", max_time="2.5"))
     profile = settings.resolved_profile("cpu")
     assert (profile.name, profile.batch_size, profile.image_size_px, profile.max_seconds) == ("paper", 8, 224, 2.5)
 
 
 def test_control_is_a_further_arm_in_the_baselines_precision():
-    settings = check(**DEFAULTS | dict(control=True))
+    settings = check_settings(**DEFAULTS | dict(control=True))
     assert settings.arms == ("float32", "mixed_float16", CONTROL)
     assert settings.arm_precision(CONTROL) == "float32"
     assert settings.arm_precision("mixed_float16") == "mixed_float16"
@@ -88,7 +88,7 @@ def test_control_is_a_further_arm_in_the_baselines_precision():
 )
 def test_a_wrong_option_is_one_clear_line(given, words):
     with pytest.raises(UsageProblem) as caught:
-        check(**DEFAULTS | given)
+        check_settings(**DEFAULTS | given)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -102,23 +102,25 @@ def test_image_size_is_checked_per_model():
 
 
 def test_the_recipe_is_the_thesis_protocol_only_where_asked_for():
-    quick = check(**DEFAULTS)
+    quick = check_settings(**DEFAULTS)
     assert (quick.recipe_name, quick.recipe.weights, quick.recipe.standardise) == ("quick", "random", True)
-    paper = check(**DEFAULTS | dict(profile="paper")).recipe
+    paper = check_settings(**DEFAULTS | dict(profile="paper")).recipe
     assert (paper.images, paper.batch_size, paper.image_size_px, paper.epochs) == (None, 64, 224, 8)
     assert (paper.learning_rate, paper.standardise, paper.weights) == (1e-4, False, "imagenet")
 
 
 def test_overrides_reach_the_recipe():
-    settings = check(**DEFAULTS | dict(batch_size="5", image_size="96", weights="~/w", alpha="0.01", margin="0.5"))
+    settings = check_settings(
+        **DEFAULTS | dict(batch_size="5", image_size="96", weights="~/w", alpha="0.01", margin="0.5")
+    )
     assert (settings.recipe.batch_size, settings.recipe.image_size_px, settings.recipe.weights) == (5, 96, "~/w")
     assert (settings.accuracy.alpha, settings.accuracy.margin) == (0.01, 0.005)
-    assert check(**DEFAULTS | dict(preprocessing="thesis")).accuracy.thesis_preprocessing
+    assert check_settings(**DEFAULTS | dict(preprocessing="thesis")).accuracy.thesis_preprocessing
 
 
 def test_accuracy_compares_every_precision_with_the_baseline():
-    settings = check(**DEFAULTS | dict(precisions="tf32,float32,float16", control=True))
+    settings = check_settings(**DEFAULTS | dict(precisions="tf32,float32,float16", control=True))
     assert settings.compared == ("tf32", "float16")
     for precisions in ("float32", "mixed_float16"):
         with pytest.raises(UsageProblem, match="valid for accuracy are the baseline float32 and at least one other"):
-            _ = check(**DEFAULTS | dict(precisions=precisions)).compared
+            _ = check_settings(**DEFAULTS | dict(precisions=precisions)).compared

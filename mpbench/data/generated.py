@@ -12,7 +12,6 @@ import io
 import math
 import random
 import shutil
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mpbench import cache
+from mpbench.data.archives import throttled
 from mpbench.data.source import DataSet, LabelledImage
 
 CLASSES = ("cat", "dog")
@@ -31,7 +31,6 @@ ODD_COAT_SHARE = 0.08
 """Share of animals in the other class's coat: no single cue decides."""
 
 JPEG_QUALITY = 90
-PROGRESS_SECONDS = 5.0
 Colour = tuple[int, int, int]
 Point = tuple[int, int]
 Outline = Sequence[tuple[float, float]]
@@ -60,14 +59,12 @@ def data_set(count: int, seed: int, progress: Callable[[str], None]) -> DataSet:
     if folder.is_dir() and {path.name for path in folder.iterdir()} != set(names):
         shutil.rmtree(folder)  # somebody has tidied up in it
     if not folder.is_dir():
-        said = time.monotonic()
+        say = throttled(progress)
         with cache.publish(folder) as partial:
             partial.mkdir()
             for done, (name, (kind, i)) in enumerate(names.items()):
                 (partial / name).write_bytes(picture(kind, i, seed))
-                if time.monotonic() - said > PROGRESS_SECONDS:
-                    said = time.monotonic()
-                    progress(f"drawing pictures: {done + 1} of {count}")
+                say(f"drawing pictures: {done + 1} of {count}")
     images = [LabelledImage(name, folder / name, CLASSES.index(kind)) for name, (kind, _) in names.items()]
     return DataSet("generated pictures", CLASSES, tuple(sorted(images, key=lambda image: image.name)))
 

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import re
-import socket
 import stat
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpbench import cache
-from mpbench.data.archives import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from mpbench.data.archives import VALID_DATA, Progress, extracted, is_image_name, shown, throttled
 from mpbench.errors import UsageProblem, described
+from mpbench.network import network_timeout
 
 DOWNLOAD = "download"
 DOWNLOAD_URL = (
@@ -311,10 +310,8 @@ def _fetch(partial: Path, progress: Progress) -> None:
     import keras
 
     given, instead = f"--mp-data: {DOWNLOAD}", "download it elsewhere and give its path"
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)  # Keras sets none: a silent server would be waited for for ever
     try:
-        with contextlib.redirect_stdout(_Bar(partial, progress)):
+        with network_timeout(DOWNLOAD_TIMEOUT_S), contextlib.redirect_stdout(_Bar(partial, progress)):
             keras.utils.get_file(
                 partial.name,
                 DOWNLOAD_URL,
@@ -330,8 +327,6 @@ def _fetch(partial: Path, progress: Progress) -> None:
             ) from error
         reason = described(error.__context__ or error)
         raise UsageProblem(f"{given}: {DOWNLOAD_URL} cannot be fetched ({reason}): {instead}") from error
-    finally:
-        socket.setdefaulttimeout(timeout)
 
 
 class _Bar(io.StringIO):

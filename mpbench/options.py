@@ -1,0 +1,77 @@
+"""The options, as `pytest --help` lists them: each once, with its default and unit. `settings.py` checks them."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpbench.models import DEFAULT_MODELS
+from mpbench.precision import DEFAULT_PRECISIONS, PRECISIONS
+
+DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archive), or the path of a zip or a folder"
+
+
+def add_options(parser: pytest.Parser) -> None:
+    add = parser.getgroup("mpbench", "mpbench: float32 against mixed precision").addoption
+    models, precisions = ",".join(DEFAULT_MODELS), ",".join(DEFAULT_PRECISIONS)
+    add(
+        "--mp-models",
+        metavar="NAMES",
+        default=models,
+        help=f"models, comma-separated: keras.applications by name, or your package.module:factory ({models})",
+    )
+    add("--mp-precisions", metavar="NAMES", default=precisions, help=f"of {', '.join(PRECISIONS)} ({precisions})")
+    add("--mp-baseline", metavar="NAME", help="the precision that speedups refer to (float32)")
+    add(
+        "--mp-control",
+        action="store_true",
+        help="measure the baseline a second time in each group: its ratio to itself is the noise floor",
+    )
+    add("--mp-device", metavar="DEVICE", default="auto", help="auto, gpu or cpu (auto: a GPU if there is one)")
+    add("--mp-require-gpu", action="store_true", help="a missing GPU is an error (exit status 4), not a CPU run")
+    add(
+        "--mp-profile",
+        metavar="NAME",
+        help="paper: batch 64, 224 px; quick: batch 2, 80 px (paper on a GPU, quick on a CPU)",
+    )
+    add("--mp-batch-size", metavar="IMAGES", help="images per step (the profile's)")
+    add("--mp-image-size", metavar="PIXELS", help="height and width of an image (the profile's)")
+    add(
+        "--mp-jit",
+        metavar="WHEN",
+        default="auto",
+        help="compile steps with XLA: on, off, or auto as Keras has it: on a GPU, not on a CPU (auto)",
+    )
+    add(
+        "--mp-tolerance",
+        metavar="PERCENT",
+        default="1",
+        help="stop when the 95 %% interval of each speedup is within +-PERCENT (1)",
+    )
+    add(
+        "--mp-max-time",
+        metavar="SECONDS",
+        help="stop measuring a group after this long and call it NOISY (60 in profile paper, 20 in quick)",
+    )
+    add("--mp-data", metavar="SOURCE", default="generated", help=f"{DATA_HELP} (generated)")
+    add(
+        "--mp-weights",
+        metavar="SOURCE",
+        help="of the frozen base: imagenet, random, a file or a folder of files (paper: imagenet, quick: random)",
+    )
+    add(
+        "--mp-preprocessing",
+        metavar="WHOSE",
+        default="model",
+        help="how images are scaled: model, its architecture's own, or thesis, 1/255 for all (model)",
+    )
+    add("--mp-alpha", metavar="P", default="0.05", help="McNemar's p must exceed P (0.05)")
+    add(
+        "--mp-margin",
+        metavar="POINTS",
+        default="1",
+        help="accuracies within +-POINTS percentage points count as equivalent (1)",
+    )
+    add("--mp-require-equivalence", action="store_true", help="accuracies not shown to be equivalent are a failure")
+    add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
+    add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")
+    add("--mp-summary", metavar="FILE", help="write the tables, and the gate's verdict before them, as Markdown")
