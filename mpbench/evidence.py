@@ -1,0 +1,225 @@
+"""Has one figure of a run changed against the same figure of earlier runs? The statistics behind the gate's verdicts.
+
+Pure functions over logarithms of rounds; knows nothing of cases, thresholds per case, files or pytest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from mpbench.statistics import TRIM_FRACTION, Interval, trimmed_mean_error
+
+MIN_ROUNDS = 5
+"""With fewer nothing is left to tell the spread from; no run of ours has fewer."""
+
+MIN_HISTORY = 3
+"""Earlier runs below which it is hardly known how much runs differ."""
+
+SHORT_HISTORY_FACTOR = 2.0
+"""So many times the least standard deviation is assumed there."""
+
+PRIOR_DEGREES = 4
+"""Weight, in degrees of freedom, of what is expected of runs beside what the few earlier ones show: as much as five
+runs say."""
+
+SEGMENTS = 5
+MIN_SEGMENT_ROUNDS = 4
+"""A run's rounds are cut into so many stretches, of at least so many rounds, to see how its level wanders."""
+
+WANDER_LEVEL = 0.05
+"""A wander that chance would show in more than this share of steady runs counts as none."""
+
+CONFIDENCE = 0.95
+"""Of the intervals shown, and of the one that must lie within the thresholds for SAME."""
+
+FASTER, SAME, SLOWER, UNSURE = "FASTER", "SAME", "SLOWER", "UNSURE"
+
+
+@dataclass(frozen=True)
+class Level:
+    """One figure of one run: the level of the logarithms of its rounds.
+
+    Attributes:
+        mean: their 20 % trimmed mean.
+        error: its standard error, as if rounds were independent.
+        rounds: how many there are.
+        between, within: variance of the means of the run's stretches, and what independent rounds would make of it;
+            zero where there are too few rounds for stretches.
+    """
+
+    mean: float
+    error: float
+    rounds: int
+    between: float
+    within: float
+
+    @property
+    def degrees(self) -> int:
+        """Of freedom of the error: rounds that survive trimming, less one (Tukey and McLaughlin 1963)."""
+        return self.rounds - 2 * int(TRIM_FRACTION * self.rounds) - 1
+
+    @property
+    def stretches(self) -> int:
+        return _stretches(self.rounds)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as a change of one figure, in logarithms, all positive.
+
+    Attributes:
+        slower, faster: least change in either direction.
+        towards: +1 where a higher figure is slower (times), -1 where it is faster (speedups).
+        least_sd: standard deviation that the figure is taken to have between runs on an idle machine.
+        alpha: one-sided level of the test.
+    """
+
+    slower: float
+    faster: float
+    towards: int
+    least_sd: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one figure.
+
+    Attributes:
+        kind: FASTER, SAME, SLOWER or UNSURE.
+        shift: of the new run from the earlier ones, in logarithms.
+        change: the same as a fraction, with its 95 % interval.
+        spread: standard deviation of the shift if nothing has changed, in logarithms.
+        p: one-sided, that the shift in its direction is chance.
+        runs: earlier runs compared with.
+        advice: how many more rounds would settle an UNSURE, or that none would; empty for the others.
+    """
+
+    kind: str
+    shift: float
+    change: Interval
+    spread: float
+    p: float
+    runs: int
+    advice: str
+
+
+def level(logs: ArrayLike) -> Level:
+    """The level of a run's rounds.
+
+    Args:
+        logs: logarithms of rounds, or of ratios of rounds, shape (n,), n at least MIN_ROUNDS, in the order measured.
+    """
+    x = np.asarray(logs, dtype=float)
+    mean, error = trimmed_mean_error(x)
+    stretches = _stretches(x.size)
+    if stretches < 2:
+        return Level(mean, error, x.size, 0.0, 0.0)
+    cut = int(TRIM_FRACTION * x.size)
+    low, high = np.sort(x)[[cut, x.size - cut - 1]]
+    parts = np.array_split(np.clip(x, low, high), stretches)
+    between = float(np.var([part.mean() for part in parts], ddof=1))
+    within = float(np.mean([part.var(ddof=1) / part.size for part in parts]))
+    return Level(mean, error, x.size, between, within)
+
+
+def compare(new: Level, earlier: Sequence[Level], limits: Limits) -> Finding:
+    """Whether a figure has changed.
+
+    The shift from the median of the earlier runs is tested with Student's t, degrees of freedom after Satterthwaite
+    (1946). Its variance has two parts: that of the rounds, and that between runs, without which every comparison of two
+    runs looks significant. The latter is the mean, weighted by degrees of freedom, of what the earlier runs show and of
+    what is expected: the least there is on an idle machine or, if more, how far the figure wanders within these runs.
+
+    Args:
+        new: of the run to judge.
+        earlier: of comparable runs, at least one.
+        limits: what counts as a change.
+    """
+    count = len(earlier)
+    shift = new.mean - float(np.median([e.mean for e in earlier]))
+    own = 0.0
+    if count > 1:
+        own = float(np.var([e.mean for e in earlier], ddof=1) - np.mean([e.error**2 for e in earlier]))
+    least = limits.least_sd * (SHORT_HISTORY_FACTOR if count < MIN_HISTORY else 1.0)
+    expected = max(least**2, _wander([new, *earlier]), _wander([new]))
+    between_degrees = PRIOR_DEGREES + count - 1
+    between = (PRIOR_DEGREES * expected + (count - 1) * max(own, 0.0)) / between_degrees
+    of_median = (1.0 if count < MIN_HISTORY else math.pi / 2) / count  # its variance in units of one run's
+    parts = [(between * (1 + of_median), between_degrees)]
+    parts += [(of_median * e.error**2 / count, e.degrees) for e in earlier]
+    fixed = sum(variance for variance, _ in parts)
+    parts.append((new.error**2, new.degrees))
+    variance = sum(v for v, _ in parts)
+    degrees = variance**2 / sum(v**2 / n for v, n in parts)
+    spread = math.sqrt(variance)
+
+    slowdown = limits.towards * shift
+    p = float(special.stdtr(degrees, -abs(shift) / spread))
+    reach = float(special.stdtrit(degrees, 0.5 + CONFIDENCE / 2))
+    change = Interval(*(math.expm1(shift + side * reach * spread) for side in (0, -1, 1)))
+    advice = ""
+    if slowdown >= limits.slower and p <= limits.alpha:
+        kind = SLOWER
+    elif -slowdown >= limits.faster and p <= limits.alpha:
+        kind = FASTER
+    elif slowdown + reach * spread < limits.slower and -slowdown + reach * spread < limits.faster:
+        kind = SAME
+    else:
+        kind = UNSURE
+        # What would settle it: to be sure of a difference where there seems to be one, else of there being none.
+        if slowdown >= limits.slower or -slowdown >= limits.faster:
+            wanted = abs(slowdown) / float(special.stdtrit(degrees, 1 - limits.alpha))
+        else:
+            wanted = min(limits.slower - slowdown, limits.faster + slowdown) / reach
+        advice = _advice(new, wanted**2 - fixed, between, count)
+    return Finding(kind, shift, change, spread, p, count, advice)
+
+
+def is_unusual(now: float, earlier: ArrayLike, least_sd: float, level: float) -> bool:
+    """Whether a shift of a whole run is beyond how earlier runs shift, at a two-sided level.
+
+    Args:
+        now: in logarithms, against the centre of the earlier runs.
+        earlier: theirs, shape (n,), n at least 2.
+        least_sd: as in Limits.
+        level: share of unchanged runs that are called unusual.
+    """
+    shifts = np.asarray(earlier, dtype=float)
+    degrees = PRIOR_DEGREES + shifts.size - 1
+    variance = (PRIOR_DEGREES * least_sd**2 + (shifts.size - 1) * float(np.var(shifts, ddof=1))) / degrees
+    spread = math.sqrt(variance * (1 + 1 / shifts.size))
+    return abs(now) > float(special.stdtrit(degrees, 1 - level / 2)) * spread
+
+
+def _stretches(rounds: int) -> int:
+    return min(SEGMENTS, rounds // MIN_SEGMENT_ROUNDS)
+
+
+def _wander(levels: Sequence[Level]) -> float:
+    """Variance of a level over the length of a stretch beyond what independent rounds make; 0 if that may be chance."""
+    with_stretches = [one for one in levels if one.stretches > 1]
+    if not with_stretches:
+        return 0.0
+    between = float(np.mean([one.between for one in with_stretches]))
+    within = float(np.mean([one.within for one in with_stretches]))
+    upper = sum(one.stretches - 1 for one in with_stretches)
+    lower = sum(one.rounds - one.stretches for one in with_stretches)
+    chance = float(special.fdtri(upper, lower, 1 - WANDER_LEVEL))
+    return between - within if between > chance * within else 0.0
+
+
+def _advice(new: Level, room: float, between: float, count: int) -> str:
+    if room > 0:
+        needed = math.ceil(new.rounds * new.error**2 / room)
+        return f"about {max(needed - new.rounds, 1)} more rounds would settle it (--mp-max-time)"
+    differ = f"runs differ by {100 * math.sqrt(between):.1f} % from each other"
+    if count < MIN_HISTORY:
+        return f"more rounds would not settle it, {MIN_HISTORY} or more earlier runs may: so far {differ} at a guess"
+    return f"no number of rounds would settle it: {differ}"
