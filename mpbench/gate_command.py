@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem
-from mpbench.gate import is_red, judge
+from mpbench.gate import judge
 from mpbench.gate_rules import MISSING_CHOICES, read_rules
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import default_rules
 from mpbench.history import UnreadableRun, load_runs, read_run
+from mpbench.verdict import is_red
 
 PASSED, FAILED = 0, 1
 

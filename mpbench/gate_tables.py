@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from mpbench.gate import SAME, Verdict, is_red
+from mpbench.evidence import SAME
+from mpbench.verdict import Verdict, is_red
 
 
 def gate_lines(verdicts: Sequence[Verdict]) -> list[str]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem
-from mpbench.gate import Verdict, judge
+from mpbench.gate import judge
 from mpbench.gate_rules import MISSING_CHOICES, Rules, read_rules
 from mpbench.history import SavedCase, SavedRun, facts_of, load_runs
 from mpbench.record import AccuracyRecord, Measured
+from mpbench.verdict import Verdict
 
 DEFAULT_STORAGE = "file://./.benchmarks"
 

@@ -23,7 +23,6 @@ from mpbench import tables
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.accuracy_tables import accuracy_summary
 from mpbench.errors import CaseFailure, UsageProblem
-from mpbench.gate import Verdict, is_red
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper
 from mpbench.models import canonical_name
@@ -34,6 +33,7 @@ from mpbench.replay import ReplayClock
 from mpbench.run import Case, Run
 from mpbench.settings import Settings, check_each_once, check_settings
 from mpbench.summary import markdown
+from mpbench.verdict import Verdict, is_red
 
 MARK = "mpbench"
 PHASES = ("training", "inference")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from mpbench import tables
 from mpbench.accuracy_tables import accuracy_summary
-from mpbench.gate import Verdict
 from mpbench.gate_tables import gate_lines, outcome
 from mpbench.record import AccuracyRecord, Measured
+from mpbench.verdict import Verdict
 
 
 def markdown(cases: Sequence[Measured], compared: Sequence[AccuracyRecord], verdicts: Sequence[Verdict] | None) -> str:

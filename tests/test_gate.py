@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from records import accuracy_record, record
 
-from mpbench.gate import FAILED, FASTER, MISSING, NEW, NOT_COMPARABLE, SAME, SLOWER, UNSURE, is_red, judge
+from mpbench.evidence import FASTER, SAME, SLOWER, UNSURE
+from mpbench.gate import judge
 from mpbench.gate_rules import Rules
 from mpbench.gate_tables import gate_lines
 from mpbench.history import SavedCase, SavedRun
+from mpbench.verdict import FAILED, MISSING, NEW, NOT_COMPARABLE, is_red
 
 MODELS = {"vgg16": 300.0, "inception_v3": 200.0, "resnet152_v2": 500.0}
 PHASES = {"training": 1.0, "inference": 0.4}

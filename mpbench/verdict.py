@@ -1,0 +1,35 @@
+"""What the gate says about one case, speedup or comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mpbench.statistics import Interval
+
+SPEEDUP, ACCURACY, SKIPPED = "speedup of ", "accuracy of ", "skipped steps of "
+NEW, MISSING, NOT_COMPARABLE, FAILED = "NEW", "MISSING", "NOT COMPARABLE", "FAILED"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said about one case or speedup.
+
+    Attributes:
+        name: the case's full name, with one of the prefixes above for what is not its time.
+        kind: one of the constants above or of `evidence`.
+        red: whether it fails the gate.
+        change: of the time or of the speedup, a fraction (0.05: 5 % more), with its 95 % interval; None without one.
+        detail: in words, may be empty.
+    """
+
+    name: str
+    kind: str
+    red: bool
+    change: Interval | None
+    detail: str
+
+
+def is_red(verdicts: Iterable[Verdict]) -> bool:
+    """Whether the gate fails."""
+    return any(verdict.red for verdict in verdicts)
