@@ -22,7 +22,7 @@ from mpbench import device as devices
 from mpbench import tables
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.accuracy_tables import accuracy_summary
-from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper
 from mpbench.models import canonical_name
@@ -32,7 +32,7 @@ from mpbench.record import AccuracyRecord, CaseRecord, Measured, is_case, read_c
 from mpbench.replay import ReplayClock
 from mpbench.run import Case, Run
 from mpbench.settings import Settings, check_each_once, check_settings
-from mpbench.summary import markdown
+from mpbench.summary import Ending, Failure, markdown
 from mpbench.verdict import Verdict, is_red
 
 MARK = "mpbench"
@@ -126,25 +126,26 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    run = session.config.stash[RUN]
-    get = session.config.getoption
+    config = session.config
+    run, get = config.stash[RUN], config.getoption
     # An xdist worker cannot end the session with a usage error: there the first case to run reports it.
-    idle = get("collectonly") or get("benchmark_skip", False) or hasattr(session.config, "workerinput")
+    idle = get("collectonly") or get("benchmark_skip", False) or hasattr(config, "workerinput")
     accuracy_models = sorted({_model(item) for item in session.items if _phase(item) == ACCURACY})
     if (run.cases or accuracy_models) and not idle and not session.testsfailed:
         try:
             check_outputs(get)
+            _write_summary(config, Ending(running=True))
             if run.cases:
                 run.prepare()
             if accuracy_models:
-                session.config.stash[EXPERIMENT].prepare(accuracy_models)
+                config.stash[EXPERIMENT].prepare(accuracy_models)
             if get("mp_gate"):
                 # Now: afterwards this run is among the saved ones.
-                warn = session.config.stash[RUN].progress
-                session.config.stash[GATE] = Gatekeeper(
-                    get("benchmark_storage"), session.config.rootpath, get("mp_gate_missing"), warn
+                config.stash[GATE] = Gatekeeper(
+                    get("benchmark_storage"), config.rootpath, get("mp_gate_missing"), run.progress
                 )
         except UsageProblem as problem:
+            config.stash[BROKE_OFF] = str(problem)
             raise pytest.UsageError(str(problem)) from None
 
 
@@ -255,14 +256,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
     try:
         yield
-    finally:  # also where pytest-benchmark raises over a regression
+    except BaseException as error:  # pytest-benchmark raises over a regression
+        config.stash[BROKE_OFF] = described(error)
+        raise
+    finally:
         reported, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
         verdicts: list[Verdict] | None = config.stash.get(VERDICTS, None)
-        if (summary := config.getoption("mp_summary")) and not config.getoption("collectonly"):
-            try:
-                Path(summary).write_text(markdown(reported, compared, verdicts), encoding="utf-8")
-            except OSError as error:  # refused at the start, or the disk is full: the tables below are not lost
-                terminalreporter.write_line(f"--mp-summary: {summary}: not written: {error.strerror}")
         if reported or compared:
             terminalreporter.section("mpbench")
             lines = [*tables.summary(reported), *_comparisons(config)] if reported else []
@@ -270,6 +269,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             lines += gate_lines(verdicts) if verdicts is not None else []
             for line in lines:
                 terminalreporter.write_line(line)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[SESSION] = session
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # Not at the session's end: there saving may fail, and --no-summary skips the terminal's.
+    session = config.stash.get(SESSION, None)
+    if session is None:
+        return
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = [*reporter.stats.get("error", []), *reporter.stats.get("failed", [])] if reporter else []
+    failures = [Failure(report.nodeid, _reason(report)) for report in reports]
+    broke_off = config.stash.get(BROKE_OFF, "")
+    if not broke_off and session.exitstatus in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        broke_off = f"exit status {int(session.exitstatus)}: the log says why"
+    _write_summary(config, Ending(failures, session.exitstatus == pytest.ExitCode.INTERRUPTED, broke_off))
 
 
 RUN = pytest.StashKey[Run]()
@@ -281,6 +298,27 @@ EXPERIMENT = pytest.StashKey[Experiment]()
 COMPARED = pytest.StashKey[dict[str, AccuracyRecord]]()
 GATE = pytest.StashKey[Gatekeeper]()
 VERDICTS = pytest.StashKey[list[Verdict]]()
+SESSION = pytest.StashKey[pytest.Session]()
+BROKE_OFF = pytest.StashKey[str]()
+
+
+def _write_summary(config: pytest.Config, ending: Ending) -> None:
+    summary = config.getoption("mp_summary")
+    if not summary or config.getoption("collectonly") or hasattr(config, "workerinput"):
+        return
+    cases, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
+    verdicts = config.stash.get(VERDICTS, [] if config.getoption("mp_gate") else None)
+    try:
+        Path(summary).write_text(markdown(cases, compared, verdicts, ending), encoding="utf-8")
+    except OSError as error:  # the disk is full: the tables in the terminal are not lost
+        if not ending.problem:  # there what was wrong has been said
+            _write_line(config, f"--mp-summary: {summary}: not written: {error.strerror}")
+
+
+def _reason(report: Any) -> str:
+    """Why a test failed, in a line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash else report.longrepr).strip().partition("\n")[0].removeprefix("Failed: ")
 
 
 def _phase(item: pytest.Item) -> str | None:

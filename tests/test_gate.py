@@ -60,8 +60,8 @@ def test_without_an_earlier_run_everything_is_new_and_passes():
 def test_the_same_again_passes():
     found = verdicts(saved_run(9))
     assert not red(found)
-    assert len(found) == 12 + 12 + 6
-    assert sum(verdict.kind == SAME for verdict in found.values()) > 25
+    assert len(found) == 12 + 6
+    assert sum(verdict.kind == SAME for verdict in found.values()) > 14
     assert gate_lines(list(found.values()))[0] == "GATE PASSED"
 
 
@@ -188,7 +188,7 @@ def test_thresholds_may_differ_by_case():
 def test_rising_skips_of_loss_scaling_fail():
     found = verdicts(saved_run(9, skipped_steps=4))
     assert f"skipped steps of {SLOW}" in red(found)
-    assert "dropped 9.1% of the steps, in earlier runs 0.0% at most" in found[f"skipped steps of {SLOW}"].detail
+    assert "dropped 9.1% of the steps, in earlier runs 0.0%" in found[f"skipped steps of {SLOW}"].detail
 
 
 def accuracy_run(number, **changes):
@@ -202,7 +202,7 @@ def accuracy_run(number, **changes):
         ({"table": (4562, 60, 19, 359)}, "McNemar p "),
         ({"table": (100, 2, 8, 90)}, "does not beat the most frequent class"),
         ({"margin": 0.0001, "require_equivalence": True}, "not shown to be equivalent within 0.01 points"),
-        ({"table": (4400, 20, 18, 562)}, "accuracy fell from 91.62% to 88.36%, by more than the margin"),
+        ({"table": (4400, 20, 18, 562)}, "accuracy in mixed_float16 fell from 91.62% to 88.36%: more than the margin"),
     ],
 )
 def test_accuracy_fails_with_its_own_line(changes, words):

@@ -127,9 +127,11 @@ def test_a_case_that_fails_costs_the_others_nothing(project):
 
 
 def test_all_cases_failing_is_a_plain_failure(project):
-    result = run(project, "--benchmark-autosave", models="not_a_number")
+    result = run(project, "--benchmark-autosave", "--mp-summary=summary.md", "--no-summary", models="not_a_number")
     assert result.ret == 1
-    result.assert_outcomes(failed=4)
+    summary = (project.path / "summary.md").read_text()
+    assert summary.startswith("## mpbench: FAILED\n\n**4 tests failed. ")
+    assert "| `test_training[tiny_models:not_a_number-float32]` | `loss is not finite (nan) after " in summary
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 
@@ -195,6 +197,7 @@ def test_disabled_benchmarks_take_their_first_steps_only(project):
 def test_ctrl_c_keeps_what_is_finished_and_nothing_partial(project):
     command = [sys.executable, "-m", "pytest", "bench", "--mp-device=cpu", "--mp-image-size=16", "--mp-max-time=2"]
     command += ["--mp-models=tiny_models:feature_map,tiny_models:classifier", "--benchmark-autosave"]
+    command += ["--mp-summary=summary.md"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=project.path)
     lines = []
     for line in process.stdout:
@@ -210,20 +213,27 @@ def test_ctrl_c_keeps_what_is_finished_and_nothing_partial(project):
     ]
     assert all(is_case(bench["extra_info"]) for bench in run_["benchmarks"])
     assert any(line.startswith("Table 5, inference") for line in lines)
+    summary = (project.path / "summary.md").read_text()
+    assert summary.startswith("## mpbench: interrupted\n\n**The run was interrupted; this is what had been measured")
+    assert "| `tiny_models:feature_map` | `mixed_float16` | " in summary
 
 
 def test_ctrl_c_before_the_first_case_is_finished(project):
     command = [sys.executable, "-m", "pytest", "bench", "--mp-device=cpu", "--mp-image-size=16", "--benchmark-autosave"]
-    command += ["--mp-models=tiny_models:feature_map", "--benchmark-json=run.json"]
+    command += ["--mp-models=tiny_models:feature_map", "--benchmark-json=run.json", "--mp-summary=summary.md"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=project.path)
-    output = ""
+    output, summary = "", project.path / "summary.md"
     for line in process.stdout:
         output += line
         if "warming up" in line:
+            # What a run that is killed now leaves.
+            assert summary.read_text().startswith("## mpbench: not finished")
             process.send_signal(signal.SIGINT)
     assert process.wait(60) == pytest.ExitCode.INTERRUPTED
     assert "min() arg is an empty sequence" not in output
     assert "INTERNALERROR" not in output
+    assert summary.read_text().startswith("## mpbench: interrupted")
+    assert summary.read_text().endswith("\n\nNothing was measured.\n")
 
 
 def test_a_users_own_bench_file(project):
@@ -302,8 +312,9 @@ def test_the_gate_passes_without_a_baseline_and_fails_a_slower_step(project, mon
     second = run(project, *args, "--mp-summary=summary.md")
     assert second.ret == pytest.ExitCode.TESTS_FAILED
     summary = (project.path / "summary.md").read_text()
-    assert summary.startswith("## mpbench: GATE FAILED: 2 SLOWER\n\n```text\n  SLOWER: bench/")
-    assert "Table 5, inference: median ms/step on a CPU" in summary
+    assert summary.startswith("## mpbench: FAILED\n\n**The gate failed: 2 SLOWER for sure; all verdicts: ")
+    assert "| SLOWER | `test_inference[tiny_models:feature_map-float32]` | +" in summary
+    assert "### Inference: median ms per step\n\nOn `a CPU, batch 2, 16 px" in summary
     second.assert_outcomes(passed=2, deselected=2)
     second.stdout.fnmatch_lines(
         ["* s] left out: *broken.json: *", "GATE FAILED: 2 SLOWER", "  SLOWER: bench/test_inference.py::*"]
