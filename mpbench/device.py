@@ -201,6 +201,21 @@ def peak_memory_bytes(device: Device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def others_cpu_seconds() -> float | None:
+    """CPU time since the system began that went to other processes or, on a virtual machine, to other machines.
+
+    Linux only; None elsewhere. In a container it is that of the whole host.
+    """
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
+    except (OSError, ValueError):
+        return None
+    everybody = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    times = os.times()
+    return everybody - (times.user + times.system + times.children_user + times.children_system)
+
+
 def machine_facts() -> dict[str, Any]:
     """What must be the same for two runs to be comparable; nothing in it changes from run to run.
 

@@ -6,7 +6,7 @@ Pure functions over logarithms of rounds; knows nothing of cases, thresholds per
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,26 +129,37 @@ def level(logs: ArrayLike) -> Level:
     return Level(mean, error, x.size, between, within)
 
 
-def compare(new: Level, earlier: Sequence[Level], limits: Limits) -> Finding:
+def excess(earlier: Sequence[Level]) -> float:
+    """Variance between earlier runs, at least two, beyond that of their rounds; negative by chance."""
+    return float(np.var([e.mean for e in earlier], ddof=1) - np.mean([e.error**2 for e in earlier]))
+
+
+def pooled_excess(histories: Iterable[Sequence[Level]]) -> float:
+    """The same of several figures of one kind, weighted by degrees of freedom; 0 where none has two earlier runs."""
+    known = [(excess(earlier), len(earlier) - 1) for earlier in histories if len(earlier) > 1]
+    return sum(variance * n for variance, n in known) / sum(n for _, n in known) if known else 0.0
+
+
+def compare(new: Level, earlier: Sequence[Level], limits: Limits, usual: float = 0.0) -> Finding:
     """Whether a figure has changed.
 
     The shift from the median of the earlier runs is tested with Student's t, degrees of freedom after Satterthwaite
     (1946). Its variance has two parts: that of the rounds, and that between runs, without which every comparison of two
     runs looks significant. The latter is the mean, weighted by degrees of freedom, of what the earlier runs show and of
-    what is expected: the least there is on an idle machine or, if more, how far the figure wanders within these runs.
+    what is expected, the largest of three: the least there is on an idle machine, what other figures of the kind show,
+    and how far this one wanders within these runs.
 
     Args:
         new: of the run to judge.
         earlier: of comparable runs, at least one.
         limits: what counts as a change.
+        usual: `pooled_excess` of the figures of its kind.
     """
     count = len(earlier)
     shift = new.mean - float(np.median([e.mean for e in earlier]))
-    own = 0.0
-    if count > 1:
-        own = float(np.var([e.mean for e in earlier], ddof=1) - np.mean([e.error**2 for e in earlier]))
+    own = excess(earlier) if count > 1 else 0.0
     least = limits.least_sd * (SHORT_HISTORY_FACTOR if count < MIN_HISTORY else 1.0)
-    expected = max(least**2, _wander([new, *earlier]), _wander([new]))
+    expected = max(least**2, usual, _wander([new, *earlier]), _wander([new]))
     between_degrees = PRIOR_DEGREES + count - 1
     between = (PRIOR_DEGREES * expected + (count - 1) * max(own, 0.0)) / between_degrees
     of_median = (1.0 if count < MIN_HISTORY else math.pi / 2) / count  # its variance in units of one run's

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from mpbench.evidence import (
     compare,
     is_unusual,
     level,
+    pooled_excess,
 )
 from mpbench.gate_checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
 from mpbench.gate_rules import Rules
@@ -42,6 +43,9 @@ LEAST_RELATIVE_SD = 0.005
 
 LEAST_RATIO_SD = 0.003
 """The same for speedups: their rounds are measured within seconds of each other."""
+
+BUSY_SHARE = 0.05
+"""Share of all cores' time that others used while a case was measured on a CPU, above which its figures say nothing."""
 
 MIN_OTHERS = 4
 """Cases of other groups below which there is no rest of the run to relate to."""
@@ -89,6 +93,17 @@ class _Found:
 
     finding: Finding
     rest: float | None = None
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A figure of a run, the same of the runs of its baseline, and what counts as a change; `rest` as in _Found."""
+
+    figure: str
+    now: Level
+    earlier: Sequence[Level]
+    limits: Limits
+    rest: float | None
 
 
 @dataclass
@@ -149,31 +164,44 @@ class _Book:
 
     def judged(self, run: SavedRun) -> dict[str, _Found]:
         """What is found of a run's times and speedups against the baselines so far."""
+        questions = [self._time_question(run, name) for name in self.new.cases]
+        questions += [self._ratio_question(run, name) for name in self.new.cases]
         found: dict[str, _Found] = {}
-        for name in self.new.cases:
-            if (now := self._time(run, name)) and (runs := self._runs(name)):
-                slower, faster = self.rules.thresholds(name)
-                edges = math.log1p(slower), -math.log1p(-(faster or slower))
-                rest = self._rest(run, name, runs)
-                earlier = [level for each in runs if (level := self._time(each, name))]
-                if rest is not None:
-                    now, *earlier = (
-                        _shifted(level, by) for level, by in zip([now, *earlier], [rest[-1], *rest[:-1]], strict=True)
-                    )
-                least = LEAST_TIME_SD if rest is None else LEAST_RELATIVE_SD
-                finding = compare(now, earlier, Limits(*edges, 1, least, self._alpha))
-                found[name] = _Found(finding, None if rest is None else float(rest[-1]))
-            if (now := self._ratio(run, name)) and (runs := self._runs(SPEEDUP + name)):
-                # Its fall is this case's slowdown, its rise that of the baseline precision.
-                edges = -math.log1p(-self.rules.thresholds(name)[0]), math.log1p(self._base_threshold(name))
-                earlier = [level for each in runs if (level := self._ratio(each, name))]
-                found[SPEEDUP + name] = _Found(compare(now, earlier, Limits(*edges, -1, LEAST_RATIO_SD, self._alpha)))
+        for kind in (LEAST_TIME_SD, LEAST_RELATIVE_SD, LEAST_RATIO_SD):
+            alike = [q for q in questions if q is not None and q.limits.least_sd == kind]
+            usual = pooled_excess(q.earlier for q in alike)
+            found |= {q.figure: _Found(compare(q.now, q.earlier, q.limits, usual), q.rest) for q in alike}
         return found
+
+    def _time_question(self, run: SavedRun, name: str) -> _Question | None:
+        now, runs = self._time(run, name), self._runs(name)
+        if now is None or not runs:
+            return None
+        slower, faster = self.rules.thresholds(name)
+        earlier = [level for each in runs if (level := self._time(each, name))]
+        shifts = self._rest(run, name, runs)
+        if shifts is not None:
+            now = _less(now, shifts[-1])
+            earlier = [_less(level, shift) for level, shift in zip(earlier, shifts[:-1], strict=True)]
+        least = LEAST_TIME_SD if shifts is None else LEAST_RELATIVE_SD
+        limits = Limits(math.log1p(slower), -math.log1p(-(faster or slower)), 1, least, self._alpha)
+        return _Question(name, now, earlier, limits, None if shifts is None else float(shifts[-1]))
+
+    def _ratio_question(self, run: SavedRun, name: str) -> _Question | None:
+        figure = SPEEDUP + name
+        now, runs = self._ratio(run, name), self._runs(figure)
+        if now is None or not runs:
+            return None
+        earlier = [level for each in runs if (level := self._ratio(each, name))]
+        # Its fall is this case's slowdown, its rise that of the baseline precision.
+        slower, base_slower = (self.rules.thresholds(case)[0] for case in (name, self._bases[name]))
+        limits = Limits(-math.log1p(-slower), math.log1p(base_slower), -1, LEAST_RATIO_SD, self._alpha)
+        return _Question(figure, now, earlier, limits, None)
 
     def time_verdict(self, name: str, found: Mapping[str, _Found]) -> Verdict:
         """On one case's time."""
         if self._time(self.new, name) is None:
-            return Verdict(name, UNSURE, False, None, f"fewer than {MIN_ROUNDS} rounds")
+            return Verdict(name, UNSURE, False, None, _no_figure(self.new.cases[name]))
         if name not in found:
             return _without_baseline(name, self._differing[name])
         one = found[name]
@@ -204,8 +232,12 @@ class _Book:
             least = self.rules.thresholds(faster)[1]
             red = least is not None and abs(finding.shift) >= -math.log1p(-least)
             return Verdict(title, FASTER, red, finding.change, f"{detail}: {faster} became faster")
-        detail += f": it has changed, but whether {slower} became slower or {faster} faster cannot be told"
-        return Verdict(title, UNSURE, False, finding.change, f"{detail}: times differ too much between runs")
+        detail += (
+            f": whether {slower} became slower or {faster} faster cannot be told, times differ too much between runs"
+        )
+        # The speedup itself has fallen, whoever it was.
+        fell = finding.kind == SLOWER
+        return Verdict(title, SLOWER if fell else UNSURE, fell, finding.change, detail)
 
     def _log_odds(self, one: _Found | None, other: _Found | None, ratio: Finding) -> float:
         """Logarithm of the odds that the slower of the two slowed down against that the faster one sped up.
@@ -223,14 +255,11 @@ class _Book:
         baseline = self._baselines.get(figure)
         return baseline.accepted[-self.rules.last :] if baseline else []
 
-    def _base_threshold(self, name: str) -> float:
-        return self.rules.thresholds(self._bases[name])[0]
-
     def _time(self, run: SavedRun, name: str) -> Level | None:
         """Level of a case's time; None where this run has none that may be compared."""
         key = id(run), name
         if key not in self._levels:
-            usable = id(run) in self._members[name] and len(run.cases[name].rounds) >= MIN_ROUNDS
+            usable = id(run) in self._members[name] and not _no_figure(run.cases[name])
             self._levels[key] = level(np.log(run.cases[name].rounds)) if usable else None
         return self._levels[key]
 
@@ -292,12 +321,22 @@ def _comparable(
     """The runs with this case in this configuration; without any, the fields in which the last one differs."""
     wanted = configuration(new, case)
     name = case.fullname
-    having = [run for run in before if name in run.cases and len(run.cases[name].rounds) >= MIN_ROUNDS]
+    having = [run for run in before if name in run.cases and not _no_figure(run.cases[name])]
     fitting = [run for run in having if configuration(run, run.cases[name]) == wanted]
     if fitting or not having:
         return fitting, {}
     last = configuration(having[-1], having[-1].cases[name])
     return [], {field: (last[field], wanted[field]) for field in wanted if last[field] != wanted[field]}
+
+
+def _no_figure(case: SavedCase) -> str:
+    """Why a case's rounds can neither be judged nor be a baseline; empty where they can."""
+    if len(case.rounds) < MIN_ROUNDS:
+        return f"fewer than {MIN_ROUNDS} rounds"
+    others = case.record.others_cpu_share
+    if case.record.device == "cpu" and others is not None and others > BUSY_SHARE:
+        return f"measured while other processes used {others:.0%} of this machine's CPU"
+    return ""
 
 
 def _without_baseline(name: str, differing: Mapping[str, tuple[object, object]]) -> Verdict:
@@ -314,8 +353,8 @@ def _because(finding: Finding) -> str:
     return runs if finding.kind == SAME else f"p {finding.p:.1g}, {runs}"
 
 
-def _shifted(one: Level, by: float) -> Level:
-    return Level(one.mean - float(by), one.error, one.rounds, one.between, one.within)
+def _less(one: Level, shift: float) -> Level:
+    return replace(one, mean=one.mean - float(shift))
 
 
 def _baseline_of(run: SavedRun, case: SavedCase) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -62,6 +64,7 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
             outcomes[name] = _explained(error, spec)
+    others_before, began = devices.others_cpu_seconds(), time.monotonic()
     arms = [Arm(name, step.run, step.skipped_steps) for name, step in steps.items()]
     series = measure(
         arms,
@@ -69,12 +72,13 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
         baseline=plan.baseline,
         progress=lambda text: progress(f"{plan.label}: {text}"),
     )
+    others_share = _share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
     for name, step in steps.items():
         # Before any record is written: a baseline that computed nonsense must not stand under a ratio.
         series[name].error = series[name].error or _fault(step, series[name])
     for name, step in steps.items():
         fault = series[name].error
-        outcomes[name] = _explained(fault, step.spec) if fault else _measured(name, step, series, plan)
+        outcomes[name] = _explained(fault, step.spec) if fault else _measured(name, step, series, plan, others_share)
         step.release()
     keras.backend.clear_session()
     return outcomes
@@ -116,7 +120,16 @@ def _fault(step: Step, series: Series) -> Exception | None:
     return None
 
 
-def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan) -> Measured:
+def _share(before: float | None, after: float | None, seconds: float) -> float | None:
+    """Of all cores' time, what others used."""
+    if before is None or after is None:
+        return None
+    return round(max(after - before, 0.0) / (seconds * (os.cpu_count() or 1)), 4)
+
+
+def _measured(
+    name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, others_cpu_share: float | None
+) -> Measured:
     mine = series_by_name[name]
     base = series_by_name.get(plan.baseline) if plan.baseline else None
     spec = step.spec
@@ -152,6 +165,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         speedup=speedup.estimate if speedup else None,
         speedup_low=speedup.low if speedup else None,
         speedup_high=speedup.high if speedup else None,
+        others_cpu_share=others_cpu_share,
     )
     return Measured(record, tuple(mine.rounds))
 

@@ -7,7 +7,7 @@ small: numbers, names and flags, never tensors or lists.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class CaseRecord:
         noisy: the time limit came before the interval was within the tolerance.
         baseline: name of the precision that the speedup refers to; None for the baseline itself.
         speedup, speedup_low, speedup_high: baseline's time over this one's, with its 95 % interval.
+        others_cpu_share: of all cores' time, what others used while the group was measured; None where unknown.
     """
 
     model: str
@@ -75,6 +76,7 @@ class CaseRecord:
     speedup: float | None
     speedup_low: float | None
     speedup_high: float | None
+    others_cpu_share: float | None = None  # not in the first files of schema 1
 
     @property
     def name(self) -> str:
@@ -205,11 +207,10 @@ def _fields(record: type, extra_info: Mapping[str, Any], key: str, schema: int) 
         raise ValueError(f"extra_info has no {key}: not a case of mpbench")
     if extra_info[key] != schema:
         raise ValueError(f"{key} is {extra_info[key]}: this version reads {schema}")
-    names = [f.name for f in fields(record)]
-    missing = [name for name in names if name not in extra_info]
+    missing = [f.name for f in fields(record) if f.name not in extra_info and f.default is MISSING]
     if missing:
         raise ValueError(f"extra_info lacks {', '.join(missing)}")
-    return {name: extra_info[name] for name in names}
+    return {f.name: extra_info[f.name] for f in fields(record) if f.name in extra_info}
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@
     python results/gate/calibrate.py --real results/gate/aa/*.json          # A/A runs of a real machine
 
 Simulated runs draw whole blocks of a recorded run with replacement, so that what precisions of a block share stays
-shared. Each run gets a speed of its own, each group a drift within it (MACHINES says how much of both), each case a
-lasting offset (sd 0.3 %), and 5 % of the rounds a burst (30 % on average). Five runs are the baseline, the sixth is
-judged.
+shared. Each run gets a speed of its own, each group a drift within it (SCENARIOS says how much of both), each case a
+lasting offset (sd 0.3 %), and 5 % of the rounds a burst (30 % on average). The last run is judged against those before.
+Real runs: each from the sixth on is judged against all before it, as it is and, for each of its cases, with that case's
+rounds multiplied by 1.05.
 The rules of others judge the same runs: pytest-benchmark's `--benchmark-compare-fail=median:5%` against the last run,
 asv's (Mann-Whitney p < 0.002 and a factor of 1.1) and nvbench's (intervals apart and centres 0.5 % apart; here the
 quartiles), each per case.
@@ -24,30 +25,50 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from mpbench.gate import SPEEDUP, is_red, judge
+from mpbench.gate import judge
 from mpbench.gate_rules import Rules
 from mpbench.history import SavedCase, SavedRun, read_run
+from mpbench.verdict import SPEEDUP, is_red
 
 HERE = Path(__file__).parent
-BASELINE_RUNS = 5
+FIRST_JUDGED = 5
 SLOWDOWN = 1.05
 CASE_SD, BURST_SHARE, BURST_MEAN = 0.003, 0.05, 0.3
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
-class Machine:
-    """How much faster or slower a whole run is (sd), how far a group drifts within it, how many times longer it is."""
+class Scenario:
+    """A machine, and what is run on it.
+
+    Attributes:
+        run_sd, drift: how much faster or slower a whole run is; how far a group drifts within it at most.
+        longer: how many times longer it is than the recorded run.
+        earlier: runs before it.
+        models: those that are run; None: all.
+        rounds: of each case, in place of `longer` times the recorded ones.
+    """
 
     run_sd: float
     drift: float
     longer: int
+    earlier: int = 5
+    models: tuple[str, ...] | None = None
+    rounds: int | None = None
 
 
-MACHINES = {
-    "busy CPU, as recorded": Machine(0.02, 0.05, 1),
-    "busy CPU, 20 times the rounds": Machine(0.02, 0.05, 20),
-    "steady, 20 times the rounds": Machine(0.005, 0.01, 20),
+STEADY, BUSY = (0.005, 0.01), (0.02, 0.05)
+SCENARIOS = {
+    "steady machine, figures good to 1 %": Scenario(*STEADY, 20),
+    "the same, 1 earlier run": Scenario(*STEADY, 20, earlier=1),
+    "the same, 2 earlier runs": Scenario(*STEADY, 20, earlier=2),
+    "the same, 3 earlier runs": Scenario(*STEADY, 20, earlier=3),
+    "the same, one model": Scenario(*STEADY, 20, models=("inception_v3",)),
+    "busy CPU, 20 times the rounds": Scenario(*BUSY, 20),
+    "the same, one model, 1 earlier run": Scenario(*BUSY, 20, earlier=1, models=("inception_v3",)),
+    "busy CPU, as recorded": Scenario(*BUSY, 1),
+    "busy CPU, 5 rounds": Scenario(*BUSY, 1, rounds=5),
+    "busy CPU, 5 rounds, 1 earlier run": Scenario(*BUSY, 1, earlier=1, rounds=5),
 }
 """Recorded at --mp-max-time=20 on a CPU most cases end NOISY; 20 times the rounds bring them to +-1 %."""
 
@@ -55,25 +76,31 @@ Rule = Callable[[SavedCase, SavedCase], bool]
 
 
 def simulated(
-    recorded: SavedRun, rng: np.random.Generator, number: int, machine: Machine, changed: str = "", factor: float = 1.0
+    recorded: SavedRun, rng: np.random.Generator, number: int, how: Scenario, changed: str = "", factor: float = 1.0
 ) -> SavedRun:
     """A run as the recorded one might have gone at another time, on that machine; one case's times multiplied."""
-    speed = np.exp(rng.normal(0, machine.run_sd))
+    speed = np.exp(rng.normal(0, how.run_sd))
     cases: dict[str, SavedCase] = {}
     draws: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
     for name, case in recorded.cases.items():
         r = case.record
         group = (r.model, r.phase, r.variant)
-        count = machine.longer * len(case.rounds)
+        count = how.rounds or how.longer * len(case.rounds)
         if group not in draws:
-            drift = np.linspace(0, rng.uniform(-machine.drift, machine.drift), count)
+            drift = np.linspace(0, rng.uniform(-how.drift, how.drift), count)
             draws[group] = rng.integers(0, len(case.rounds), count), np.exp(drift)
         picks, drifting = draws[group]
         bursts = np.where(rng.random(count) < BURST_SHARE, 1 + rng.exponential(BURST_MEAN, count), 1)
         rounds = np.array(case.rounds)[picks] * drifting * bursts * speed * np.exp(rng.normal(0, CASE_SD))
-        rounds = rounds * factor if name == changed else rounds
         cases[name] = replace(case, rounds=tuple(rounds), record=replace(r, unpaired_blocks=""))
-    return replace(recorded, path=Path(f"{number}.json"), time=START + timedelta(days=number), cases=cases)
+    run = replace(recorded, path=Path(f"{number}.json"), time=START + timedelta(days=number), cases=cases)
+    return with_factor(run, changed, factor) if changed else run
+
+
+def with_factor(run: SavedRun, name: str, factor: float) -> SavedRun:
+    """The run with one case's rounds multiplied."""
+    case = run.cases[name]
+    return replace(run, cases=run.cases | {name: replace(case, rounds=tuple(factor * r for r in case.rounds))})
 
 
 def median_rule(new: SavedCase, old: SavedCase) -> bool:
@@ -94,54 +121,67 @@ OTHERS: dict[str, Rule] = {"median:5%": median_rule, "asv": asv_rule, "nvbench":
 
 
 def outcomes(new: SavedRun, earlier: list[SavedRun]) -> tuple[dict[str, bool], dict[str, set[str]]]:
-    """By rule: whether the run is red, and the cases that it names."""
+    """By rule: whether the run is red, and the cases that it names; a speedup names both of its cases or one."""
     verdicts = judge(new, earlier, Rules())
     red = {"mpbench": is_red(verdicts)}
-    blamed = [v.detail.rpartition(": ")[2] if v.name.startswith(SPEEDUP) else v.name for v in verdicts if v.red]
-    named = {"mpbench": {name for name in new.cases if any(name in text for text in blamed)}}
+    texts = [v.detail if v.name.startswith(SPEEDUP) else v.name for v in verdicts if v.red]
+    named = {"mpbench": {name for name in new.cases if any(name in text for text in texts)}}
     last = earlier[-1]
     for rule, slower in OTHERS.items():
-        named[rule] = {name for name, case in new.cases.items() if slower(case, last.cases[name])}
+        named[rule] = {n for n, case in new.cases.items() if n in last.cases and slower(case, last.cases[n])}
         red[rule] = bool(named[rule])
     return red, named
 
 
-def simulate(recorded: SavedRun, runs: int, machine: Machine) -> dict[str, dict[str, float]]:
-    alarms: dict[str, int] = dict.fromkeys(["mpbench", *OTHERS], 0)
-    found, blamed, faster = dict(alarms), dict(alarms), dict(alarms)
+class Tally:
+    """Counts by rule, as shares."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, list[bool]]] = {}
+
+    def add(self, figure: str, by_rule: dict[str, bool]) -> None:
+        for rule, yes in by_rule.items():
+            self._counts.setdefault(rule, {}).setdefault(figure, []).append(yes)
+
+    def shares(self) -> dict[str, dict[str, float]]:
+        return {
+            rule: {"judged": len(figures["false_alarms"])}
+            | {figure: round(float(np.mean(found)), 4) for figure, found in figures.items()}
+            for rule, figures in self._counts.items()
+        }
+
+
+def simulate(recorded: SavedRun, runs: int, how: Scenario) -> dict[str, dict[str, float]]:
+    cases = {n: c for n, c in recorded.cases.items() if not how.models or c.record.model in how.models}
+    recorded, tally = replace(recorded, cases=cases), Tally()
     for seed in range(runs):
         rng = np.random.default_rng(seed)
-        earlier = [simulated(recorded, rng, number, machine) for number in range(BASELINE_RUNS)]
-        red, _ = outcomes(simulated(recorded, rng, BASELINE_RUNS, machine), earlier)
-        slow = list(recorded.cases)[seed % len(recorded.cases)]
-        _, named = outcomes(simulated(recorded, rng, BASELINE_RUNS, machine, slow, SLOWDOWN), earlier)
-        good, _ = outcomes(simulated(recorded, rng, BASELINE_RUNS, machine, slow, 1 / SLOWDOWN), earlier)
-        for rule in alarms:
-            alarms[rule] += red[rule]
-            found[rule] += slow in named[rule]
-            blamed[rule] += bool(named[rule] - {slow})
-            faster[rule] += good[rule]
-    return {
-        rule: {
-            "false_alarms": alarms[rule] / runs,
-            "slowdowns_found": found[rule] / runs,
-            "others_blamed": blamed[rule] / runs,
-            "improvements_failed": faster[rule] / runs,
-        }
-        for rule in alarms
-    }
+        earlier = [simulated(recorded, rng, number, how) for number in range(how.earlier)]
+        number, name = how.earlier, list(cases)[seed % len(cases)]
+        tally.add("false_alarms", outcomes(simulated(recorded, rng, number, how), earlier)[0])
+        slow = simulated(recorded, rng, number, how, name, SLOWDOWN)
+        _, named = outcomes(slow, earlier)
+        tally.add("slowdowns_found", {rule: name in cases for rule, cases in named.items()})
+        again = simulated(recorded, rng, number + 1, how, name, SLOWDOWN)
+        _, named = outcomes(again, [*earlier, slow])
+        tally.add("found_again_in_the_next_run", {rule: name in cases for rule, cases in named.items()})
+        tally.add(
+            "improvements_failed",
+            outcomes(simulated(recorded, rng, number, how, name, 1 / SLOWDOWN), earlier)[0],
+        )
+    return tally.shares()
 
 
 def real(paths: list[Path]) -> dict[str, dict[str, float]]:
-    """Each run from the sixth on against the five before it."""
+    """Each run from the sixth on against those before it."""
     runs = sorted((read_run(path) for path in paths), key=lambda run: run.time)
-    alarms: dict[str, int] = dict.fromkeys(["mpbench", *OTHERS], 0)
-    judged = range(BASELINE_RUNS, len(runs))
-    for i in judged:
-        red, _ = outcomes(runs[i], runs[i - BASELINE_RUNS : i])
-        for rule in alarms:
-            alarms[rule] += red[rule]
-    return {rule: {"judged": len(judged), "false_alarms": count / len(judged)} for rule, count in alarms.items()}
+    tally = Tally()
+    for i in range(FIRST_JUDGED, len(runs)):
+        tally.add("false_alarms", outcomes(runs[i], runs[:i])[0])
+        for name in runs[i].cases:
+            _, named = outcomes(with_factor(runs[i], name, SLOWDOWN), runs[:i])
+            tally.add("slowdowns_found", {rule: name in cases for rule, cases in named.items()})
+    return tally.shares()
 
 
 def main() -> None:
@@ -155,8 +195,8 @@ def main() -> None:
         result = real(args.real)
     else:
         recorded = read_run(args.recorded)
-        result = {f"{name}: {rule}": figures for name, machine in MACHINES.items() for rule, figures in
-                  simulate(recorded, args.runs, machine).items()}  # fmt: skip
+        result = {f"{name}: {rule}": figures for name, how in SCENARIOS.items() for rule, figures in
+                  simulate(recorded, args.runs, how).items()}  # fmt: skip
     for rule, figures in result.items():
         print(rule, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     if args.output:
