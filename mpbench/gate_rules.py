@@ -117,7 +117,7 @@ def _percentage(table: Mapping[str, Any], key: str, where: str, default: float |
     value = table[key]
     try:
         number = float(value.removesuffix("%")) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = 0.0
     if isinstance(value, bool) or not 0 < number < 100:
         raise UsageProblem(f"{where}: {key} = {value!r}: valid is a percentage between 0 and 100, such as 2.5")

@@ -11,16 +11,32 @@ from collections.abc import Sequence
 from mpbench.evidence import SAME
 from mpbench.verdict import Verdict, is_red
 
+MAX_ALIKE = 3
+"""More verdicts without a figure that say the same of different cases become one line."""
+
 
 def gate_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """The outcome, a line for each verdict that is not SAME (those that fail the gate first), and the counts."""
+    """The outcome, then those verdicts that fail the gate, all others that are not SAME, and the counts."""
     if not verdicts:
         return ["GATE PASSED: no cases to judge"]
     told = [verdict for verdict in verdicts if verdict.kind != SAME]
     lines = [outcome(verdicts)]
-    lines += [f"  {in_words(verdict)}" for verdict in sorted(told, key=lambda verdict: not verdict.red)]
+    lines += [f"  {line}" for red in (True, False) for line in _told([v for v in told if v.red == red])]
     counts = Counter(verdict.kind for verdict in verdicts)
     return [*lines, f"  {', '.join(f'{count} {kind}' for kind, count in counts.items())}"]
+
+
+def _told(verdicts: Sequence[Verdict]) -> list[str]:
+    alike: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        alike.setdefault((verdict.kind, verdict.detail if verdict.change is None else verdict.name), []).append(verdict)
+    lines = []
+    for (kind, detail), these in alike.items():
+        if len(these) > MAX_ALIKE:
+            lines.append(f"{kind}: {len(these)} cases and speedups: {detail}")
+        else:
+            lines += map(in_words, these)
+    return lines
 
 
 def outcome(verdicts: Sequence[Verdict]) -> str:

@@ -249,3 +249,102 @@ def test_cases_with_other_earlier_runs_are_no_yardstick():
 def test_is_red():
     assert is_red(verdicts(saved_run(9, factors={SLOW: 1.2})).values())
     assert not is_red([])
+
+
+def following(factors, count, first=5, **changes):
+    return [saved_run(number, factors=factors, **changes) for number in range(first, first + count)]
+
+
+def test_a_regression_stays_red_until_three_runs_have_confirmed_it():
+    slow = following({SLOW: 1.08}, 5)
+    kinds = [verdicts(run, [*EARLIER, *slow[:i]])[SLOW].kind for i, run in enumerate(slow)]
+    assert kinds == [SLOWER, SLOWER, SLOWER, SAME, SAME]
+
+
+def test_a_run_at_another_level_does_not_blur_the_next_ones():
+    once = saved_run(5, factors={SLOW: 1.3})
+    found = verdicts(saved_run(9, factors={SLOW: 1.06}), [*EARLIER, once])
+    assert found[SLOW].kind == SLOWER
+
+
+def test_with_the_last_run_alone_as_baseline_a_regression_is_red_once():
+    slow = following({SLOW: 1.15}, 2)
+    rules = Rules(last=1)
+    assert red(verdicts(slow[0], EARLIER, rules))
+    assert not red(verdicts(slow[1], [*EARLIER, slow[0]], rules))
+
+
+def test_copies_of_a_run_are_one_run():
+    copies = [replace(EARLIER[4], path=Path(f"copy{n}.json")) for n in range(4)]
+    found = verdicts(saved_run(9), [EARLIER[4], *copies])
+    assert "against 1 run" in found[SLOW].detail
+    new = saved_run(9, factors={SLOW: 1.2})
+    assert SLOW in red(verdicts(new, [*EARLIER, replace(new, path=Path("copy.json"))]))
+
+
+def test_speedups_over_another_baseline_are_not_compared():
+    def over(run, baseline):
+        case = run.cases[SLOW]
+        return replace(run, cases=run.cases | {SLOW: replace(case, record=replace(case.record, baseline=baseline))})
+
+    found = verdicts(saved_run(9), [over(run, "tf32") for run in EARLIER])
+    assert found[f"speedup of {SLOW}"].kind == NOT_COMPARABLE
+    assert found[f"speedup of {SLOW}"].detail == "baseline tf32 -> float32"
+    assert found[SLOW].kind == SAME
+
+
+def test_a_speedup_is_not_judged_where_its_baseline_cannot_be():
+    def other_batch(run):
+        case = run.cases[BASE]
+        return replace(run, cases=run.cases | {BASE: replace(case, record=replace(case.record, batch_size=8))})
+
+    found = verdicts(saved_run(9, factors={BASE: 2.0}), [other_batch(run) for run in EARLIER])
+    assert found[BASE].kind == found[f"speedup of {SLOW}"].kind == NOT_COMPARABLE
+    assert "batch_size 8" in found[f"speedup of {SLOW}"].detail
+
+
+def test_a_changed_speedup_goes_by_the_threshold_of_the_one_to_blame():
+    earlier = [saved_run(number, speed=0.01) for number in range(5)]
+    new = saved_run(9, speed=0.01, factors={BASE: 1.06})
+    assert red(verdicts(new, earlier))
+    assert not red(verdicts(new, earlier, Rules(cases=(("training[vgg16-float32", 0.2, None),))))
+
+
+@pytest.mark.parametrize(("earlier_runs", "rounds"), [(5, 40), (5, 5), (1, 40), (1, 5), (2, 10)])
+def test_unchanged_runs_are_hardly_ever_red(earlier_runs, rounds):
+    wrong = 0
+    for seed in range(30):
+        runs = [saved_run(100 * seed + n, speed=0.02, noise=0.03, rounds=rounds) for n in range(earlier_runs + 1)]
+        wrong += is_red(judge(runs[-1], runs[:-1], Rules()))
+    assert wrong <= 1
+
+
+def test_a_single_step_that_loss_scaling_drops_is_no_failure():
+    assert not red(verdicts(saved_run(9, skipped_steps=1)))
+
+
+def test_a_case_that_vanished_before_the_last_run_is_still_missing():
+    without = [saved_run(number, models={"vgg16": 300.0}) for number in (5, 6, 9)]
+    found = verdicts(without[2], [*EARLIER, *without[:2]])
+    gone = [verdict for verdict in found.values() if verdict.kind == MISSING]
+    assert {verdict.detail for verdict in gone} == {"it ran 3 runs ago"}
+
+
+def test_runs_of_other_cases_do_not_miss_these():
+    assert not any(v.kind == MISSING for v in verdicts(accuracy_run(9), EARLIER).values())
+
+
+def test_rounds_from_a_busy_cpu_are_neither_judged_nor_a_baseline():
+    busy = {"device": "cpu", "others_cpu_share": 0.3}
+    quiet = [saved_run(number, device="cpu") for number in range(3)]
+    found = verdicts(saved_run(9, factors={SLOW: 2.0}, **busy), quiet)
+    assert (found[SLOW].kind, found[SLOW].red) == (UNSURE, False)
+    assert found[SLOW].detail == "measured while other processes used 30% of this machine's CPU"
+    found = verdicts(saved_run(9, device="cpu"), [*quiet, saved_run(5, factors={SLOW: 2.0}, **busy)])
+    assert (found[SLOW].kind, "against 3 runs" in found[SLOW].detail) == (SAME, True)
+    assert SLOW in red(verdicts(saved_run(9, factors={SLOW: 1.2}, others_cpu_share=0.3)))  # a GPU's
+
+
+def test_many_verdicts_that_say_the_same_are_one_line():
+    lines = gate_lines(judge(saved_run(9), [], Rules()))
+    assert lines[1:] == ["  NEW: 18 cases and speedups: no earlier run has it", "  18 NEW"]
