@@ -32,7 +32,7 @@ SEGMENTS = 5
 MIN_SEGMENT_ROUNDS = 4
 """A run's rounds are cut into so many stretches, of at least so many rounds, to see how its level wanders."""
 
-WANDER_LEVEL = 0.05
+WANDER_LEVEL = 0.01
 """A wander that chance would show in more than this share of steady runs counts as none."""
 
 CONFIDENCE = 0.95
