@@ -13,7 +13,7 @@ from mpbench import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.measure import Arm, Plan, Series, measure
 from mpbench.precision import CONTROL
-from mpbench.record import CaseRecord, Measured
+from mpbench.record import CaseRecord, Measured, kept_rounds
 from mpbench.settings import Profile
 from mpbench.steps import Step, StepSpec, is_out_of_memory
 
@@ -153,7 +153,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         speedup_low=speedup.low if speedup else None,
         speedup_high=speedup.high if speedup else None,
     )
-    return Measured(record, tuple(mine.rounds))
+    return Measured(record, kept_rounds(mine.rounds))
 
 
 def _explained(error: Exception, spec: StepSpec) -> Exception:
