@@ -116,9 +116,10 @@ class Keeper:
                 return entry
         path, _, contents = left[-1]
         assert contents.header is not None
+        fields = ", ".join(differences(contents.header, header))
         raise UsageProblem(
-            f"--mp-resume: {shown(path)} was measured otherwise: {', '.join(differences(contents.header, header))}: valid is "
-            f"the same again; `{self._recover}` saves what it holds"
+            f"--mp-resume: {shown(path)} was measured otherwise: {fields}: valid is the same again; "
+            f"`{self._recover}` saves what it holds"
         )
 
     def finished(self, cases: Sequence[Finished]) -> None:
@@ -167,12 +168,12 @@ class Keeper:
 
         server.save = saved
 
-    def end(self, asked: Collection[str], shown: Iterable[str], complete: bool) -> list[str]:
+    def end(self, asked: Collection[str], in_tables: Iterable[str], complete: bool) -> list[str]:
         """Remove the journal if all that is in it is saved, or was shown to a user who wants nothing saved.
 
         Args:
             asked: of `storage` and `json`, where the run was to be saved.
-            shown: full names of the cases in the tables.
+            in_tables: full names of the cases there.
             complete: the session came to its end, cases that failed or not.
 
         Returns:
@@ -184,7 +185,7 @@ class Keeper:
             return lines + (["there is no journal of this session to recover it from"] if lines else [])
         kept, missing = set(journal.cases), set(journal.selected) - set(journal.cases)
         where = next((name for name in ("storage", "json") if name in asked), None)
-        safe = self._saved.get(where, set()) if where else set(shown) if complete else set()
+        safe = self._saved.get(where, set()) if where else set(in_tables) if complete else set()
         left = kept - safe
         if not left and (complete or not kept or not missing):
             journal.remove()
