@@ -20,7 +20,6 @@ from mpbench.accuracy import Comparison
 from mpbench.journal_lines import Finished, Header
 from mpbench.keeper import DEFAULT_FOLDER, Keeper
 from mpbench.record import Measured, read_accuracy, read_case
-from mpbench.replay import ReplayClock
 from mpbench.run import Run
 from mpbench.settings import Settings
 
@@ -125,7 +124,7 @@ class Scribe:
             "extra_info": case.record.as_extra_info(),
             "options": {
                 "disable_gc": options["disable_gc"],
-                "timer": ReplayClock.__name__,
+                "timer": options["timer"].__name__,
                 "min_rounds": options["min_rounds"],
                 "max_time": float(options["max_time"]),
                 "min_time": float(options["min_time"]),

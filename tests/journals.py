@@ -28,7 +28,12 @@ def header(**changes):
             "version": "5.3.1",
             "machine_info": {"node": "bench-1", "cpu": {"brand_raw": "Xeon"}, "mpbench": FACTS},
             "commit_info": {"id": "abc", "branch": "main", "dirty": False},
-            "settings": {"models": ["vgg16"], "precisions": ["float32"], "batch_size": None, "accuracy": {"alpha": 0.05}},
+            "settings": {
+                "models": ["vgg16"],
+                "precisions": ["float32"],
+                "batch_size": None,
+                "accuracy": {"alpha": 0.05},
+            },
             "cases": [case.fullname for case in (*group("vgg16"), *group("resnet152_v2"))],
         }
         | changes

@@ -117,14 +117,19 @@ def test_targets_are_tried_and_left_as_they_are(tmp_path):
     check_target(Path("/dev/null"))
     assert (tmp_path / "run.json").read_text() == "{}"
     assert not (tmp_path / "new.json").exists()
-    for bad in (tmp_path, tmp_path / "missing" / "run.json", tmp_path / "run.json" / "run.json", Path("/proc/run.json")):
+    for bad in (
+        tmp_path,
+        tmp_path / "missing" / "run.json",
+        tmp_path / "run.json" / "run.json",
+        Path("/proc/run.json"),
+    ):
         with pytest.raises(OSError):  # noqa: PT011 -- of four kinds
             check_target(bad)
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="Linux only")
 def test_a_full_device_is_refused_at_the_start():
-    with pytest.raises(UsageProblem, match="--benchmark-json: /dev/full: valid is .*No space left on device"):
+    with pytest.raises(UsageProblem, match=r"--benchmark-json: /dev/full: valid is .*No space left on device"):
         check_outputs({"benchmark_json": FULL}.get, None)
 
 
