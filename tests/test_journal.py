@@ -77,7 +77,7 @@ def test_a_flipped_bit_never_changes_a_number(at, bits):
 @given(st.binary())
 def test_any_bytes_are_a_journal_or_refused_in_one_line(content):
     if b"\n" in content:
-        with pytest.raises(UnreadableJournal, match="^no header: "):
+        with pytest.raises(UnreadableJournal, match=r"^no header: "):
             parse(content)
     else:
         assert parse(content).header is None

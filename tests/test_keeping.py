@@ -106,30 +106,23 @@ def test_a_kill_costs_no_more_than_the_group_in_progress(project, cases):
     assert recover(project).stdout == "nothing to recover in .benchmarks\n"
 
 
-def test_resuming_measures_only_what_is_missing_and_saves_the_whole_run(project):
-    kept, _ = kill_at(project, 4)
+def test_resuming_after_kills_in_a_row_measures_only_what_is_missing(project):
+    kill_at(project, 5)
     (path,) = journals(storage(project))
     before = [json.loads(line)["entry"] for line in path.read_text().splitlines()[1:]]
-    status, output = run(project, "--benchmark-autosave", "--mp-resume")
+    lines, output = kill_at(project, 13, "--mp-resume")
+    assert f"--mp-resume: {len(before)} of 15 cases are taken from .benchmarks/journal/" in output
+    assert lines > len(before) + 1
+    # Other precisions, had they been asked for, would make other groups; the order of these does not matter.
+    status, output = run(project, "--benchmark-autosave", "--mp-resume", "--mp-precisions=mixed_float16,float32")
     assert status == 0
-    assert f"--mp-resume: {kept} of 15 cases are taken from .benchmarks/journal/" in output
-    assert output.count(": measuring 2 arms") == (12 - kept) / 2
+    assert f": {lines - 1} of 15 cases are taken" in output  # one line of the journal is the second session's
+    assert "measuring 2 arms" not in output
     (run_,) = saved(project)
     assert size(run_) == 15
     for entry in before:
         assert list(run_.cases[entry["benchmark"]["fullname"]].rounds) == entry["rounds"]
     assert not journals(storage(project))
-
-
-def test_resuming_after_kills_in_a_row_and_with_accuracy(project):
-    kept = kill_at(project, 5)[0]
-    kept_then = kill_at(project, 13, "--mp-resume")[0]
-    assert kept_then > kept
-    status, output = run(project, "--benchmark-autosave", "--mp-resume", "--mp-precisions=float32,mixed_float16")
-    assert status == 0
-    assert f": {kept_then - 1} of 15 cases are taken" in output  # a line of the journal is the second session's
-    assert "measuring 2 arms" not in output
-    assert [size(run_) for run_ in saved(project)] == [15]
 
 
 def test_a_group_that_lacks_an_arm_is_measured_again_whole(project):
@@ -229,8 +222,6 @@ def test_a_session_that_wants_nothing_saved_leaves_nothing(project):
     assert status == 0
     assert not journals(storage(project))
     assert not saved(project)
-    run(project, "--benchmark-skip")
-    assert not journals(storage(project))
 
 
 def test_saving_that_fails_costs_neither_the_tables_nor_the_figures(project):
@@ -277,7 +268,7 @@ def test_a_full_disk_is_an_error_at_the_start(project):
 
 def test_a_disk_that_fills_up_meanwhile_stops_nothing(project):
     # The reserve still fits; a journal of 100 KB a case soon does not, nor does the run.
-    status, output = run(project, "--benchmark-autosave", rounds=20_000, preexec_fn=limit_files(1_100_000))
+    status, output = run(project, "--benchmark-autosave", rounds=8_000, preexec_fn=limit_files(1_100_000))
     assert status == pytest.ExitCode.TESTS_FAILED
     assert "INTERNALERROR" not in output
     assert output.count("the journal cannot be written: File too large") == 1
@@ -293,7 +284,7 @@ def test_a_disk_that_fills_up_meanwhile_stops_nothing(project):
 @pytest.mark.parametrize("args", [["--benchmark-autosave"], []])
 def test_a_storage_that_cannot_be_written(project, args):
     (project.path / "file").touch()
-    for folder in ("/proc/storage", "file")[: 1 + bool(args)]:
+    for folder in ("/proc/storage",) if args else ("file",):
         status, output = run(project, f"--benchmark-storage={folder}", "-k", "vgg16", *args)
         if args:
             assert status == pytest.ExitCode.USAGE_ERROR
