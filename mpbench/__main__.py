@@ -27,6 +27,7 @@ from mpbench.history_view import (
     matching,
     picture,
 )
+from mpbench.recover import add_recover
 
 FINE, INTERRUPTED, BAD_USAGE = 0, 2, 4
 STORAGE = ".benchmarks"
@@ -73,6 +74,7 @@ def _parser() -> Parser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add_gate(subparsers)
     add_history(subparsers)
+    add_recover(subparsers)
     return parser
 
 

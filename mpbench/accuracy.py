@@ -25,7 +25,7 @@ from mpbench.data.source import DataSet, LabelledImage
 from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.models import SEED, check_factory
 from mpbench.precision import PRECISIONS
-from mpbench.record import AccuracyRecord
+from mpbench.record import AccuracyRecord, kept_rounds
 from mpbench.settings import THESIS_IMAGES, Settings, check_image_size
 from mpbench.weights import Weights, find_weights, load_pooled_base
 
@@ -154,7 +154,7 @@ class Experiment:
         changed = sum(int((a != b).sum()) for again in passes[1:] for a, b in zip(passes[0], again, strict=True))
         if changed:
             raise CaseFailure(f"{model}: {changed} answers changed when the same images were evaluated again")
-        return Comparison(self._judged(model, precision, base.head, other.head, *passes[0]), seconds)
+        return Comparison(self._judged(model, precision, base.head, other.head, *passes[0]), kept_rounds(seconds))
 
     @property
     def images(self) -> Images:

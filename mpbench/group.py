@@ -15,7 +15,7 @@ from mpbench import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.measure import Arm, Plan, Series, measure
 from mpbench.precision import CONTROL
-from mpbench.record import CaseRecord, Measured
+from mpbench.record import CaseRecord, Measured, kept_rounds
 from mpbench.settings import Profile
 from mpbench.steps import Step, StepSpec, is_out_of_memory
 
@@ -167,7 +167,7 @@ def _measured(
         speedup_high=speedup.high if speedup else None,
         others_cpu_share=others_cpu_share,
     )
-    return Measured(record, tuple(mine.rounds))
+    return Measured(record, kept_rounds(mine.rounds))
 
 
 def _explained(error: Exception, spec: StepSpec) -> Exception:

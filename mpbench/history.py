@@ -139,13 +139,18 @@ def read_run(path: Path) -> SavedRun:
             is missing, of the wrong type or impossible.
     """
     try:
-        return _run(path, _object(_content(path), "the file"))
+        return checked_run(path, _object(read_json(path), "the file"))
     except ValueError as error:
         # The file's name and what is quoted of its content may hold line ends and worse.
-        raise UnreadableRun("".join(c if c.isprintable() else "?" for c in f"{path}: {error}")) from None
+        raise UnreadableRun(printable(f"{path}: {error}")) from None
 
 
-def _content(path: Path) -> Any:
+def printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def read_json(path: Path) -> Any:
+    """What is in a file; raises ValueError, in one line, where it is no JSON of a size that a run may have."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
             raise ValueError("not a regular file")
@@ -165,7 +170,8 @@ def _content(path: Path) -> Any:
         raise ValueError(f"truncated or no JSON: {error}") from None
 
 
-def _run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
+def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
+    """The run that a file's content is, or is about to be; raises ValueError as `read_run` raises UnreadableRun."""
     benchmarks = saved.get("benchmarks")
     if not isinstance(benchmarks, list):
         raise ValueError(f"benchmarks: {_quoted(benchmarks)} is no list")

@@ -75,3 +75,8 @@ def add_options(parser: pytest.Parser) -> None:
     add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
     add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")
     add("--mp-summary", metavar="FILE", help="write the tables, and the gate's verdict before them, as Markdown")
+    add(
+        "--mp-resume",
+        action="store_true",
+        help="go on with the last interrupted run in --benchmark-storage: measure only what it lacks",
+    )

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem
+from mpbench.storage import check_room, check_target
 
 
-def check_outputs(option: Callable[..., Any]) -> None:
-    """Find out before anything is measured.
+def check_outputs(option: Callable[..., Any], machine_folder: Path | None) -> None:
+    """Find out before anything is measured, by writing: permission bits say nothing to root, nor of a full disk.
 
     Args:
         option: a pytest option's value by its name and a default, as `config.getoption`.
+        machine_folder: where --benchmark-save and --benchmark-autosave put a run; None where that is a server.
 
     Raises:
         UsageProblem: the folder of --benchmark-json or --mp-summary is missing, or what is to be written to cannot be.
     """
-    storage = str(option("benchmark_storage", None) or "")
     for name in ("benchmark_json", "mp_summary"):
         if not (given := option(name, None)):
             continue
-        file = Path(given).absolute()
-        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        try:
+            check_target(Path(given))
+        except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError until Python 3.13
             raise UsageProblem(
-                f"--{name.replace('_', '-')}: {given}: valid is a file in a folder that exists and is writable"
-            )
+                f"--{name.replace('_', '-')}: {given}: valid is a file in a folder that exists and is writable "
+                f"({reason(error)})"
+            ) from None
     if option("benchmark_histogram", None) and not (find_spec("pygal") and find_spec("pygaljs")):
         raise UsageProblem("--benchmark-histogram: pygal is missing: pip install 'pytest-benchmark[histogram]'")
     saves = option("benchmark_save", None) or option("benchmark_autosave", None)
-    if saves and (storage.startswith("file://") or "://" not in storage):
-        folder = Path(storage.removeprefix("file://")).absolute()
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise UsageProblem(f"--benchmark-storage: {storage}: {existing} is not a folder that can be written to")
+    if saves and machine_folder is not None:
+        try:
+            machine_folder.mkdir(parents=True, exist_ok=True)
+            check_room(machine_folder)
+        except OSError as error:
+            raise UsageProblem(
+                f"--benchmark-storage: {machine_folder}: {reason(error)}: valid is a folder that can be written to, "
+                "with room"
+            ) from None
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be written, without its path."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 
+from mpbench import bridge, tables
 from mpbench import device as devices
-from mpbench import tables
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.accuracy_tables import accuracy_summary
 from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper
+from mpbench.keeper import Keeper
 from mpbench.models import canonical_name
 from mpbench.options import add_options
 from mpbench.outputs import check_outputs
@@ -81,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORTED] = {}
     config.stash[EARLIER] = {}
     config.stash[PROBLEMS] = []
+    config.stash[RESTORED] = {}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -124,21 +126,35 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         item.add_marker(pytest.mark.benchmark(**options_of_mark), append=False)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    config.stash[SESSION] = session
+    if benchmarks := _benchmark_session(config):
+        keeper = config.stash[KEEPER] = Keeper(bridge.journal_folder(benchmarks), config.stash[RUN].progress)
+        bridge.guard_saving(benchmarks, keeper)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     config = session.config
-    run, get = config.stash[RUN], config.getoption
+    run, experiment, get = config.stash[RUN], config.stash[EXPERIMENT], config.getoption
     # An xdist worker cannot end the session with a usage error: there the first case to run reports it.
     idle = get("collectonly") or get("benchmark_skip", False) or hasattr(config, "workerinput")
-    accuracy_models = sorted({_model(item) for item in session.items if _phase(item) == ACCURACY})
-    if (run.cases or accuracy_models) and not idle and not session.testsfailed:
+    accuracy_cases = [item for item in session.items if _phase(item) == ACCURACY]
+    if (run.cases or accuracy_cases) and not idle and not session.testsfailed:
         try:
-            check_outputs(get)
+            check_outputs(get, bridge.machine_folder(_benchmark_session(config)))
             _write_summary(config, Ending(running=True))
+            _open_journal(session)
+            restored = config.stash[RESTORED]
             if run.cases:
                 run.prepare()
-            if accuracy_models:
-                config.stash[EXPERIMENT].prepare(accuracy_models)
+            missing = {_model(item) for item in accuracy_cases if item.nodeid not in restored}
+            if missing:
+                experiment.prepare(sorted(missing))
+                for id in [id for id, old in restored.items() if old.record.data_digest != experiment.images.digest]:
+                    run.progress(f"{id}: compared anew: --mp-data holds other images than then")
+                    del restored[id]
             if get("mp_gate"):
                 # Now: afterwards this run is among the saved ones.
                 config.stash[GATE] = Gatekeeper(
@@ -185,7 +201,11 @@ def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable
     def compare(benchmark: Any, model: str, precision: str) -> AccuracyRecord:
         warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
 
-        comparison: Comparison = _or_fail(lambda: experiment.compare(model, precision))
+        comparison: Comparison | None = config.stash[RESTORED].get(request.node.nodeid)
+        if comparison is None:
+            comparison = _or_fail(lambda: experiment.compare(model, precision))
+            if SCRIBE in config.stash:
+                config.stash[SCRIBE].finished({request.node.nodeid: comparison})
         config.stash[COMPARED][request.node.nodeid] = comparison.record
         benchmark.extra_info.update(comparison.record.as_extra_info())
         config.stash[CLOCKS][request.node.nodeid].load(comparison.pass_seconds)
@@ -240,6 +260,9 @@ def pytest_benchmark_update_json(benchmarks: list[Any], output_json: dict[str, A
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
+    config.stash[COMPLETE] = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if KEEPER in config.stash and config.stash[KEEPER].problems and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     measured: dict[str, Measured] = config.stash[REPORTED]
     compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
     if GATE not in config.stash or not (measured or compared):
@@ -269,13 +292,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             lines += gate_lines(verdicts) if verdicts is not None else []
             for line in lines:
                 terminalreporter.write_line(line)
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    session.config.stash[SESSION] = session
+        for line in _close_journal(config):
+            terminalreporter.write_line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    for line in _close_journal(config):  # an internal error, or no terminal
+        _write_line(config, line)
     # Not at the session's end: there saving may fail, and --no-summary skips the terminal's.
     session = config.stash.get(SESSION, None)
     if session is None:
@@ -319,6 +342,36 @@ def _reason(report: Any) -> str:
     """Why a test failed, in a line."""
     crash = getattr(report.longrepr, "reprcrash", None)
     return str(crash.message if crash else report.longrepr).strip().partition("\n")[0].removeprefix("Failed: ")
+
+
+KEEPER = pytest.StashKey[Keeper]()
+SCRIBE = pytest.StashKey[bridge.Scribe]()
+RESTORED = pytest.StashKey[dict[str, Comparison]]()
+COMPLETE = pytest.StashKey[bool]()
+
+
+def _benchmark_session(config: pytest.Config) -> Any:
+    """pytest-benchmark's session object; None without the plugin."""
+    return getattr(config, "_benchmarksession", None)
+
+
+def _open_journal(session: pytest.Session) -> None:
+    """Open this session's journal, if it measures, and take from an interrupted one what is to be resumed."""
+    stash, benchmarks = session.config.stash, _benchmark_session(session.config)
+    if benchmarks.disabled:
+        return
+    items = [item for item in session.items if _phase(item)]
+    scribe = stash[SCRIBE] = bridge.Scribe(benchmarks, stash[KEEPER], stash[RUN], items)
+    stash[RESTORED].update(scribe.begin(session.config.getoption("mp_resume")))
+
+
+def _close_journal(config: pytest.Config) -> list[str]:
+    """Lines about what was saved and what was not."""
+    if KEEPER not in config.stash:
+        return []
+    shown = {*config.stash[REPORTED], *config.stash[COMPARED]}
+    asked = bridge.asked_for(_benchmark_session(config))
+    return config.stash[KEEPER].end(asked, shown, config.stash.get(COMPLETE, False))
 
 
 def _phase(item: pytest.Item) -> str | None:

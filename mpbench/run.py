@@ -6,7 +6,7 @@ Knows cases by their ids and parameters, not pytest's objects; TensorFlow is imp
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,8 @@ class Run:
         self._started = time.monotonic()
         self._device: devices.Device | None = None
         self._outcomes: dict[str, Measured | Exception] = {}
+        self.on_measured: Callable[[Mapping[str, Measured]], None] = lambda measured: None
+        """Called once for each group with its measured cases by id, before any of them is reported."""
 
     def select(self, cases: Iterable[Case]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
@@ -74,6 +76,10 @@ class Run:
         for case in self.cases.values():
             groups.setdefault(case.label, set()).add(case.group)
         self._shared_labels = {label for label, of_label in groups.items() if len(of_label) > 1}
+
+    def restore(self, measured: Mapping[str, Measured]) -> None:
+        """Take cases as measured, by their ids; all selected ones of a group or none."""
+        self._outcomes.update(measured)
 
     def variant(self, case: Case) -> str:
         """What tells a case's group from another of the same model and phase; empty where there is no other."""
@@ -99,7 +105,9 @@ class Run:
         Raises:
             UsageProblem: no GPU, an image too small for the profile's model, a factory that gives no Keras model.
         """
-        models = sorted({case.model for case in self.cases.values()})
+        models = sorted({case.model for case in self.cases.values() if case.id not in self._outcomes})
+        if not models:
+            return
         factories = [name for name in models if ":" in name]
         if self.settings.image_size_px is not None:
             check_image_size(models, self.settings.image_size_px)
@@ -118,10 +126,10 @@ class Run:
             CaseFailure: the case failed for a known reason.
             Exception: whatever else ended it.
         """
-        from mpbench.group import measure_group
-
-        devices.check_not_deterministic()
         if case.id not in self._outcomes:
+            from mpbench.group import measure_group
+
+            devices.check_not_deterministic()
             members = {other.arm: other for other in self.cases.values() if other.group == case.group}
             try:
                 outcomes = measure_group(self._plan(members.values()), self.progress)
@@ -129,7 +137,9 @@ class Run:
                 lost = CaseFailure(f"measuring its group ended with {described(error)}")
                 self._outcomes.update({member.id: lost for member in members.values()})
                 raise
-            self._outcomes.update({members[arm].id: outcome for arm, outcome in outcomes.items()})
+            by_id = {members[arm].id: outcome for arm, outcome in outcomes.items()}
+            self._outcomes.update(by_id)
+            self.on_measured({id: outcome for id, outcome in by_id.items() if isinstance(outcome, Measured)})
         outcome = self._outcomes[case.id]
         if isinstance(outcome, Exception):
             raise outcome

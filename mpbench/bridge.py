@@ -1,0 +1,157 @@
+"""What mpbench takes from pytest-benchmark's session object beyond its hooks, and the two methods that it replaces.
+
+pytest-benchmark numbers a file and then writes it in place, both without a lock, and raises inside the hook in which
+the terminal's summary is made. So the session's two ways of saving are replaced by ones that lock, write whole files
+and never raise: a wrapper around that hook could do none of this but lock, and would lose the tables.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest_benchmark
+
+from mpbench.accuracy import Comparison
+from mpbench.journal_lines import Finished, Header
+from mpbench.keeper import DEFAULT_FOLDER, Keeper
+from mpbench.record import Measured, read_accuracy, read_case
+from mpbench.run import Run
+from mpbench.settings import Settings
+
+
+def run_folder(benchmark_session: Any) -> Path | None:
+    """The folder of saved runs; None where they go to a server."""
+    path = getattr(benchmark_session.storage, "path", None)
+    return Path(path) if isinstance(path, Path) else None
+
+
+def machine_folder(benchmark_session: Any) -> Path | None:
+    """Where this session's run goes; None where that is a server."""
+    folder = run_folder(benchmark_session)
+    return folder / benchmark_session.machine_id if folder else None
+
+
+def journal_folder(benchmark_session: Any) -> Path:
+    """A run that goes to a server has its journal here all the same."""
+    return run_folder(benchmark_session) or Path(DEFAULT_FOLDER).absolute()
+
+
+def asked_for(benchmark_session: Any) -> set[str]:
+    """Where the run is to be saved, as `Keeper.end` has it."""
+    asked = {"storage"} if benchmark_session.save or benchmark_session.autosave else set()
+    return asked | ({"json"} if benchmark_session.json else set())
+
+
+def header(benchmark_session: Any, settings: Settings, cases: list[str]) -> Header:
+    """The journal's header for a session that begins now."""
+    now = datetime.now(timezone.utc)
+    config = benchmark_session.config
+    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+    config.hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
+    changes = "_uncommitted-changes" if commit.get("dirty") else ""
+    return Header(
+        began=now.isoformat(timespec="microseconds"),
+        name=benchmark_session.save or benchmark_session.autosave or f"{commit.get('id')}_{now:%Y%m%d_%H%M%S}{changes}",
+        machine=benchmark_session.machine_id,
+        version=pytest_benchmark.__version__,
+        machine_info=benchmark_session.get_machine_info(),
+        commit_info=commit,
+        settings=asdict(settings),
+        cases=cases,
+    )
+
+
+class Scribe:
+    """Writes a session's finished cases into its journal, and reads resumed ones out of it.
+
+    Args:
+        benchmark_session: pytest-benchmark's.
+        keeper: of the session.
+        run: its speed cases.
+        items: pytest's, of all selected cases.
+    """
+
+    def __init__(self, benchmark_session: Any, keeper: Keeper, run: Run, items: Sequence[Any]) -> None:
+        self._benchmark_session = benchmark_session
+        self._keeper = keeper
+        self._run = run
+        self._items = {item.nodeid: item for item in items}
+
+    def begin(self, resume: bool) -> dict[str, Comparison]:
+        """Open the journal; the run gets its resumed cases, and the resumed accuracy comparisons are returned by id.
+
+        Raises:
+            UsageProblem: see `Keeper.begin`.
+        """
+        groups = {id: self._group(id) for id in self._items}
+        of_session = header(self._benchmark_session, self._run.settings, list(groups))
+        compared = {}
+        for id, case in self._keeper.begin(of_session, resume, groups).items():
+            extra_info, rounds = case.benchmark["extra_info"], tuple(case.rounds)
+            if id in self._run.cases:
+                self._run.restore({id: Measured(read_case(extra_info), rounds)})
+            else:
+                compared[id] = Comparison(read_accuracy(extra_info), rounds)
+        self._run.on_measured = self.finished
+        return compared
+
+    def finished(self, cases: Mapping[str, Measured] | Mapping[str, Comparison]) -> None:
+        """Put cases that were measured together into the journal, by id."""
+        measurement = secrets.token_hex(8)
+        self._keeper.finished([self._entry(id, case, measurement) for id, case in cases.items()])
+
+    def _group(self, id: str) -> str:
+        case = self._run.cases.get(id)
+        return " ".join(case.group) if case else id
+
+    def _entry(self, id: str, case: Measured | Comparison, measurement: str) -> Finished:
+        """A case as its `benchmark` fixture will report it; what its test adds to extra_info is not in it yet."""
+        item = self._items[id]
+        mark = item.get_closest_marker("benchmark")
+        options = {**self._benchmark_session.options, **(mark.kwargs if mark else {})}
+        precise = bool(options["precision"] and options["confidence"])
+        benchmark = {
+            "group": options.get("group"),
+            "name": item.name,
+            "fullname": item.nodeid,
+            "params": dict(item.callspec.params),
+            "param": item.callspec.id,
+            "extra_info": case.record.as_extra_info(),
+            "options": {
+                "disable_gc": options["disable_gc"],
+                "timer": options["timer"].__name__,
+                "min_rounds": options["min_rounds"],
+                "max_time": float(options["max_time"]),
+                "min_time": float(options["min_time"]),
+                "precision": float(options["precision"]) if precise else None,
+                "confidence": float(options["confidence"]) if precise else None,
+                "warmup": options["warmup"] and options["warmup_iterations"],
+            },
+        }
+        rounds = case.rounds if isinstance(case, Measured) else case.pass_seconds
+        now = datetime.now(timezone.utc).isoformat()
+        return Finished(benchmark, list(rounds), self._group(id), measurement, now)
+
+
+def guard_saving(benchmark_session: Any, keeper: Keeper) -> None:
+    """Replace the session's two ways of saving."""
+    storage, say = benchmark_session.storage, benchmark_session.logger.info
+
+    def save_json(output_json: Mapping[str, Any]) -> None:
+        if keeper.save_json(benchmark_session.json, output_json):
+            say(f"Wrote benchmark data in: {benchmark_session.json}", purple=True)
+
+    def save(output_json: Mapping[str, Any], name: str) -> None:
+        if path := keeper.save_run(benchmark_session.machine_id, name, output_json):
+            say(f"Saved benchmark data in: {path}")
+
+    benchmark_session.save_json = save_json
+    if run_folder(benchmark_session) is not None:
+        storage.save = save
+    else:
+        keeper.watch_server(storage)

@@ -1,0 +1,260 @@
+"""The lines of a journal: what stands in them, how they are checked, and the saved run that they make.
+
+Each line is an object with the CRC of its entry: a journal is read after an accident, and half a line may still be
+JSON. Pure functions between bytes and cases.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest_benchmark.stats
+
+from mpbench.history import checked_run
+from mpbench.record import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, SCHEMA_KEY
+from mpbench.record import SCHEMA as CASE_SCHEMA
+from mpbench.storage import is_plain_name
+
+SCHEMA_VERSIONS = {"journal": 1, SCHEMA_KEY: CASE_SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA}
+"""Of the lines and of the records in them: a journal with a later one of any is left alone."""
+
+MIN_ROUND_SECONDS, MAX_ROUND_SECONDS = 1e-12, 1e9
+"""No clock and no patience goes beyond; within them no statistic overflows."""
+
+BENCHMARK_TYPES: dict[str, tuple[type, ...]] = {
+    "group": (str, type(None)),
+    "name": (str,),
+    "fullname": (str,),
+    "params": (dict, type(None)),
+    "param": (str, type(None)),
+    "extra_info": (dict,),
+    "options": (dict,),
+}
+"""Keys of one of pytest-benchmark's entries, but for its statistics."""
+
+_LINE = re.compile(rb'\{"crc32":(\d{1,10}),"entry":(\{.*\})\}')
+
+
+class UnreadableJournal(ValueError):
+    """Not a journal that this version can use; the message says why, without its name."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What all cases of a session share.
+
+    Attributes:
+        began: ISO 8601, UTC.
+        name: of the run to be, after its number.
+        machine: pytest-benchmark's name for this kind of machine, a folder of the storage.
+        version: pytest-benchmark's.
+        machine_info, commit_info: as in a saved run.
+        settings: `asdict` of Settings.
+        cases: full names of the selected cases.
+    """
+
+    began: str
+    name: str
+    machine: str
+    version: str
+    machine_info: dict[str, Any]
+    commit_info: dict[str, Any]
+    settings: dict[str, Any]
+    cases: list[str]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One finished case.
+
+    Attributes:
+        benchmark: pytest-benchmark's entry but for `stats`.
+        rounds: seconds per step, or of an evaluation pass.
+        group: equal for the cases that are measured together.
+        measurement: equal for those that were; a later one of a group takes the place of an earlier.
+        time: ISO 8601, UTC.
+    """
+
+    benchmark: dict[str, Any]
+    rounds: list[float]
+    group: str
+    measurement: str
+    time: str
+
+    @property
+    def fullname(self) -> str:
+        return str(self.benchmark["fullname"])
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What could be read of a journal.
+
+    Attributes:
+        header: None where not even that had been written.
+        selected: full names of the cases that the last session on this journal was to measure.
+        cases: by full name, in the order measured.
+        damaged: what is wrong with each line that was left out, by its number; a torn last one is not among them.
+        whole_bytes: up to the end of the last whole line.
+    """
+
+    header: Header | None
+    selected: tuple[str, ...]
+    cases: dict[str, Finished]
+    damaged: dict[int, str]
+    whole_bytes: int
+
+
+def parse(content: bytes) -> Contents:
+    """What is in a journal.
+
+    Raises:
+        UnreadableJournal: it is no journal, or a later version's.
+    """
+    *lines, torn = content.split(b"\n")
+    whole_bytes = len(content) - len(torn)
+    if not lines:
+        return Contents(None, (), {}, {}, 0)
+    try:
+        header = _header(_entry(lines[0]))
+    except ValueError as error:
+        raise UnreadableJournal(f"no header: {error}") from None
+    selected = header.cases
+    measured: dict[str, dict[str, Finished]] = {}
+    damaged: dict[int, str] = {}
+    for number, text in enumerate(lines[1:], 2):
+        try:
+            entry = _entry(text)
+            if entry.get("kind") == "resumed":
+                selected = _names(entry.get("cases"))
+                continue
+            case = _finished(entry, header)
+        except ValueError as error:
+            damaged[number] = str(error)
+            continue
+        earlier = measured.pop(case.group, {})  # to the end: in the order measured
+        if any(other.measurement != case.measurement for other in earlier.values()):
+            earlier = {}
+        measured[case.group] = earlier | {case.fullname: case}
+    cases = {name: case for group in measured.values() for name, case in group.items()}
+    return Contents(header, tuple(selected), cases, damaged, whole_bytes)
+
+
+def saved_run(header: Header, cases: Sequence[Finished]) -> dict[str, Any]:
+    """What pytest-benchmark would have saved of these cases, at least one.
+
+    Raises:
+        ValueError: nobody could believe it.
+    """
+    benchmarks = []
+    for case in cases:
+        stats: Any = pytest_benchmark.stats.Stats()  # type: ignore[no-untyped-call]
+        stats.data = list(case.rounds)
+        numbers = {**stats.as_dict(), "data": stats.data, "iterations": 1}
+        benchmarks.append({key: case.benchmark[key] for key in BENCHMARK_TYPES} | {"stats": numbers})
+    run = {
+        "machine_info": header.machine_info,
+        "commit_info": header.commit_info,
+        "benchmarks": benchmarks,
+        "datetime": max(case.time for case in cases),
+        "version": header.version,
+    }
+    checked_run(Path(), run)
+    try:
+        encoded(run, strictly=True)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return run
+
+
+def encoded(run: Mapping[str, Any], *, strictly: bool = False) -> bytes:
+    """A run's bytes on the disk: as pytest-benchmark's, but for the width of its margin, half of a file of rounds.
+
+    Raises:
+        ValueError: strictly, and a number in it is none that every reader of JSON takes.
+    """
+    return json.dumps(run, indent=1, default=_unserializable, allow_nan=not strictly).encode()
+
+
+def _unserializable(value: object) -> str:
+    """A case's parameters are whatever its author gave; in pytest-benchmark's words."""
+    return f"UNSERIALIZABLE[{value!r}]"
+
+
+def line(entry: Mapping[str, Any]) -> bytes:
+    """An entry as it stands in a journal."""
+    text = json.dumps(entry, separators=(",", ":"), default=_unserializable).encode()
+    return b'{"crc32":%d,"entry":%s}\n' % (zlib.crc32(text), text)
+
+
+def _entry(text: bytes) -> dict[str, Any]:
+    match = _LINE.fullmatch(text)
+    if match is None or zlib.crc32(match[2]) != int(match[1]):
+        raise ValueError("damaged")
+    try:
+        entry = json.loads(match[2])
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    assert isinstance(entry, dict)
+    return entry
+
+
+def _header(entry: Mapping[str, Any]) -> Header:
+    schemas = entry.get("schemas")
+    if entry.get("kind") != "header" or not isinstance(schemas, dict):
+        raise ValueError("the first line is something else")
+    for name, known in SCHEMA_VERSIONS.items():
+        version = schemas.get(name)
+        if type(version) is not int:
+            raise ValueError(f"the {name} version is missing")
+        if version > known:
+            raise ValueError(f"of a later version of mpbench ({name} {version}; this one reads {known})")
+    fields = {name: entry.get(name) for name in Header.__dataclass_fields__}
+    for name, value in fields.items():
+        valid = {"machine_info": dict, "commit_info": dict, "settings": dict, "cases": list}.get(name, str)
+        if not isinstance(value, valid):
+            raise ValueError(f"{name} is no {valid.__name__}")
+    header = Header(**fields)  # type: ignore[arg-type]  # checked above
+    _names(header.cases)
+    _time(header.began)
+    if not is_plain_name(header.name) or not is_plain_name(header.machine):
+        raise ValueError("name or machine is no name for a file")
+    return header
+
+
+def _finished(entry: Mapping[str, Any], header: Header) -> Finished:
+    benchmark, rounds = entry.get("benchmark"), entry.get("rounds")
+    if entry.get("kind") != "case" or not isinstance(benchmark, dict) or set(benchmark) != set(BENCHMARK_TYPES):
+        raise ValueError("not a case")
+    for key, types in BENCHMARK_TYPES.items():
+        if not isinstance(benchmark[key], types):
+            raise ValueError(f"{key} is of the wrong type")
+    if not isinstance(rounds, list) or not rounds or not set(map(type, rounds)) <= {float, int}:
+        raise ValueError("rounds is no list of numbers")
+    if not all(MIN_ROUND_SECONDS <= seconds <= MAX_ROUND_SECONDS for seconds in rounds):
+        raise ValueError("a round is no possible time")
+    for key in ("group", "measurement", "time"):
+        if not isinstance(entry.get(key), str):
+            raise ValueError(f"{key} is no text")
+    _time(entry["time"])
+    case = Finished(benchmark, [float(s) for s in rounds], entry["group"], entry["measurement"], entry["time"])
+    saved_run(header, [case])
+    return case
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("cases is no list of names")
+    return value
+
+
+def _time(text: str) -> None:
+    if datetime.fromisoformat(text).utcoffset() != timezone.utc.utcoffset(None):
+        raise ValueError(f"{text} is no time in UTC")

@@ -1,0 +1,179 @@
+"""The folder of saved runs: its lock, whether there is room in it, and how a file gets into it: whole or not at all.
+
+Knows file names and bytes, not what is in them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mpbench import cache
+
+LOCK_NAME = ".mpbench.lock"
+LOCK_SECONDS = 60.0
+"""A save takes milliseconds: whoever waits longer waits for a process that hangs."""
+
+RESERVE_BYTES = 2**20
+"""What must fit at the start: a run and its journal take some 100 KiB each."""
+
+PARTIAL = ".partial-"
+_NUMBERED = re.compile(r"(\d{4,9})_.*\.json", re.ASCII | re.DOTALL)
+_PLAIN_NAME = re.compile(r"[^/\0]{1,200}")
+
+
+@contextmanager
+def locked(storage: Path) -> Iterator[None]:
+    """Hold the storage's lock: whoever gives a run its number or takes a journal over does. A dead holder's is free.
+
+    Raises:
+        OSError: the folder cannot be made or written to, or another process does not let go.
+    """
+    storage.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(storage / LOCK_NAME, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        reason = f"another process has held {LOCK_NAME} for {LOCK_SECONDS:g} s"
+        raise OSError(errno.ETIMEDOUT, reason, str(storage)) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_room(folder: Path) -> None:
+    """Find out whether a run will fit: by writing, since neither permission bits nor free blocks tell of quotas.
+
+    Args:
+        folder: exists.
+
+    Raises:
+        OSError: it will not.
+    """
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        # Random, lest a file system that compresses finds room for it.
+        rest = memoryview(os.urandom(RESERVE_BYTES))
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+
+
+def check_target(path: Path) -> None:
+    """Find out whether a file can be written, new or over an earlier one, without changing what is in it.
+
+    Raises:
+        OSError: it cannot.
+    """
+    real = path.resolve()
+    if real.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if real.is_char_device():
+        with real.open("wb", buffering=0) as device:
+            device.write(b"\n")  # white space before JSON or Markdown means nothing
+    elif not real.exists():
+        check_room(real.parent)
+    elif real.is_file():  # no pipe: opening it would wait for its reader
+        with real.open("ab"):
+            pass
+        with suppress(PermissionError):  # of the folder: the file itself will do
+            check_room(real.parent)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, where it is a file; devices and links are written through.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = path.absolute()
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(content)
+        return
+    try:
+        with cache.publish(path) as partial:
+            partial.write_bytes(content)
+    except PermissionError:  # in a folder that lets nobody make files
+        path.write_bytes(content)
+
+
+def publish_run(storage: Path, machine: str, name: str, content: bytes) -> Path:
+    """Give a run the next free number and write it, whole or not at all, over nothing. The lock must be held.
+
+    Args:
+        storage: the folder of saved runs.
+        machine: name of pytest-benchmark's sub-folder for this kind of machine.
+        name: what follows the number.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if not is_plain_name(machine) or not is_plain_name(name):
+        raise OSError(errno.EINVAL, "no name for a file", f"{machine}/{name}")
+    folder = storage / machine
+    folder.mkdir(parents=True, exist_ok=True)
+    for abandoned in folder.glob(f"{PARTIAL}*"):  # by a process that was killed: who writes one holds the lock
+        abandoned.unlink()
+    partial = folder / f"{PARTIAL}{secrets.token_hex(4)}"
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        number = _next_number(storage, folder)
+        while (target := _placed(partial, folder / f"{number:04}_{name}.json")) is None:
+            number += 1  # somebody saves without the lock
+    finally:
+        partial.unlink(missing_ok=True)
+    flush_entries(folder)
+    return target
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name stays in the folder that it is put into."""
+    return _PLAIN_NAME.fullmatch(name) is not None and name not in (".", "..")
+
+
+def flush_entries(folder: Path) -> None:
+    """A new name to the disk, or a power failure takes it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _next_number(storage: Path, folder: Path) -> int:
+    """As pytest-benchmark counts: over this machine's runs and those in no machine's folder."""
+    names = [path.name for path in (*storage.iterdir(), *folder.iterdir())]
+    return max((int(match[1]) for name in names if (match := _NUMBERED.fullmatch(name))), default=0) + 1
+
+
+def _placed(partial: Path, target: Path) -> Path | None:
+    """The target, once the partial file has its name; None where the name is taken."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        return None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # A file system without links: the name is reserved first.
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            return None
+        partial.replace(target)
+    return target

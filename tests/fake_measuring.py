@@ -1,0 +1,73 @@
+"""A pytest plugin for `-p fake_measuring`: cases that take FAKE_SECONDS per group and need no TensorFlow.
+
+Where something goes wrong is the plugin's and the journal's business; what is measured is not.
+"""
+
+import os
+import random
+import sys
+import time
+import types
+from dataclasses import dataclass
+from typing import Any
+
+from records import accuracy_record, record
+
+import mpbench.run
+from mpbench import device as devices
+from mpbench.accuracy import Comparison, Experiment
+from mpbench.record import Measured, kept_rounds
+
+SECONDS = float(os.environ.get("FAKE_SECONDS", "0"))
+ROUNDS = int(os.environ.get("FAKE_ROUNDS", "8"))
+DRAW = random.Random(os.getpid())
+
+
+@dataclass
+class GroupPlan:
+    label: str
+    variant: str
+    specs: dict[str, Any]
+    baseline: str | None
+    profile: Any
+    tolerance: float
+
+
+def measure_group(plan, progress):
+    progress(f"{plan.label}: measuring {len(plan.specs)} arms")
+    time.sleep(SECONDS)
+    outcomes = {}
+    for arm, spec in plan.specs.items():
+        rounds = kept_rounds(DRAW.uniform(0.001, 0.002) for _ in range(ROUNDS))
+        speedup = None if arm == plan.baseline else 1.5
+        outcomes[arm] = Measured(
+            record(
+                spec.model,
+                spec.precision.name,
+                spec.phase,
+                variant=plan.variant,
+                control=arm == "control",
+                rounds=len(rounds),
+                baseline=speedup and plan.baseline,
+                speedup=speedup,
+                speedup_low=speedup,
+                speedup_high=speedup,
+            ),
+            rounds,
+        )
+    return outcomes
+
+
+def compare(self, model, precision):
+    time.sleep(SECONDS)
+    return Comparison(accuracy_record(model), kept_rounds(DRAW.uniform(0.1, 0.2) for _ in range(5)))
+
+
+def pytest_configure():
+    sys.modules["mpbench.group"] = types.SimpleNamespace(GroupPlan=GroupPlan, measure_group=measure_group)
+    sys.modules["mpbench.steps"] = types.SimpleNamespace(StepSpec=types.SimpleNamespace)
+    devices.activate = lambda choice, require_gpu: devices.Device("cpu", "/CPU:0")
+    mpbench.run.load_factory = mpbench.run.check_factory = lambda *args: None
+    Experiment.prepare = lambda self, models: None
+    Experiment.images = types.SimpleNamespace(digest="0" * 64)
+    Experiment.compare = compare
