@@ -13,16 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from mpbench.statistics import TRIM_FRACTION, Interval, trimmed_mean_error
+from mpbench.statistics import MAD_TO_SD, TRIM_FRACTION, Interval, trimmed_mean_error
 
-MIN_ROUNDS = 5
-"""With fewer nothing is left to tell the spread from; no run of ours has fewer."""
+MIN_ROUNDS = 8
+"""With fewer too little survives trimming to tell the spread from: bursts that hit two rounds pass for a change."""
 
 MIN_HISTORY = 3
 """Earlier runs below which it is hardly known how much runs differ."""
-
-SHORT_HISTORY_FACTOR = 2.0
-"""So many times the least standard deviation is assumed there."""
 
 PRIOR_DEGREES = 4
 """Weight, in degrees of freedom, of what is expected of runs beside what the few earlier ones show: as much as five
@@ -140,6 +137,20 @@ def pooled_excess(histories: Iterable[Sequence[Level]]) -> float:
     return sum(variance * n for variance, n in known) / sum(n for _, n in known) if known else 0.0
 
 
+def shift_excess(figures: Sequence[tuple[Level, Sequence[Level]]]) -> float:
+    """Variance between runs, as shown by how far the shifts of several figures differ from each other.
+
+    Robust: a few that have changed do not count (1.4826 times the median absolute deviation).
+
+    Args:
+        figures: the level of the new run and those of earlier ones, for each; at least one.
+    """
+    shifts = np.array([new.mean - np.median([e.mean for e in earlier]) for new, earlier in figures])
+    spread = MAD_TO_SD * float(np.median(np.abs(shifts - np.median(shifts))))
+    rounds = float(np.median([new.error**2 + np.mean([e.error**2 for e in earlier]) for new, earlier in figures]))
+    return max(spread**2 - rounds, 0.0) / 2
+
+
 def compare(new: Level, earlier: Sequence[Level], limits: Limits, usual: float = 0.0) -> Finding:
     """Whether a figure has changed.
 
@@ -153,13 +164,12 @@ def compare(new: Level, earlier: Sequence[Level], limits: Limits, usual: float =
         new: of the run to judge.
         earlier: of comparable runs, at least one.
         limits: what counts as a change.
-        usual: `pooled_excess` of the figures of its kind.
+        usual: variance between runs that figures of its kind show.
     """
     count = len(earlier)
     shift = new.mean - float(np.median([e.mean for e in earlier]))
     own = excess(earlier) if count > 1 else 0.0
-    least = limits.least_sd * (SHORT_HISTORY_FACTOR if count < MIN_HISTORY else 1.0)
-    expected = max(least**2, usual, _wander([new, *earlier]), _wander([new]))
+    expected = max(limits.least_sd**2, usual, _wander([new, *earlier]), _wander([new]))
     between_degrees = PRIOR_DEGREES + count - 1
     between = (PRIOR_DEGREES * expected + (count - 1) * max(own, 0.0)) / between_degrees
     of_median = (1.0 if count < MIN_HISTORY else math.pi / 2) / count  # its variance in units of one run's

@@ -25,6 +25,7 @@ from mpbench.evidence import (
     is_unusual,
     level,
     pooled_excess,
+    shift_excess,
 )
 from mpbench.gate_checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
 from mpbench.gate_rules import Rules
@@ -32,8 +33,9 @@ from mpbench.history import SavedCase, SavedRun, configuration
 from mpbench.measure import paired
 from mpbench.verdict import NEW, NOT_COMPARABLE, SPEEDUP, Verdict
 
-FALSE_ALARM_LEVEL = 0.01
-"""Share of unchanged runs in which any case or speedup may be called changed; divided among all that are judged."""
+FALSE_ALARM_LEVEL = 0.003
+"""Share of unchanged runs in which any case or speedup may be called changed, divided among all that are judged. A third
+of the 1 % aimed at: how much runs differ is itself an estimate, and bursts are not normal."""
 
 LEAST_TIME_SD = 0.01
 """Least standard deviation that a step's time is taken to have between runs, on an idle machine."""
@@ -46,6 +48,12 @@ LEAST_RATIO_SD = 0.003
 
 BUSY_SHARE = 0.05
 """Share of all cores' time that others used while a case was measured on a CPU, above which its figures say nothing."""
+
+SHORT_HISTORY_FACTOR = 2.0
+"""So many times the least is assumed with fewer than MIN_HISTORY earlier runs: it is hardly known how runs differ."""
+
+MIN_ALIKE = 5
+"""Speedups from which on their shifts show it instead."""
 
 MIN_OTHERS = 4
 """Cases of other groups below which there is no rest of the run to relate to."""
@@ -170,7 +178,14 @@ class _Book:
         for kind in (LEAST_TIME_SD, LEAST_RELATIVE_SD, LEAST_RATIO_SD):
             alike = [q for q in questions if q is not None and q.limits.least_sd == kind]
             usual = pooled_excess(q.earlier for q in alike)
-            found |= {q.figure: _Found(compare(q.now, q.earlier, q.limits, usual), q.rest) for q in alike}
+            short = [q for q in alike if len(q.earlier) < MIN_HISTORY]
+            factor = SHORT_HISTORY_FACTOR
+            if kind == LEAST_RATIO_SD and len(short) >= MIN_ALIKE:
+                # Nothing but noise moves speedups of different models together or apart.
+                usual, factor = max(usual, shift_excess([(q.now, q.earlier) for q in short])), 1.0
+            for q in alike:
+                limits = replace(q.limits, least_sd=factor * kind) if q in short else q.limits
+                found[q.figure] = _Found(compare(q.now, q.earlier, limits, usual), q.rest)
         return found
 
     def _time_question(self, run: SavedRun, name: str) -> _Question | None:

@@ -30,9 +30,7 @@ def add_gate(subparsers: Any) -> None:
     against = parser.add_mutually_exclusive_group()
     against.add_argument("--against", type=Path, metavar="BASE.json", help="one run to compare with")
     against.add_argument("--last", type=int, metavar="K", help="compare with the last K comparable runs (5)")
-    parser.add_argument(
-        "--storage", type=Path, default=Path(".benchmarks"), metavar="FOLDER", help="of earlier runs (.benchmarks)"
-    )
+    parser.add_argument("--storage", type=Path, metavar="FOLDER", help="of earlier runs, at any depth (.benchmarks)")
     parser.add_argument("--rules", type=Path, metavar="FILE", help="thresholds (./pyproject.toml, if it has some)")
     parser.add_argument("--missing", choices=MISSING_CHOICES, help="whether a vanished case fails (report)")
     parser.set_defaults(run=run_gate)
@@ -50,13 +48,15 @@ def run_gate(args: argparse.Namespace) -> int:
             raise UsageProblem(f"--last: {args.last} is not valid: valid is a whole number of runs, 1 or more")
         rules = replace(rules, last=args.last)
     rules = rules.with_missing(args.missing)
+    if args.storage is not None and not args.storage.is_dir():
+        raise UsageProblem(f"--storage: {args.storage}: no such folder: valid is one of saved runs")
     try:
         new = read_run(args.new)
         if args.against:
             # Whatever their times: the user has said which is the earlier one.
             earlier = [replace(read_run(args.against), time=new.time)]
         else:
-            earlier = load_runs(args.storage, lambda line: print(line, file=sys.stderr))
+            earlier = load_runs(args.storage or Path(".benchmarks"), lambda line: print(line, file=sys.stderr))
     except UnreadableRun as problem:
         raise UsageProblem(str(problem)) from None
     earlier = [run for run in earlier if run.path.resolve() != new.path.resolve()]

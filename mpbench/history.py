@@ -32,7 +32,7 @@ from mpbench.record import (
 MAX_RUN_BYTES = 64 * 2**20
 """A default run takes some 100 KiB: what is larger than this is no run of ours."""
 
-COMPARABLE_FACTS = ("gpu", "driver", "cuda", "cudnn", "tensorflow", "keras", "cpu")
+COMPARABLE_FACTS = ("gpu", "driver", "cuda", "cudnn", "tensorflow", "keras", "cpu", "cores")
 """Facts of the machine that must agree before figures of two runs may be compared."""
 
 COMPARABLE_SETTINGS = ("device", "device_name", "profile", "batch_size", "image_size", "jit", "tf32")
@@ -282,6 +282,7 @@ def facts_of(machine: Mapping[str, Any]) -> dict[str, Any]:
         **_object(machine.get("mpbench", {}), "machine_info.mpbench"),
         "node": machine.get("node"),
         "cpu": cpu.get("brand_raw"),
+        "cores": str(cpu["count"]) if isinstance(cpu.get("count"), int) else cpu.get("count"),
     }
     for name in ("node", *COMPARABLE_FACTS):
         if not isinstance(facts.get(name), (str, type(None))):
