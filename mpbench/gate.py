@@ -34,8 +34,8 @@ from mpbench.measure import paired
 from mpbench.verdict import NEW, NOT_COMPARABLE, SPEEDUP, Verdict
 
 FALSE_ALARM_LEVEL = 0.003
-"""Share of unchanged runs in which any case or speedup may be called changed, divided among all that are judged. A third
-of the 1 % aimed at: how much runs differ is itself an estimate, and bursts are not normal."""
+"""Share of unchanged runs in which any case or speedup may be called changed, divided among all that are judged. A
+third of the 1 % aimed at: how much runs differ is itself an estimate, and bursts are not normal."""
 
 LEAST_TIME_SD = 0.01
 """Least standard deviation that a step's time is taken to have between runs, on an idle machine."""
