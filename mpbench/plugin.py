@@ -10,6 +10,7 @@ Collecting imports no TensorFlow.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,7 +27,9 @@ from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.gate import Verdict, is_red
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper
+from mpbench.lock import MACHINE, SessionLock, check_mode, key_of
 from mpbench.models import canonical_name
+from mpbench.neighbours import Neighbours
 from mpbench.options import add_options
 from mpbench.outputs import check_outputs
 from mpbench.record import AccuracyRecord, CaseRecord, Measured, is_case, read_case
@@ -72,9 +75,14 @@ def pytest_configure(config: pytest.Config) -> None:
             margin=get("mp_margin"),
             require_equivalence=get("mp_require_equivalence"),
         )
+        mode = check_mode(get("mp_lock"))
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
     run = config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
+    command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+    config.stash[LOCK] = SessionLock(mode, command, run.progress)
+    config.add_cleanup(config.stash[LOCK].release)
+    config.stash[NEIGHBOURS] = Neighbours()
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
     config.stash[COMPARED] = {}
     config.stash[CLOCKS] = {}
@@ -134,10 +142,14 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if (run.cases or accuracy_models) and not idle and not session.testsfailed:
         try:
             check_outputs(get)
+            if not get("benchmark_disable") or get("benchmark_enable"):
+                run.before_loading = lambda: _have_the_device_alone(session.config)
             if run.cases:
                 run.prepare()
             if accuracy_models:
                 session.config.stash[EXPERIMENT].prepare(accuracy_models)
+            if session.config.stash[LOCK].holds_any and run.activate().kind == "cpu":
+                session.config.stash[LOCK].take(MACHINE)  # TensorFlow need not see the GPU that the driver sees
             if get("mp_gate"):
                 # Now: afterwards this run is among the saved ones.
                 warn = session.config.stash[RUN].progress
@@ -228,12 +240,16 @@ def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchm
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_json(benchmarks: list[Any], output_json: dict[str, Any]) -> None:
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     # --benchmark-autosave leaves the raw rounds out unless --benchmark-save-data is given too.
     rounds = {bench.fullname: list(bench.stats.data) for bench in benchmarks if is_case(bench.extra_info)}
     for saved in output_json["benchmarks"]:
         if saved["fullname"] in rounds:
             saved["stats"].setdefault("data", rounds[saved["fullname"]])
+    # Not in machine_info: that must not change from run to run.
+    config.stash[NEIGHBOURS].look_again()
+    if found := config.stash[NEIGHBOURS].as_json():
+        output_json.setdefault("mpbench", {}).update(found)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -268,11 +284,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             lines = [*tables.summary(reported), *_comparisons(config)] if reported else []
             lines += accuracy_summary(compared) if compared else []
             lines += gate_lines(verdicts) if verdicts is not None else []
+            lines += filter(None, [config.stash[NEIGHBOURS].look_again()])
             for line in lines:
                 terminalreporter.write_line(line)
 
 
 RUN = pytest.StashKey[Run]()
+LOCK = pytest.StashKey[SessionLock]()
+NEIGHBOURS = pytest.StashKey[Neighbours]()
 CLOCKS = pytest.StashKey[dict[str, ReplayClock]]()
 REPORTED = pytest.StashKey[dict[str, Measured]]()
 EARLIER = pytest.StashKey[dict[str, CaseRecord]]()
@@ -340,6 +359,14 @@ def _or_fail(function: Callable[[], Any]) -> Any:
         reason = str(failure)
     # Outside the handler: pytest would print the chain of exceptions.
     pytest.fail(reason, pytrace=False)
+
+
+def _have_the_device_alone(config: pytest.Config) -> None:
+    """As far as our other sessions go; of all else that computes there, say so."""
+    run, device = config.stash[RUN], config.stash[RUN].settings.device
+    config.stash[LOCK].take(key_of(device))
+    if line := config.stash[NEIGHBOURS].look(device):
+        run.progress(line)
 
 
 def _write_line(config: pytest.Config, line: str) -> None:
