@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
     """A machine of its own, as far as locks go."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.delenv(HELD, raising=False)
+    monkeypatch.setenv(HELD, "")  # and what a test leaves there is undone
     return tmp_path / locking.FOLDER
 
 
@@ -81,13 +81,15 @@ def test_a_lock_is_held_until_it_is_released(folder):
 
 
 def test_a_lock_is_for_all_users(folder):
+    lock = session()
     before = os.umask(0o077)
     try:
-        session().take(MACHINE)
+        lock.take(MACHINE)
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
     assert modes == {locking.FOLDER: 0o777, "this_machine.lock": 0o666, "this_machine.json": 0o644}
+    lock.release()
 
 
 def test_off_takes_nothing(folder):
