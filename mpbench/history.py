@@ -18,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from mpbench.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case
 from mpbench.record import (
     ACCURACY_SCHEMA,
     ACCURACY_SCHEMA_KEY,
@@ -139,13 +140,18 @@ def read_run(path: Path) -> SavedRun:
             is missing, of the wrong type or impossible.
     """
     try:
-        return _run(path, _object(_content(path), "the file"))
+        return checked_run(path, _object(read_json(path), "the file"))
     except ValueError as error:
         # The file's name and what is quoted of its content may hold line ends and worse.
-        raise UnreadableRun("".join(c if c.isprintable() else "?" for c in f"{path}: {error}")) from None
+        raise UnreadableRun(printable(f"{path}: {error}")) from None
 
 
-def _content(path: Path) -> Any:
+def printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def read_json(path: Path) -> Any:
+    """What is in a file; raises ValueError, in one line, where it is no JSON of a size that a run may have."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
             raise ValueError("not a regular file")
@@ -158,14 +164,15 @@ def _content(path: Path) -> Any:
     if not content.strip():
         raise ValueError("empty")
     try:
-        return json.loads(content)
+        return json.loads(content.decode("utf-8"))  # as pytest-benchmark writes and reads it
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"truncated or no JSON: {error}") from None
 
 
-def _run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
+def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
+    """The run that a file's content is, or is about to be; raises ValueError as `read_run` raises UnreadableRun."""
     benchmarks = saved.get("benchmarks")
     if not isinstance(benchmarks, list):
         raise ValueError(f"benchmarks: {_quoted(benchmarks)} is no list")
@@ -194,6 +201,7 @@ def _run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
                 cases[fullname] = _case(fullname, benchmark)
             else:
                 accuracy[fullname] = read_accuracy(_checked(AccuracyRecord, extra_info))
+                check_accuracy(accuracy[fullname])
         except ValueError as error:
             raise ValueError(f"{fullname}: {error}") from None
     if not ours:
@@ -224,8 +232,7 @@ def _schema(extra_info: Mapping[str, Any]) -> tuple[str, int] | None:
 
 def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
     record = read_case(_checked(CaseRecord, benchmark["extra_info"]))
-    if record.speedup is not None and record.speedup <= 0:
-        raise ValueError(f"speedup: {record.speedup} is not positive")
+    check_case(record)
     if not UNPAIRED_BLOCKS.fullmatch(record.unpaired_blocks):
         raise ValueError(f"unpaired_blocks: {_quoted(record.unpaired_blocks)}: valid are numbers between commas")
     data = _object(benchmark.get("stats"), "stats").get("data")
@@ -240,6 +247,8 @@ def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
         rounds = np.array([math.inf])
     if not ((rounds > 0) & (rounds < math.inf)).all():
         raise ValueError("stats.data: a round is not positive and finite")
+    if not ((rounds >= MIN_ROUND_S) & (rounds <= MAX_ROUND_S)).all():
+        raise ValueError(f"stats.data: a round is not between {MIN_ROUND_S:g} and {MAX_ROUND_S:g} s")
     if rounds.size != record.rounds:
         raise ValueError(f"stats.data: {rounds.size} rounds where the record says {record.rounds}")
     return SavedCase(fullname, record, tuple(rounds.tolist()))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from mpbench import device as devices
 from mpbench import tables
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.accuracy_tables import accuracy_summary
+from mpbench.baseline import Baseline, choose_from_storage
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.gate import Verdict, is_red
 from mpbench.gate_tables import gate_lines
@@ -32,7 +32,7 @@ from mpbench.models import canonical_name
 from mpbench.neighbours import Neighbours
 from mpbench.options import add_options
 from mpbench.outputs import check_outputs
-from mpbench.record import AccuracyRecord, CaseRecord, Measured, is_case, read_case
+from mpbench.record import AccuracyRecord, Measured, is_case
 from mpbench.replay import ReplayClock
 from mpbench.run import Case, Run
 from mpbench.settings import Settings, check_each_once, check_settings
@@ -76,8 +76,14 @@ def pytest_configure(config: pytest.Config) -> None:
             require_equivalence=get("mp_require_equivalence"),
         )
         mode = check_mode(get("mp_lock"))
+        # Now: pytest-benchmark, whose turn comes later, opens what it finds.
+        choice = choose_from_storage(get)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
+    if choice is not None:
+        config.option.benchmark_compare = choice.value
+        if not choice.value:
+            config.option.benchmark_compare_fail = []
     run = config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
     command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
     config.stash[LOCK] = SessionLock(mode, command, run.progress)
@@ -87,7 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[COMPARED] = {}
     config.stash[CLOCKS] = {}
     config.stash[REPORTED] = {}
-    config.stash[EARLIER] = {}
+    config.stash[BASELINE] = Baseline(choice)
     config.stash[PROBLEMS] = []
 
 
@@ -117,6 +123,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     for problem in session.config.stash[PROBLEMS]:
         raise pytest.UsageError(problem)
+    for line in session.config.stash[BASELINE].said:
+        session.config.stash[RUN].progress(line)
     # The last word on what was selected: -k, -m, --lf and --deselect have all been applied.
     cases = {item: case for item in session.items if (case := _case(item))}
     accuracy_cases = [item for item in session.items if _phase(item) == ACCURACY]
@@ -142,6 +150,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if (run.cases or accuracy_models) and not idle and not session.testsfailed:
         try:
             check_outputs(get)
+            if get("benchmark_compare_fail") and not get("benchmark_compare"):
+                raise UsageProblem("--benchmark-compare-fail: valid is it together with --benchmark-compare")
             if not get("benchmark_disable") or get("benchmark_enable"):
                 run.before_loading = lambda: _have_the_device_alone(session.config)
             if run.cases:
@@ -231,12 +241,12 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["mpbench"] = devices.machine_facts()
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> None:
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
     # The hook's one public view of the run that --benchmark-compare has loaded.
-    for bench in compared_benchmark.get("benchmarks", []):
-        with suppress(ValueError):  # not ours, or of another version
-            config.stash[EARLIER][bench["fullname"]] = read_case(bench.get("extra_info", {}))
+    config.stash[BASELINE].loaded(compared_benchmark, machine_info)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -281,7 +291,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 terminalreporter.write_line(f"--mp-summary: {summary}: not written: {error.strerror}")
         if reported or compared:
             terminalreporter.section("mpbench")
-            lines = [*tables.summary(reported), *_comparisons(config)] if reported else []
+            records = {id: measured.record for id, measured in config.stash[REPORTED].items()}
+            lines = [*tables.summary(reported), *config.stash[BASELINE].lines(records)] if reported else []
             lines += accuracy_summary(compared) if compared else []
             lines += gate_lines(verdicts) if verdicts is not None else []
             lines += filter(None, [config.stash[NEIGHBOURS].look_again()])
@@ -294,7 +305,7 @@ LOCK = pytest.StashKey[SessionLock]()
 NEIGHBOURS = pytest.StashKey[Neighbours]()
 CLOCKS = pytest.StashKey[dict[str, ReplayClock]]()
 REPORTED = pytest.StashKey[dict[str, Measured]]()
-EARLIER = pytest.StashKey[dict[str, CaseRecord]]()
+BASELINE = pytest.StashKey[Baseline]()
 PROBLEMS = pytest.StashKey[list[str]]()
 EXPERIMENT = pytest.StashKey[Experiment]()
 COMPARED = pytest.StashKey[dict[str, AccuracyRecord]]()
@@ -323,17 +334,6 @@ def _case(item: pytest.Item) -> Case | None:
     source = "::".join(filter(None, [item.parent.nodeid if item.parent else "", item.originalname]))
     source += "".join(f" {name}={value!r}" for name, value in sorted(params.items()))
     return Case(item.nodeid, source, model, arm, phase)
-
-
-def _comparisons(config: pytest.Config) -> list[str]:
-    """What pytest-benchmark's comparison does not say: that settings differ, or that there was nothing to compare."""
-    if not config.getoption("benchmark_compare", None):
-        return []
-    reported, earlier = config.stash[REPORTED], config.stash[EARLIER]
-    if not set(reported) & set(earlier):
-        return ["Nothing to compare with: no earlier run holds one of these cases."]
-    lines = [tables.not_comparable(m.record, earlier[id]) for id, m in reported.items() if id in earlier]
-    return [line for line in lines if line]
 
 
 def _models_of_mark(mark: pytest.Mark, settings: Settings) -> list[str]:
