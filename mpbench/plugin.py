@@ -179,8 +179,7 @@ def measure(request: pytest.FixtureRequest) -> Callable[[Any, str, str], None]:
         pytest.fail("the fixture `measure` needs the mark mpbench(phase=...)", pytrace=False)
 
     def measure_case(benchmark: Any, model: str, precision: str) -> None:
-        # A case that fails leaves its fixture unused, and the failure says why.
-        warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
+        _may_leave_unused(benchmark)
         if (model, precision) != (case.model, case.arm):
             raise ValueError(f"measure was given {model}, {precision}: valid are this case's {case.model}, {case.arm}")
         if benchmark.disabled:
@@ -204,8 +203,7 @@ def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable
         pytest.fail("the fixture `accuracy` needs the mark mpbench(phase='accuracy')", pytrace=False)
 
     def compare(benchmark: Any, model: str, precision: str) -> AccuracyRecord:
-        warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
-
+        _may_leave_unused(benchmark)
         comparison: Comparison = _or_fail(lambda: experiment.compare(model, precision))
         config.stash[COMPARED][request.node.nodeid] = comparison.record
         benchmark.extra_info.update(comparison.record.as_extra_info())
@@ -359,6 +357,13 @@ def _or_fail(function: Callable[[], Any]) -> Any:
         reason = str(failure)
     # Outside the handler: pytest would print the chain of exceptions.
     pytest.fail(reason, pytrace=False)
+
+
+def _may_leave_unused(benchmark: Any) -> None:
+    """A case that ends early leaves its fixture unused: its failure, or who pressed Ctrl-C, says why."""
+    warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
+    # After Ctrl-C the fixture is torn down without this filter; after any other ending pytest-benchmark sets this anew.
+    benchmark.skipped = True
 
 
 def _have_the_device_alone(config: pytest.Config) -> None:

@@ -224,6 +224,7 @@ def test_ctrl_c_before_the_first_case_is_finished(project):
     assert process.wait(60) == pytest.ExitCode.INTERRUPTED
     assert "min() arg is an empty sequence" not in output
     assert "INTERNALERROR" not in output
+    assert "fixture was not used" not in output
 
 
 def test_a_users_own_bench_file(project):
