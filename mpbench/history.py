@@ -245,9 +245,10 @@ def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
         rounds = np.array(data, dtype=float)
     except OverflowError:
         rounds = np.array([math.inf])
-    if not ((rounds > 0) & (rounds < math.inf)).all():
+    shortest, longest = rounds.min(), rounds.max()  # either is nan where a round is
+    if not 0 < shortest <= longest < math.inf:
         raise ValueError("stats.data: a round is not positive and finite")
-    if not ((rounds >= MIN_ROUND_S) & (rounds <= MAX_ROUND_S)).all():
+    if not MIN_ROUND_S <= shortest <= longest <= MAX_ROUND_S:
         raise ValueError(f"stats.data: a round is not between {MIN_ROUND_S:g} and {MAX_ROUND_S:g} s")
     if rounds.size != record.rounds:
         raise ValueError(f"stats.data: {rounds.size} rounds where the record says {record.rounds}")

@@ -162,9 +162,12 @@ def pytest_runtestloop(session: pytest.Session) -> None:
                 session.config.stash[LOCK].take(MACHINE)  # TensorFlow need not see the GPU that the driver sees
             if get("mp_gate"):
                 # Now: afterwards this run is among the saved ones.
-                warn = session.config.stash[RUN].progress
+                said = session.config.stash[BASELINE].said
                 session.config.stash[GATE] = Gatekeeper(
-                    get("benchmark_storage"), session.config.rootpath, get("mp_gate_missing"), warn
+                    get("benchmark_storage"),
+                    session.config.rootpath,
+                    get("mp_gate_missing"),
+                    lambda line: line in said or run.progress(line),
                 )
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from None

@@ -6,6 +6,7 @@ small: numbers, names and flags, never tensors or lists.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -205,11 +206,16 @@ def _fields(record: type, extra_info: Mapping[str, Any], key: str, schema: int) 
         raise ValueError(f"extra_info has no {key}: not a case of mpbench")
     if extra_info[key] != schema:
         raise ValueError(f"{key} is {extra_info[key]}: this version reads {schema}")
-    names = [f.name for f in fields(record)]
+    names = _names(record)
     missing = [name for name in names if name not in extra_info]
     if missing:
         raise ValueError(f"extra_info lacks {', '.join(missing)}")
     return {name: extra_info[name] for name in names}
+
+
+@functools.cache
+def _names(record: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(record))
 
 
 @dataclass(frozen=True)
