@@ -234,35 +234,56 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def _gpu_facts() -> dict[str, Any]:
-    facts: dict[str, Any] = dict.fromkeys(
-        ("gpu", "gpu_count", "gpu_memory_bytes", "compute_capability", "tf32_available", "driver", "cuda_driver")
-    )
+def gpu_uuid() -> str | None:
+    """UUID of the first visible GPU, or of its part (MIG); None where there is none, or nothing that can say."""
+    with nvml() as (pynvml, gpu):
+        if gpu is not None:
+            with suppress(pynvml.NVMLError):
+                return text(pynvml.nvmlDeviceGetUUID(gpu))
+    return None
+
+
+@contextmanager
+def nvml() -> Iterator[tuple[Any, Any]]:
+    """The NVML module and its handle of the first visible GPU; None for what there is not."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
     except Exception:  # no library, no driver, no GPU: all the same here
-        return facts
+        yield None, None
+        return
     try:
-        facts["gpu_count"] = pynvml.nvmlDeviceGetCount()
-        gpu = _first_visible_gpu(pynvml)
-        if gpu is None:
-            return facts
-        capability = tuple(pynvml.nvmlDeviceGetCudaComputeCapability(gpu))
-        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
-        facts.update(
-            gpu=_text(pynvml.nvmlDeviceGetName(gpu)),
-            gpu_memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total),
-            compute_capability=".".join(map(str, capability)),
-            tf32_available=capability >= AMPERE,
-            driver=_text(pynvml.nvmlSystemGetDriverVersion()),
-            cuda_driver=f"{cuda // 1000}.{cuda % 1000 // 10}",
-        )
-    except pynvml.NVMLError:
-        pass
+        gpu = None
+        with suppress(pynvml.NVMLError):
+            gpu = _first_visible_gpu(pynvml)
+        yield pynvml, gpu
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _gpu_facts() -> dict[str, Any]:
+    facts: dict[str, Any] = dict.fromkeys(
+        ("gpu", "gpu_count", "gpu_memory_bytes", "compute_capability", "tf32_available", "driver", "cuda_driver")
+    )
+    with nvml() as (pynvml, gpu):
+        if pynvml is None:
+            return facts
+        with suppress(pynvml.NVMLError):
+            facts["gpu_count"] = pynvml.nvmlDeviceGetCount()
+            if gpu is None:
+                return facts
+            capability = tuple(pynvml.nvmlDeviceGetCudaComputeCapability(gpu))
+            cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+            facts.update(
+                gpu=text(pynvml.nvmlDeviceGetName(gpu)),
+                gpu_memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total),
+                compute_capability=".".join(map(str, capability)),
+                tf32_available=capability >= AMPERE,
+                driver=text(pynvml.nvmlSystemGetDriverVersion()),
+                cuda_driver=f"{cuda // 1000}.{cuda % 1000 // 10}",
+            )
     return facts
 
 
@@ -270,12 +291,17 @@ def _first_visible_gpu(pynvml: Any) -> Any:
     """NVML counts all GPUs of the machine, TensorFlow only those that CUDA_VISIBLE_DEVICES leaves it."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     if first.startswith(("GPU-", "MIG-")):
-        return pynvml.nvmlDeviceGetHandleByUUID(first)
+        with suppress(pynvml.NVMLError):
+            return pynvml.nvmlDeviceGetHandleByUUID(first)
+        # CUDA also takes the beginning of a UUID.
+        gpus = (pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
+        return next((gpu for gpu in gpus if text(pynvml.nvmlDeviceGetUUID(gpu)).startswith(first)), None)
     return pynvml.nvmlDeviceGetHandleByIndex(int(first)) if first.isdigit() else None
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def text(value: str | bytes) -> str:
+    """NVML's older bindings give bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _version(package: str) -> str | None:

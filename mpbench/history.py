@@ -18,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from mpbench.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case
 from mpbench.record import (
     ACCURACY_SCHEMA,
     ACCURACY_SCHEMA_KEY,
@@ -163,7 +164,7 @@ def read_json(path: Path) -> Any:
     if not content.strip():
         raise ValueError("empty")
     try:
-        return json.loads(content)
+        return json.loads(content.decode("utf-8"))  # as pytest-benchmark writes and reads it
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError as error:
@@ -200,6 +201,7 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
                 cases[fullname] = _case(fullname, benchmark)
             else:
                 accuracy[fullname] = read_accuracy(_checked(AccuracyRecord, extra_info))
+                check_accuracy(accuracy[fullname])
         except ValueError as error:
             raise ValueError(f"{fullname}: {error}") from None
     if not ours:
@@ -230,8 +232,7 @@ def _schema(extra_info: Mapping[str, Any]) -> tuple[str, int] | None:
 
 def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
     record = read_case(_checked(CaseRecord, benchmark["extra_info"]))
-    if record.speedup is not None and record.speedup <= 0:
-        raise ValueError(f"speedup: {record.speedup} is not positive")
+    check_case(record)
     if not UNPAIRED_BLOCKS.fullmatch(record.unpaired_blocks):
         raise ValueError(f"unpaired_blocks: {_quoted(record.unpaired_blocks)}: valid are numbers between commas")
     data = _object(benchmark.get("stats"), "stats").get("data")
@@ -244,8 +245,11 @@ def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
         rounds = np.array(data, dtype=float)
     except OverflowError:
         rounds = np.array([math.inf])
-    if not ((rounds > 0) & (rounds < math.inf)).all():
+    shortest, longest = rounds.min(), rounds.max()  # either is nan where a round is
+    if not 0 < shortest <= longest < math.inf:
         raise ValueError("stats.data: a round is not positive and finite")
+    if not MIN_ROUND_S <= shortest <= longest <= MAX_ROUND_S:
+        raise ValueError(f"stats.data: a round is not between {MIN_ROUND_S:g} and {MAX_ROUND_S:g} s")
     if rounds.size != record.rounds:
         raise ValueError(f"stats.data: {rounds.size} rounds where the record says {record.rounds}")
     return SavedCase(fullname, record, tuple(rounds.tolist()))

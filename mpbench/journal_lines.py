@@ -155,7 +155,7 @@ def saved_run(header: Header, cases: Sequence[Finished]) -> dict[str, Any]:
     """
     benchmarks = []
     for case in cases:
-        stats: Any = pytest_benchmark.stats.Stats()  # type: ignore[no-untyped-call]
+        stats: Any = pytest_benchmark.stats.Stats()
         stats.data = list(case.rounds)
         numbers = {**stats.as_dict(), "data": stats.data, "iterations": 1}
         benchmarks.append({key: case.benchmark[key] for key in BENCHMARK_TYPES} | {"stats": numbers})

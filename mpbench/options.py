@@ -74,6 +74,12 @@ def add_options(parser: pytest.Parser) -> None:
     add("--mp-require-equivalence", action="store_true", help="accuracies not shown to be equivalent are a failure")
     add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
     add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")
+    add(
+        "--mp-lock",
+        metavar="WHAT",
+        default="wait",
+        help="wait, fail or off: what to do while another session measures on the same GPU, or machine (wait)",
+    )
     add("--mp-summary", metavar="FILE", help="write the tables, and the gate's verdict before them, as Markdown")
     add(
         "--mp-resume",

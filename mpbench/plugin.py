@@ -10,9 +10,9 @@ Collecting imports no TensorFlow.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,23 @@ from mpbench import bridge, tables
 from mpbench import device as devices
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.accuracy_tables import accuracy_summary
+from mpbench.baseline import Baseline, choose_from_storage
 from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper
+from mpbench.items import ACCURACY, MARK, PHASES, case_of, model_of, models_of, phase_of
 from mpbench.keeper import Keeper
-from mpbench.models import canonical_name
+from mpbench.lock import MACHINE, SessionLock, check_mode, key_of
+from mpbench.neighbours import Neighbours
 from mpbench.options import add_options
 from mpbench.outputs import check_outputs
-from mpbench.record import AccuracyRecord, CaseRecord, Measured, is_case, read_case
+from mpbench.record import AccuracyRecord, Measured, is_case
 from mpbench.replay import ReplayClock
-from mpbench.run import Case, Run
-from mpbench.settings import Settings, check_each_once, check_settings
+from mpbench.run import Run
+from mpbench.settings import check_settings
 from mpbench.summary import Ending, Failure, markdown
 from mpbench.verdict import Verdict, is_red
 
-MARK = "mpbench"
-PHASES = ("training", "inference")
-ACCURACY = "accuracy"
 EVALUATION = "accuracy (time of an evaluation pass, not a speed result)"
 
 
@@ -73,14 +73,25 @@ def pytest_configure(config: pytest.Config) -> None:
             margin=get("mp_margin"),
             require_equivalence=get("mp_require_equivalence"),
         )
+        mode = check_mode(get("mp_lock"))
+        # Now: pytest-benchmark, whose turn comes later, opens what it finds.
+        choice = choose_from_storage(get)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
+    if choice is not None:
+        config.option.benchmark_compare = choice.value
+        if not choice.value:
+            config.option.benchmark_compare_fail = []
     run = config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
+    command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+    config.stash[LOCK] = SessionLock(mode, command, run.progress)
+    config.add_cleanup(config.stash[LOCK].release)
+    config.stash[NEIGHBOURS] = Neighbours()
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
     config.stash[COMPARED] = {}
     config.stash[CLOCKS] = {}
     config.stash[REPORTED] = {}
-    config.stash[EARLIER] = {}
+    config.stash[BASELINE] = Baseline(choice)
     config.stash[PROBLEMS] = []
     config.stash[RESTORED] = {}
 
@@ -91,7 +102,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     settings = metafunc.config.stash[RUN].settings
     try:
-        names = _models_of_mark(mark, settings)
+        names = models_of(mark, settings)
         arms = settings.compared if mark.kwargs["phase"] == ACCURACY else settings.arms
     except UsageProblem as problem:
         # Raised here it would be an error of collecting this file, exit status 2, with a traceback.
@@ -104,16 +115,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Accuracy cases make a GPU deterministic, hence slow, for the rest of the process.
-    if any(_phase(item) in PHASES for item in items):
+    if any(phase_of(item) in PHASES for item in items):
         items.sort(key=lambda item: "experiment" in getattr(item, "fixturenames", ()))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     for problem in session.config.stash[PROBLEMS]:
         raise pytest.UsageError(problem)
+    for line in session.config.stash[BASELINE].said:
+        session.config.stash[RUN].progress(line)
     # The last word on what was selected: -k, -m, --lf and --deselect have all been applied.
-    cases = {item: case for item in session.items if (case := _case(item))}
-    accuracy_cases = [item for item in session.items if _phase(item) == ACCURACY]
+    cases = {item: case for item in session.items if (case := case_of(item))}
+    accuracy_cases = [item for item in session.items if phase_of(item) == ACCURACY]
     if (cases or accuracy_cases) and not session.config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("-p no:benchmark: mpbench reports through pytest-benchmark and needs it")
     run = session.config.stash[RUN]
@@ -140,26 +153,29 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     run, experiment, get = config.stash[RUN], config.stash[EXPERIMENT], config.getoption
     # An xdist worker cannot end the session with a usage error: there the first case to run reports it.
     idle = get("collectonly") or get("benchmark_skip", False) or hasattr(config, "workerinput")
-    accuracy_cases = [item for item in session.items if _phase(item) == ACCURACY]
+    accuracy_cases = [item for item in session.items if phase_of(item) == ACCURACY]
     if (run.cases or accuracy_cases) and not idle and not session.testsfailed:
         try:
             check_outputs(get, bridge.machine_folder(_benchmark_session(config)))
             _write_summary(config, Ending(running=True))
+            if get("benchmark_compare_fail") and not get("benchmark_compare"):
+                raise UsageProblem("--benchmark-compare-fail: valid is it together with --benchmark-compare")
+            if not get("benchmark_disable") or get("benchmark_enable"):
+                run.before_loading = lambda: _have_the_device_alone(config)
             _open_journal(session)
             restored = config.stash[RESTORED]
             if run.cases:
                 run.prepare()
-            missing = {_model(item) for item in accuracy_cases if item.nodeid not in restored}
+            missing = {model_of(item) for item in accuracy_cases if item.nodeid not in restored}
             if missing:
                 experiment.prepare(sorted(missing))
                 for id in [id for id, old in restored.items() if old.record.data_digest != experiment.images.digest]:
                     run.progress(f"{id}: compared anew: --mp-data holds other images than then")
                     del restored[id]
+            if config.stash[LOCK].holds_any and run.activate().kind == "cpu":
+                config.stash[LOCK].take(MACHINE)  # TensorFlow need not see the GPU that the driver sees
             if get("mp_gate"):
-                # Now: afterwards this run is among the saved ones.
-                config.stash[GATE] = Gatekeeper(
-                    get("benchmark_storage"), config.rootpath, get("mp_gate_missing"), run.progress
-                )
+                config.stash[GATE] = _gatekeeper(config)  # now: afterwards this run is among the saved ones
         except UsageProblem as problem:
             config.stash[BROKE_OFF] = str(problem)
             raise pytest.UsageError(str(problem)) from None
@@ -174,8 +190,7 @@ def measure(request: pytest.FixtureRequest) -> Callable[[Any, str, str], None]:
         pytest.fail("the fixture `measure` needs the mark mpbench(phase=...)", pytrace=False)
 
     def measure_case(benchmark: Any, model: str, precision: str) -> None:
-        # A case that fails leaves its fixture unused, and the failure says why.
-        warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
+        _may_leave_unused(benchmark)
         if (model, precision) != (case.model, case.arm):
             raise ValueError(f"measure was given {model}, {precision}: valid are this case's {case.model}, {case.arm}")
         if benchmark.disabled:
@@ -195,12 +210,11 @@ def measure(request: pytest.FixtureRequest) -> Callable[[Any, str, str], None]:
 def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable[[Any, str, str], AccuracyRecord]:
     """Train both precisions and pair their answers: `accuracy(benchmark, model, precision)` gives the record."""
     config = request.config
-    if _phase(request.node) != ACCURACY:
+    if phase_of(request.node) != ACCURACY:
         pytest.fail("the fixture `accuracy` needs the mark mpbench(phase='accuracy')", pytrace=False)
 
     def compare(benchmark: Any, model: str, precision: str) -> AccuracyRecord:
-        warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
-
+        _may_leave_unused(benchmark)
         comparison: Comparison | None = config.stash[RESTORED].get(request.node.nodeid)
         if comparison is None:
             comparison = _or_fail(lambda: experiment.compare(model, precision))
@@ -240,21 +254,25 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info["mpbench"] = devices.machine_facts()
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> None:
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
     # The hook's one public view of the run that --benchmark-compare has loaded.
-    for bench in compared_benchmark.get("benchmarks", []):
-        with suppress(ValueError):  # not ours, or of another version
-            config.stash[EARLIER][bench["fullname"]] = read_case(bench.get("extra_info", {}))
+    config.stash[BASELINE].loaded(compared_benchmark, machine_info)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_json(benchmarks: list[Any], output_json: dict[str, Any]) -> None:
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     # --benchmark-autosave leaves the raw rounds out unless --benchmark-save-data is given too.
     rounds = {bench.fullname: list(bench.stats.data) for bench in benchmarks if is_case(bench.extra_info)}
     for saved in output_json["benchmarks"]:
         if saved["fullname"] in rounds:
             saved["stats"].setdefault("data", rounds[saved["fullname"]])
+    # Not in machine_info: that must not change from run to run.
+    config.stash[NEIGHBOURS].look_again()
+    if found := config.stash[NEIGHBOURS].as_json():
+        output_json.setdefault("mpbench", {}).update(found)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -287,9 +305,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         verdicts: list[Verdict] | None = config.stash.get(VERDICTS, None)
         if reported or compared:
             terminalreporter.section("mpbench")
-            lines = [*tables.summary(reported), *_comparisons(config)] if reported else []
+            records = {id: measured.record for id, measured in config.stash[REPORTED].items()}
+            lines = [*tables.summary(reported), *config.stash[BASELINE].lines(records)] if reported else []
             lines += accuracy_summary(compared) if compared else []
             lines += gate_lines(verdicts) if verdicts is not None else []
+            lines += filter(None, [config.stash[NEIGHBOURS].look_again()])
             for line in lines:
                 terminalreporter.write_line(line)
         for line in _close_journal(config):
@@ -313,9 +333,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 RUN = pytest.StashKey[Run]()
+LOCK = pytest.StashKey[SessionLock]()
+NEIGHBOURS = pytest.StashKey[Neighbours]()
 CLOCKS = pytest.StashKey[dict[str, ReplayClock]]()
 REPORTED = pytest.StashKey[dict[str, Measured]]()
-EARLIER = pytest.StashKey[dict[str, CaseRecord]]()
+BASELINE = pytest.StashKey[Baseline]()
 PROBLEMS = pytest.StashKey[list[str]]()
 EXPERIMENT = pytest.StashKey[Experiment]()
 COMPARED = pytest.StashKey[dict[str, AccuracyRecord]]()
@@ -350,6 +372,14 @@ RESTORED = pytest.StashKey[dict[str, Comparison]]()
 COMPLETE = pytest.StashKey[bool]()
 
 
+def _gatekeeper(config: pytest.Config) -> Gatekeeper:
+    def warn(line: str) -> None:
+        if line not in config.stash[BASELINE].said:
+            config.stash[RUN].progress(line)
+
+    return Gatekeeper(config.getoption("benchmark_storage"), config.rootpath, config.getoption("mp_gate_missing"), warn)
+
+
 def _benchmark_session(config: pytest.Config) -> Any:
     """pytest-benchmark's session object; None without the plugin."""
     return getattr(config, "_benchmarksession", None)
@@ -360,7 +390,7 @@ def _open_journal(session: pytest.Session) -> None:
     stash, benchmarks = session.config.stash, _benchmark_session(session.config)
     if benchmarks.disabled:
         return
-    items = [item for item in session.items if _phase(item)]
+    items = [item for item in session.items if phase_of(item)]
     scribe = stash[SCRIBE] = bridge.Scribe(benchmarks, stash[KEEPER], stash[RUN], items)
     stash[RESTORED].update(scribe.begin(session.config.getoption("mp_resume")))
 
@@ -374,55 +404,6 @@ def _close_journal(config: pytest.Config) -> list[str]:
     return config.stash[KEEPER].end(asked, shown, config.stash.get(COMPLETE, False))
 
 
-def _phase(item: pytest.Item) -> str | None:
-    """The phase of a case; None for a test that is none."""
-    mark = item.get_closest_marker(MARK)
-    return mark.kwargs.get("phase") if mark is not None and isinstance(item, pytest.Function) else None
-
-
-def _model(item: pytest.Item) -> str:
-    assert isinstance(item, pytest.Function)
-    return str(item.callspec.params["model"])
-
-
-def _case(item: pytest.Item) -> Case | None:
-    phase = _phase(item)
-    if phase not in PHASES or not isinstance(item, pytest.Function):
-        return None
-    params = dict(item.callspec.params)
-    model, arm = str(params.pop("model")), str(params.pop("precision"))
-    # A test's further parameters make further groups.
-    source = "::".join(filter(None, [item.parent.nodeid if item.parent else "", item.originalname]))
-    source += "".join(f" {name}={value!r}" for name, value in sorted(params.items()))
-    return Case(item.nodeid, source, model, arm, phase)
-
-
-def _comparisons(config: pytest.Config) -> list[str]:
-    """What pytest-benchmark's comparison does not say: that settings differ, or that there was nothing to compare."""
-    if not config.getoption("benchmark_compare", None):
-        return []
-    reported, earlier = config.stash[REPORTED], config.stash[EARLIER]
-    if not set(reported) & set(earlier):
-        return ["Nothing to compare with: no earlier run holds one of these cases."]
-    lines = [tables.not_comparable(m.record, earlier[id]) for id, m in reported.items() if id in earlier]
-    return [line for line in lines if line]
-
-
-def _models_of_mark(mark: pytest.Mark, settings: Settings) -> list[str]:
-    valid = (*PHASES, ACCURACY)
-    if mark.args or mark.kwargs.get("phase") not in valid or set(mark.kwargs) - {"phase", "models"}:
-        raise UsageProblem(
-            f"mark mpbench: given {mark.args or mark.kwargs}: "
-            f"valid is phase={' or '.join(map(repr, valid))}, and models=[names]"
-        )
-    given = mark.kwargs.get("models", settings.models)
-    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(name, str) for name in given):
-        raise UsageProblem(f"mark mpbench: models={given!r}: valid is a list of names")
-    names = [canonical_name(name, "mark mpbench") for name in given]
-    check_each_once("mark mpbench", names)
-    return names
-
-
 def _or_fail(function: Callable[[], Any]) -> Any:
     """Call it; a failure whose reason is known becomes the test's, in one line."""
     try:
@@ -431,6 +412,21 @@ def _or_fail(function: Callable[[], Any]) -> Any:
         reason = str(failure)
     # Outside the handler: pytest would print the chain of exceptions.
     pytest.fail(reason, pytrace=False)
+
+
+def _may_leave_unused(benchmark: Any) -> None:
+    """A case that ends early leaves its fixture unused: its failure, or who pressed Ctrl-C, says why."""
+    warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
+    # After Ctrl-C the fixture is torn down without this filter; after any other ending pytest-benchmark sets this anew.
+    benchmark.skipped = True
+
+
+def _have_the_device_alone(config: pytest.Config) -> None:
+    """As far as our other sessions go; of all else that computes there, say so."""
+    run, device = config.stash[RUN], config.stash[RUN].settings.device
+    config.stash[LOCK].take(key_of(device))
+    if line := config.stash[NEIGHBOURS].look(device):
+        run.progress(line)
 
 
 def _write_line(config: pytest.Config, line: str) -> None:

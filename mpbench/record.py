@@ -6,6 +6,7 @@ small: numbers, names and flags, never tensors or lists.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
@@ -207,10 +208,10 @@ def _fields(record: type, extra_info: Mapping[str, Any], key: str, schema: int) 
         raise ValueError(f"extra_info has no {key}: not a case of mpbench")
     if extra_info[key] != schema:
         raise ValueError(f"{key} is {extra_info[key]}: this version reads {schema}")
-    missing = [f.name for f in fields(record) if f.name not in extra_info and f.default is MISSING]
+    missing = [name for name, optional in _names(record) if not optional and name not in extra_info]
     if missing:
         raise ValueError(f"extra_info lacks {', '.join(missing)}")
-    return {f.name: extra_info[f.name] for f in fields(record) if f.name in extra_info}
+    return {name: extra_info[name] for name, _ in _names(record) if name in extra_info}
 
 
 ROUND_DIGITS = 9
@@ -220,6 +221,12 @@ ROUND_DIGITS = 9
 def kept_rounds(seconds: Iterable[float]) -> tuple[float, ...]:
     """Rounds as they are shown, judged and saved: all from the same figures."""
     return tuple(float(f"{value:.{ROUND_DIGITS}g}") for value in seconds)
+
+
+@functools.cache
+def _names(record: type) -> tuple[tuple[str, bool], ...]:
+    """Its fields, and which of them older files need not have."""
+    return tuple((f.name, f.default is not MISSING) for f in fields(record))
 
 
 @dataclass(frozen=True)

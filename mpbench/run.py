@@ -56,11 +56,15 @@ class Run:
     Args:
         settings: the options, checked.
         write_line: shows one line of progress at once.
+
+    Attributes:
+        before_loading: called once, when all that can be checked without TensorFlow has been.
     """
 
     def __init__(self, settings: Settings, write_line: Callable[[str], None]) -> None:
         self.settings = settings
         self.cases: dict[str, Case] = {}
+        self.before_loading: Callable[[], None] = lambda: None
         self._shared_labels: set[str] = set()
         self._write_line = write_line
         self._started = time.monotonic()
@@ -95,6 +99,7 @@ class Run:
             UsageProblem: a GPU was asked for and there is none.
         """
         if self._device is None:
+            self.before_loading()
             self.progress("loading TensorFlow")
             self._device = devices.activate(self.settings.device, self.settings.require_gpu)
         return self._device

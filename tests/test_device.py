@@ -27,6 +27,7 @@ def stand_in(**changes):
         "nvmlDeviceGetHandleByIndex": lambda index: f"index {index}",
         "nvmlDeviceGetHandleByUUID": lambda uuid: f"uuid {uuid}",
         "nvmlDeviceGetCudaComputeCapability": lambda handle: (9, 0),
+        "nvmlDeviceGetUUID": lambda handle: f"GPU-of-{handle}",
         "nvmlDeviceGetName": lambda handle: f"NVIDIA Test at {handle}".encode(),
         "nvmlDeviceGetMemoryInfo": lambda handle: types.SimpleNamespace(total=2**37),
         "nvmlSystemGetCudaDriverVersion": lambda: 12040,
@@ -60,6 +61,23 @@ def test_the_first_visible_gpu_is_the_one(nvml, monkeypatch, visible, handle):
     nvml()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert machine_facts()["gpu"] == f"NVIDIA Test at {handle}"
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuid"),
+    [(None, "GPU-of-index 0"), ("1,0", "GPU-of-index 1"), ("MIG-7", "GPU-of-uuid MIG-7"), ("", None)],
+)
+def test_the_uuid_is_that_of_the_first_visible_gpu(nvml, monkeypatch, visible, uuid):
+    nvml()
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert devices.gpu_uuid() == uuid
+
+
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
+def test_without_a_gpu_or_driver_there_is_no_uuid(nvml, function):
+    nvml(**{function: fail})
+    assert devices.gpu_uuid() is None
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])

@@ -234,6 +234,7 @@ def test_ctrl_c_before_the_first_case_is_finished(project):
     assert "INTERNALERROR" not in output
     assert summary.read_text().startswith("## mpbench: interrupted")
     assert summary.read_text().endswith("\n\nNothing was measured.\n")
+    assert "fixture was not used" not in output
 
 
 def test_a_users_own_bench_file(project):

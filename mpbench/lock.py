@@ -1,0 +1,231 @@
+"""One benchmark at a time: a lock that all users of the machine share, keyed by the GPU, and who holds it.
+
+The kernel's lock on the file decides, so what a killed session leaves behind stops nobody. A note beside it says who
+holds it, for those who wait. The temporary folder is where all users meet: where each has one of his own (TMPDIR), each
+has locks of his own.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mpbench import cache
+from mpbench import device as devices
+from mpbench.errors import UsageProblem
+
+MODES = ("wait", "fail", "off")
+FOLDER = "mpbench-locks"
+MACHINE = "this machine"
+"""The key where no GPU is used, and where nothing can tell which."""
+
+HELD = "MPBENCH_LOCKS_HELD"
+"""Environment variable with the keys that a session holds, comma-separated. Its child processes inherit it and do not
+wait for what their own parent holds: a test that runs pytest in a process of its own would wait for ever."""
+
+REMIND_S = 60.0
+"""A waiter says again for whom it waits: a silent minute looks like a hang."""
+
+POLL_S = 0.2
+"""Between two looks at a held lock: nothing to a machine, and soon enough for a person."""
+
+NOTE_BYTES = 4096
+COMMAND_CHARACTERS = 80
+"""Of a command line in a message."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock.
+
+    Attributes:
+        pid: process id.
+        user: account name.
+        since: ISO 8601 with offset.
+        command: as typed, more or less.
+    """
+
+    pid: int
+    user: str
+    since: str
+    command: str
+
+    def __str__(self) -> str:
+        since = datetime.fromisoformat(self.since).astimezone()
+        today = since.date() == datetime.now().astimezone().date()
+        command = self.command
+        if len(command) > COMMAND_CHARACTERS:
+            command = f"{command[:COMMAND_CHARACTERS]}..."
+        return f"pid {self.pid} of {self.user} ({command}, since {since:{'%H:%M' if today else '%Y-%m-%d %H:%M'}})"
+
+
+def check_mode(given: str) -> str:
+    """One of MODES; raises UsageProblem for anything else."""
+    if given not in MODES:
+        raise UsageProblem(f"--mp-lock: unknown {given!r}: valid are {', '.join(MODES)}")
+    return given
+
+
+def key_of(device: str) -> str:
+    """The key of the device that cases will run on: the UUID of the first visible GPU, else MACHINE.
+
+    Args:
+        device: one of `device.DEVICES`.
+    """
+    return (None if device == "cpu" else devices.gpu_uuid()) or MACHINE
+
+
+class SessionLock:
+    """The locks of one session, usually one.
+
+    Args:
+        mode: one of MODES.
+        command: what others are told that this session is.
+        say: shows one line at once.
+    """
+
+    def __init__(self, mode: str, command: str, say: Callable[[str], None]) -> None:
+        self._mode = mode
+        self._me = Holder(os.getpid(), _user(), datetime.now().astimezone().isoformat(timespec="seconds"), command)
+        self._say = say
+        self._locks: dict[str, FileLock] = {}
+
+    def take(self, key: str) -> None:
+        """Take a key's lock, if the mode asks for it and neither this session nor a parent process has it.
+
+        Raises:
+            UsageProblem: the mode is fail and another holds it, or the folder of locks cannot be used.
+        """
+        if self._mode == "off" or key in _held():
+            return
+        path = shared_folder() / f"{re.sub('[^A-Za-z0-9-]', '_', key)}.lock"
+        lock = FileLock(path, mode=0o666)  # another user's session opens it for writing too
+        try:
+            self._acquire(lock, key)
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UsageProblem(
+                f"--mp-lock: {path}: {reason}: valid is a file that can be locked, or --mp-lock=off"
+            ) from None
+        self._locks[key] = lock
+        os.environ[HELD] = ",".join([*_held(), key])
+        _write_note(path, self._me)
+
+    @property
+    def holds_any(self) -> bool:
+        return bool(self._locks)
+
+    def release(self) -> None:
+        """Release all; without effect where there are none."""
+        for key, lock in self._locks.items():
+            with suppress(OSError):
+                _note(Path(lock.lock_file)).unlink()
+            with suppress(OSError):
+                lock.release()
+            left = [other for other in _held() if other != key]
+            os.environ.pop(HELD, None)
+            if left:
+                os.environ[HELD] = ",".join(left)
+        self._locks.clear()
+
+    def _acquire(self, lock: FileLock, key: str) -> None:
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return
+        path = Path(lock.lock_file)
+        if self._mode == "fail":
+            raise UsageProblem(
+                f"--mp-lock=fail: {_named(read_holder(path))} is measuring on {key}: "
+                "valid is to wait until that is done, as --mp-lock=wait does"
+            )
+        while True:
+            self._say(f"waiting for {_named(read_holder(path))} to be done with {key}")
+            with suppress(Timeout):
+                lock.acquire(timeout=REMIND_S, poll_interval=POLL_S)
+                return
+
+
+def shared_folder() -> Path:
+    """The folder of locks, made where it is missing, for all users of the machine.
+
+    Raises:
+        UsageProblem: what is there is no folder, or not to be written to.
+    """
+    folder = Path(tempfile.gettempdir()) / FOLDER
+    # Not sticky as /tmp is: with that, Linux and filelock keep one user from locking a file that another has made.
+    before = os.umask(0)
+    try:
+        folder.mkdir(mode=0o777, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error.strerror or str(error)) from None
+    finally:
+        os.umask(before)
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise _unusable(folder, "not a folder itself")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise _unusable(folder, "not writable")
+    return folder
+
+
+def read_holder(lock_file: Path) -> Holder | None:
+    """Who holds it, as far as the note says; None where it says nothing sensible."""
+    try:
+        # Anybody can put anything there: a pipe would wait for a writer, a link may lead anywhere.
+        descriptor = os.open(_note(lock_file), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            said = json.loads(file.read(NOTE_BYTES))
+        said = {name: said[name] for name in Holder.__dataclass_fields__}
+        if type(said["pid"]) is not int or not all(type(said[name]) is str for name in ("user", "since", "command")):
+            return None
+        for name in ("user", "command"):
+            said[name] = "".join(c if c.isprintable() else "?" for c in said[name])
+        datetime.fromisoformat(said["since"]).astimezone()
+        return Holder(**said)
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def _unusable(folder: Path, reason: str) -> UsageProblem:
+    return UsageProblem(
+        f"--mp-lock: {folder}: {reason}: valid is a folder that every user can write to, another temporary folder "
+        "(TMPDIR), or --mp-lock=off"
+    )
+
+
+def _note(lock_file: Path) -> Path:
+    return lock_file.with_suffix(".json")
+
+
+def _write_note(lock_file: Path, holder: Holder) -> None:
+    # Without it the lock holds all the same.
+    with suppress(OSError), cache.publish(_note(lock_file)) as partial:
+        partial.write_text(json.dumps(asdict(holder))[:NOTE_BYTES], encoding="utf-8")
+        partial.chmod(0o644)
+
+
+def _named(holder: Holder | None) -> str:
+    return "another process" if holder is None else str(holder)
+
+
+def _held() -> list[str]:
+    return [key for key in os.environ.get(HELD, "").split(",") if key]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # an account without a name, as in some containers
+        return f"user {os.getuid()}"

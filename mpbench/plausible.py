@@ -1,0 +1,99 @@
+"""Which values of a record can have been measured: what is of the right type and still absurd is refused by name."""
+
+from __future__ import annotations
+
+import math
+
+from mpbench.record import AccuracyRecord, CaseRecord
+
+MIN_ROUND_S, MAX_ROUND_S = 1e-9, 1e6
+"""One step takes more than a tick of the clock and less than eleven days."""
+
+ANY = math.inf
+
+CASE_RANGES: dict[str, tuple[float, float]] = {
+    "batch_size": (1, ANY),
+    "image_size": (1, ANY),
+    "parameters": (0, ANY),
+    "images_per_second": (0, ANY),
+    "first_step_seconds": (0, ANY),
+    "loss_scale": (0, ANY),
+    "skipped_steps": (0, ANY),
+    "warmup_skipped_steps": (0, ANY),
+    "peak_memory_bytes": (0, ANY),
+    "warmup_rounds": (0, ANY),
+    "rounds": (1, ANY),
+    "steps_per_round": (1, ANY),
+}
+"""Least and largest possible value of a field; None is possible where its type allows it."""
+
+ACCURACY_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("batch_size", "image_size", "classes"), (1, ANY)),
+    **dict.fromkeys(
+        (
+            "training_images",
+            "validation_images",
+            "skipped_images",
+            "best_epoch",
+            "baseline_best_epoch",
+            "skipped_steps",
+            "baseline_skipped_steps",
+            "both_right",
+            "baseline_only",
+            "precision_only",
+            "both_wrong",
+        ),
+        (0, ANY),
+    ),
+    **dict.fromkeys(
+        (
+            "training_accuracy",
+            "baseline_training_accuracy",
+            "accuracy",
+            "baseline_accuracy",
+            "mcnemar_exact_p",
+            "mcnemar_midp",
+            "mcnemar_chi2_p",
+            "margin",
+            "equivalence_p",
+            "detectable_difference",
+            "alpha",
+            "majority_share",
+            "majority_p",
+            "baseline_majority_p",
+        ),
+        (0, 1),
+    ),
+    **dict.fromkeys(("difference", "difference_low", "difference_high"), (-1, 1)),
+}
+
+
+def check_case(record: CaseRecord) -> None:
+    """Raises ValueError, which names the field, where a speed case's record cannot be."""
+    _check_ranges(record, CASE_RANGES)
+    for name in ("speedup_low", "speedup", "speedup_high"):
+        value = getattr(record, name)
+        if value is not None and value <= 0:
+            raise ValueError(f"{name}: {value} is not positive")
+    if record.interval is not None and record.interval.low > record.interval.high:
+        raise ValueError(f"speedup_low: {record.speedup_low} is larger than speedup_high, {record.speedup_high}")
+
+
+def check_accuracy(record: AccuracyRecord) -> None:
+    """Raises ValueError, which names the field, where a comparison's record cannot be."""
+    _check_ranges(record, ACCURACY_RANGES)
+    if record.difference_low > record.difference_high:
+        raise ValueError(
+            f"difference_low: {record.difference_low} is larger than difference_high, {record.difference_high}"
+        )
+    counted = record.both_right + record.baseline_only + record.precision_only + record.both_wrong
+    if counted != record.validation_images:
+        raise ValueError(f"validation_images: {record.validation_images}, but the table counts {counted}")
+
+
+def _check_ranges(record: CaseRecord | AccuracyRecord, ranges: dict[str, tuple[float, float]]) -> None:
+    for name, (least, largest) in ranges.items():
+        value = getattr(record, name)
+        if value is not None and not least <= value <= largest:
+            valid = f"{least:g} or more" if largest == ANY else f"{least:g} to {largest:g}"
+            raise ValueError(f"{name}: {value}: valid is {valid}")
