@@ -76,13 +76,13 @@ def judge(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> list[Verd
 
     Args:
         new: the run to judge.
-        earlier: other runs, in any order; only those before it count, and copies of a run count once.
+        earlier: other runs, in any order; only those before it count, and what was measured once counts once.
         rules: thresholds.
 
     Returns:
         One for each case, each speedup and each accuracy comparison, and for each case that has vanished.
     """
-    before = _distinct(new, earlier)
+    before = sorted((run for run in earlier if run.time < new.time), key=lambda run: (run.time, run.path))
     book = _Book(new, before, rules)
     found: dict[str, _Found] = {}
     for run in book.timeline:
@@ -313,30 +313,18 @@ class _Book:
         return None if is_unusual(float(shifts[-1]), shifts[:-1], LEAST_TIME_SD, USUAL_SHIFT_LEVEL) else shifts
 
 
-def _distinct(new: SavedRun, earlier: Iterable[SavedRun]) -> list[SavedRun]:
-    """The runs before the new one, oldest first, each once: a file may have been copied, the new run's too."""
-    seen = {_fingerprint(new)}
-    distinct = []
-    for run in sorted(earlier, key=lambda run: (run.time, run.path)):
-        fingerprint = _fingerprint(run)
-        if run.time <= new.time and fingerprint not in seen:
-            seen.add(fingerprint)
-            distinct.append(run)
-    return distinct
-
-
-def _fingerprint(run: SavedRun) -> tuple[object, ...]:
-    """Equal for copies of a run: no two runs have the same rounds."""
-    return run.time, tuple(sorted((n, c.rounds[0], len(c.rounds)) for n, c in run.cases.items())), tuple(run.accuracy)
-
-
 def _comparable(
     new: SavedRun, case: SavedCase, before: Sequence[SavedRun]
 ) -> tuple[list[SavedRun], dict[str, tuple[object, object]]]:
     """The runs with this case in this configuration; without any, the fields in which the last one differs."""
     wanted = configuration(new, case)
     name = case.fullname
-    having = [run for run in before if name in run.cases and not _no_figure(run.cases[name])]
+    rounds = {case.rounds}  # no two measurements are alike: a resumed run holds what an interrupted one has saved
+    having = []
+    for run in before:
+        if name in run.cases and not _no_figure(run.cases[name]) and run.cases[name].rounds not in rounds:
+            rounds.add(run.cases[name].rounds)
+            having.append(run)
     fitting = [run for run in having if configuration(run, run.cases[name]) == wanted]
     if fitting or not having:
         return fitting, {}

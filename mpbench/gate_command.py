@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def run_gate(args: argparse.Namespace) -> int:
         new = read_run(args.new)
         if args.against:
             # Whatever their times: the user has said which is the earlier one.
-            earlier = [replace(read_run(args.against), time=new.time)]
+            earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1))]
         else:
             earlier = load_runs(args.storage or Path(".benchmarks"), lambda line: print(line, file=sys.stderr))
     except UnreadableRun as problem:

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -61,17 +60,9 @@ def job(server, tmp_path):
     def make(name, github=None, **env):
         (tmp_path / name).mkdir()
         own = {"RUN_NAME": f"0001_{name}.json", "ARGUMENTS": str(tmp_path / name / "arguments")}
-        return without_recovery(Job(server, name, github, {"PYTHONPATH": str(ROOT), **own, **env}, fake))
+        return Job(server, name, github, {"PYTHONPATH": str(ROOT), **own, **env}, fake)
 
     return make
-
-
-def without_recovery(job):
-    """Until `python -m mpbench recover` exists."""
-    if find_spec("mpbench.recover") is None:
-        for step in job.steps:
-            step["run"] = step["run"].replace("-m mpbench recover", "-c ''")
-    return job
 
 
 def test_a_first_run_passes_says_so_and_is_stored(job, server):
@@ -262,17 +253,17 @@ def test_consecutive_jobs_with_real_measurements_on_a_cpu(tmp_path):
     names = ["conftest.py", "bench/test_inference.py", "tests/tiny_models.py"]
     files = {name.removeprefix("tests/"): (ROOT / name).read_text() for name in names}
     server = Server(tmp_path, files)
-    own = "--mp-device=cpu --mp-image-size=16 --mp-max-time=1 --mp-precisions=float32"
+    own = "--mp-device=cpu --mp-image-size=16 --mp-max-time=3 --mp-precisions=float32"
     env = {"PYTHONPATH": os.pathsep.join([str(ROOT), "."]), "BENCH_PATHS": "bench"}
     env["BENCH_ARGS"] = f"{own} --mp-models=tiny_models:feature_map"
 
-    first = without_recovery(Job(server, "one", env=env)).rest()
+    first = Job(server, "one", env=env).rest()
     assert not first.failed, first.done
     assert "**The gate passed: there is no earlier run to compare with yet (1 NEW).**" in first.summary
     assert len(server.stored()) == 1
 
     rewrite_history(server, tmp_path / "slow", 1.0)
-    second = without_recovery(Job(server, "two", env=env)).rest()
+    second = Job(server, "two", env=env).rest()
     assert not second.failed, second.done
     assert "Saved runs restored: 1\n" in second.done["Restore the history"].output
     assert second.summary.startswith("## mpbench: passed\n\n**The gate passed: nothing is slower for sure; ")
@@ -280,7 +271,7 @@ def test_consecutive_jobs_with_real_measurements_on_a_cpu(tmp_path):
     assert len(server.stored()) == 2
 
     rewrite_history(server, tmp_path / "fast", 1e-6)
-    third = without_recovery(Job(server, "three", env=env)).rest()
+    third = Job(server, "three", env=env).rest()
     assert third.done[MEASURE].status == 1
     assert third.summary.startswith("## mpbench: FAILED\n\n**The gate failed: 1 SLOWER for sure; ")
     assert "| `tiny_models:feature_map` | `float32` | " in third.summary
