@@ -250,9 +250,7 @@ class _Book:
         detail += (
             f": whether {slower} became slower or {faster} faster cannot be told, times differ too much between runs"
         )
-        # The speedup itself has fallen, whoever it was.
-        fell = finding.kind == SLOWER
-        return Verdict(title, SLOWER if fell else UNSURE, fell, finding.change, detail)
+        return Verdict(title, UNSURE, False, finding.change, detail)
 
     def _log_odds(self, one: _Found | None, other: _Found | None, ratio: Finding) -> float:
         """Logarithm of the odds that the slower of the two slowed down against that the faster one sped up.

@@ -24,6 +24,7 @@ CASE_RANGES: dict[str, tuple[float, float]] = {
     "warmup_rounds": (0, ANY),
     "rounds": (1, ANY),
     "steps_per_round": (1, ANY),
+    "others_cpu_share": (0, ANY),
 }
 """Least and largest possible value of a field; None is possible where its type allows it."""
 

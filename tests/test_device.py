@@ -1,8 +1,11 @@
 """mpbench.device: the machine's facts with and without an NVIDIA driver, and the TF32 guard."""
 
+import os
 import subprocess
 import sys
+import time
 import types
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +135,24 @@ def test_peak_memory_of_the_process_follows_a_large_array():
     before = devices.peak_memory_bytes(CPU)
     np.ones(2**26)  # half a GiB, touched and gone
     assert devices.peak_memory_bytes(CPU) - before > 2**28
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="others' CPU time is known on Linux only")
+def test_cpu_time_of_another_process_counts_and_our_own_does_not():
+    before = devices.others_cpu_seconds()
+    code = "import time\nwhile time.process_time() < 2: pass\nprint(flush=True)\ntime.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert devices.others_cpu_seconds() - before > 1.5
+        other.kill()
+    before = devices.others_cpu_seconds()
+    own = time.process_time()
+    while time.process_time() - own < 1:
+        pass
+    # Whoever else computes here is counted too, and there may be as many as cores.
+    assert devices.others_cpu_seconds() - before < 0.5 + 2 * os.cpu_count()
+
+
+def test_where_nothing_says_what_others_do_it_is_unknown(monkeypatch):
+    monkeypatch.setattr(devices.Path, "read_text", lambda self, *args: "cpu what")
+    assert devices.others_cpu_seconds() is None

@@ -77,3 +77,13 @@ def test_a_case_that_mostly_skips_fails():
     outcomes = measure_group(plan({"mixed_float16": "overflows_every_other_step"}), print)
     assert "loss scaling skipped" in str(outcomes["mixed_float16"])
     assert "a skipped step is not a training step" in str(outcomes["mixed_float16"])
+
+
+def test_what_others_used_of_the_cpu_is_recorded(monkeypatch):
+    seconds = iter([100.0, 100.0])
+    monkeypatch.setattr(groups.devices, "others_cpu_seconds", lambda: next(seconds))
+    outcomes = measure_group(plan({"float32": "classifier"}), print)
+    assert outcomes["float32"].record.others_cpu_share == 0.0
+    seconds = iter([100.0, 100.0 + 3600])
+    outcomes = measure_group(plan({"float32": "classifier"}), print)
+    assert outcomes["float32"].record.others_cpu_share > 1

@@ -50,3 +50,9 @@ def test_an_accuracy_record_is_read_back_and_is_no_speed_case():
     assert all(value is None or isinstance(value, (str, int, float, bool)) for value in extra_info.values())
     with pytest.raises(ValueError, match=f"no {ACCURACY_SCHEMA_KEY}"):
         read_accuracy(record().as_extra_info())
+
+
+def test_files_from_before_others_cpu_time_was_known_are_read():
+    old = record().as_extra_info()
+    del old["others_cpu_share"]
+    assert read_case(old) == record()
