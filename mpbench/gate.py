@@ -46,6 +46,10 @@ LEAST_RELATIVE_SD = 0.005
 LEAST_RATIO_SD = 0.003
 """The same for speedups: their rounds are measured within seconds of each other."""
 
+SLOW_MACHINE_FACTOR = 4.0
+"""By which a CPU may slow down unseen, for a case or a whole run: a virtual one has been seen to take 2.6 times as long
+over hours, with nothing else running on it. Times on a CPU are no evidence below it; speedups are."""
+
 BUSY_SHARE = 0.05
 """Share of all cores' time that others used while a case was measured on a CPU, above which its figures say nothing."""
 
@@ -185,7 +189,10 @@ class _Book:
                 usual, factor = max(usual, shift_excess([(q.now, q.earlier) for q in short])), 1.0
             for q in alike:
                 limits = replace(q.limits, least_sd=factor * kind) if q in short else q.limits
-                found[q.figure] = _Found(compare(q.now, q.earlier, limits, usual), q.rest)
+                finding = compare(q.now, q.earlier, limits, usual)
+                if kind != LEAST_RATIO_SD and self.new.cases[q.figure].record.device == "cpu":
+                    finding = _on_a_cpu(finding)
+                found[q.figure] = _Found(finding, q.rest)
         return found
 
     def _time_question(self, run: SavedRun, name: str) -> _Question | None:
@@ -338,6 +345,12 @@ def _no_figure(case: SavedCase) -> str:
     if case.record.device == "cpu" and others is not None and others > BUSY_SHARE:
         return f"measured while other processes used {others:.0%} of this machine's CPU"
     return ""
+
+
+def _on_a_cpu(finding: Finding) -> Finding:
+    if finding.kind not in (SLOWER, FASTER) or abs(finding.shift) > math.log(SLOW_MACHINE_FACTOR):
+        return finding
+    return replace(finding, kind=UNSURE, advice="on a CPU that may be the machine: speedups tell")
 
 
 def _without_baseline(name: str, differing: Mapping[str, tuple[object, object]]) -> Verdict:

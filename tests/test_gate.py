@@ -348,3 +348,13 @@ def test_rounds_from_a_busy_cpu_are_neither_judged_nor_a_baseline():
 def test_many_verdicts_that_say_the_same_are_one_line():
     lines = gate_lines(judge(saved_run(9), [], Rules()))
     assert lines[1:] == ["  NEW: 18 cases and speedups: no earlier run has it", "  18 NEW"]
+
+
+def test_times_on_a_cpu_are_no_evidence_but_speedups_are():
+    quiet = [saved_run(number, device="cpu") for number in range(5)]
+    everything = dict.fromkeys(saved_run(0).cases, 1.5)
+    found = verdicts(saved_run(9, device="cpu", factors=everything), quiet)
+    assert not red(found)
+    assert found[SLOW].detail.startswith("on a CPU that may be the machine: speedups tell, against 5 runs")
+    assert f"speedup of {SLOW}" in red(verdicts(saved_run(9, device="cpu", factors={SLOW: 1.06}), quiet))
+    assert SLOW in red(verdicts(saved_run(9, device="cpu", factors=dict.fromkeys(saved_run(0).cases, 5.0)), quiet))
