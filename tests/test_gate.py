@@ -163,7 +163,7 @@ def test_a_comparable_run_is_looked_for_further_back():
 
 
 def test_later_runs_and_the_run_itself_are_no_baseline():
-    new = saved_run(2, factors={SLOW: 1.2})
+    new = saved_run(2, factors={SLOW: 2.0})
     found = verdicts(new, [*EARLIER, new])
     assert found[SLOW].kind == SLOWER
     assert "against 2 runs" in found[SLOW].detail or "against 3 runs" in found[SLOW].detail
