@@ -144,6 +144,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtestloop(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
     get = session.config.getoption
+
+    def warn(line: str) -> None:
+        if line not in session.config.stash[BASELINE].said:  # of the same storage
+            run.progress(line)
+
     # An xdist worker cannot end the session with a usage error: there the first case to run reports it.
     idle = get("collectonly") or get("benchmark_skip", False) or hasattr(session.config, "workerinput")
     accuracy_models = sorted({_model(item) for item in session.items if _phase(item) == ACCURACY})
@@ -162,12 +167,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
                 session.config.stash[LOCK].take(MACHINE)  # TensorFlow need not see the GPU that the driver sees
             if get("mp_gate"):
                 # Now: afterwards this run is among the saved ones.
-                said = session.config.stash[BASELINE].said
                 session.config.stash[GATE] = Gatekeeper(
-                    get("benchmark_storage"),
-                    session.config.rootpath,
-                    get("mp_gate_missing"),
-                    lambda line: line in said or run.progress(line),
+                    get("benchmark_storage"), session.config.rootpath, get("mp_gate_missing"), warn
                 )
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from None
