@@ -7,7 +7,7 @@ Simulated runs draw whole blocks of a recorded run with replacement, so that wha
 shared. Each run gets a speed of its own, each group a drift within it (SCENARIOS says how much of both), each case a
 lasting offset (sd 0.3 %), and 5 % of the rounds a burst (30 % on average). The last run is judged against those before.
 Real runs: each from the sixth on is judged against all before it, as it is and, for each of its cases, with that case's
-rounds multiplied by 1.05.
+rounds multiplied by 1.05 (--slower).
 The rules of others judge the same runs: pytest-benchmark's `--benchmark-compare-fail=median:5%` against the last run,
 asv's (Mann-Whitney p < 0.002 and a factor of 1.1) and nvbench's (intervals apart and centres 0.5 % apart; here the
 quartiles), each per case.
@@ -32,7 +32,6 @@ from mpbench.verdict import SPEEDUP, is_red
 
 HERE = Path(__file__).parent
 FIRST_JUDGED = 5
-SLOWDOWN = 1.05
 CASE_SD, BURST_SHARE, BURST_MEAN = 0.003, 0.05, 0.3
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -55,6 +54,11 @@ class Scenario:
     earlier: int = 5
     models: tuple[str, ...] | None = None
     rounds: int | None = None
+
+    @property
+    def device(self) -> str:
+        """A steady machine stands for a GPU: on a CPU times are no evidence."""
+        return "gpu" if (self.run_sd, self.drift) == STEADY else "cpu"
 
 
 STEADY, BUSY = (0.005, 0.01), (0.02, 0.05)
@@ -92,7 +96,7 @@ def simulated(
         picks, drifting = draws[group]
         bursts = np.where(rng.random(count) < BURST_SHARE, 1 + rng.exponential(BURST_MEAN, count), 1)
         rounds = np.array(case.rounds)[picks] * drifting * bursts * speed * np.exp(rng.normal(0, CASE_SD))
-        cases[name] = replace(case, rounds=tuple(rounds), record=replace(r, unpaired_blocks=""))
+        cases[name] = replace(case, rounds=tuple(rounds), record=replace(r, unpaired_blocks="", device=how.device))
     run = replace(recorded, path=Path(f"{number}.json"), time=START + timedelta(days=number), cases=cases)
     return with_factor(run, changed, factor) if changed else run
 
@@ -151,7 +155,7 @@ class Tally:
         }
 
 
-def simulate(recorded: SavedRun, runs: int, how: Scenario) -> dict[str, dict[str, float]]:
+def simulate(recorded: SavedRun, runs: int, how: Scenario, slowdown: float) -> dict[str, dict[str, float]]:
     cases = {n: c for n, c in recorded.cases.items() if not how.models or c.record.model in how.models}
     recorded, tally = replace(recorded, cases=cases), Tally()
     for seed in range(runs):
@@ -159,27 +163,27 @@ def simulate(recorded: SavedRun, runs: int, how: Scenario) -> dict[str, dict[str
         earlier = [simulated(recorded, rng, number, how) for number in range(how.earlier)]
         number, name = how.earlier, list(cases)[seed % len(cases)]
         tally.add("false_alarms", outcomes(simulated(recorded, rng, number, how), earlier)[0])
-        slow = simulated(recorded, rng, number, how, name, SLOWDOWN)
+        slow = simulated(recorded, rng, number, how, name, slowdown)
         _, named = outcomes(slow, earlier)
         tally.add("slowdowns_found", {rule: name in cases for rule, cases in named.items()})
-        again = simulated(recorded, rng, number + 1, how, name, SLOWDOWN)
+        again = simulated(recorded, rng, number + 1, how, name, slowdown)
         _, named = outcomes(again, [*earlier, slow])
         tally.add("found_again_in_the_next_run", {rule: name in cases for rule, cases in named.items()})
         tally.add(
             "improvements_failed",
-            outcomes(simulated(recorded, rng, number, how, name, 1 / SLOWDOWN), earlier)[0],
+            outcomes(simulated(recorded, rng, number, how, name, 1 / slowdown), earlier)[0],
         )
     return tally.shares()
 
 
-def real(paths: list[Path]) -> dict[str, dict[str, float]]:
+def real(paths: list[Path], slowdown: float) -> dict[str, dict[str, float]]:
     """Each run from the sixth on against those before it."""
     runs = sorted((read_run(path) for path in paths), key=lambda run: run.time)
     tally = Tally()
     for i in range(FIRST_JUDGED, len(runs)):
         tally.add("false_alarms", outcomes(runs[i], runs[:i])[0])
         for name in runs[i].cases:
-            _, named = outcomes(with_factor(runs[i], name, SLOWDOWN), runs[:i])
+            _, named = outcomes(with_factor(runs[i], name, slowdown), runs[:i])
             tally.add("slowdowns_found", {rule: name in cases for rule, cases in named.items()})
     return tally.shares()
 
@@ -188,15 +192,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recorded", type=Path, default=HERE / "run-cpu.json")
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--slower", type=float, default=5.0, metavar="PERCENT", help="of the slow case (5)")
     parser.add_argument("--real", type=Path, nargs="+", metavar="RUN.json")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
+    slowdown = 1 + args.slower / 100
     if args.real:
-        result = real(args.real)
+        result = real(args.real, slowdown)
     else:
         recorded = read_run(args.recorded)
         result = {f"{name}: {rule}": figures for name, how in SCENARIOS.items() for rule, figures in
-                  simulate(recorded, args.runs, how).items()}  # fmt: skip
+                  simulate(recorded, args.runs, how, slowdown).items()}  # fmt: skip
     for rule, figures in result.items():
         print(rule, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     if args.output:
