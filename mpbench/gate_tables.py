@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from mpbench.evidence import SAME
+from mpbench.evidence import SAME, UNSURE
 from mpbench.verdict import Verdict, is_red
 
 MAX_ALIKE = 3
@@ -44,7 +44,10 @@ def outcome(verdicts: Sequence[Verdict]) -> str:
     red = [verdict for verdict in verdicts if verdict.red]
     if not is_red(verdicts):
         compared = any(verdict.change for verdict in verdicts)
-        return "GATE PASSED" if compared else "GATE PASSED: there is no earlier run to compare with"
+        if compared:
+            return "GATE PASSED"
+        unsure = any(verdict.kind == UNSURE for verdict in verdicts)
+        return f"GATE PASSED: {'nothing can be judged' if unsure else 'there is no earlier run to compare with'}"
     return f"GATE FAILED: {', '.join(f'{count} {kind}' for kind, count in Counter(v.kind for v in red).items())}"
 
 

@@ -23,7 +23,7 @@ class Gatekeeper:
     Args:
         storage: as in `--benchmark-storage`.
         root: folder of the pyproject.toml with the rules, if there is one.
-        missing: one of MISSING_CHOICES, or None for the rules'.
+        missing: one of MISSING_CHOICES, or None for the rules': see `check_missing`.
         warn: takes one line for each saved run that cannot be read.
 
     Raises:
@@ -31,8 +31,6 @@ class Gatekeeper:
     """
 
     def __init__(self, storage: str | None, root: Path, missing: str | None, warn: Callable[[str], None]) -> None:
-        if missing not in (None, *MISSING_CHOICES):
-            raise UsageProblem(f"--mp-gate-missing: unknown {missing!r}: valid are {', '.join(MISSING_CHOICES)}")
         self.rules = default_rules(root).with_missing(missing)
         self._earlier = load_runs(storage_folder(storage or DEFAULT_STORAGE), warn)
 
@@ -44,6 +42,14 @@ class Gatekeeper:
         now = datetime.now(timezone.utc)
         new = SavedRun(Path(), now, "", False, "", facts_of(machine_info), cases, dict(compared))
         return judge(new, self._earlier, self.rules)
+
+
+def check_missing(given: str | None, gate: bool) -> None:
+    """Raise UsageProblem unless --mp-gate-missing was given a valid value, together with the gate."""
+    if given not in (None, *MISSING_CHOICES):
+        raise UsageProblem(f"--mp-gate-missing: unknown {given!r}: valid are {', '.join(MISSING_CHOICES)}")
+    if given is not None and not gate:
+        raise UsageProblem(f"--mp-gate-missing: {given}: valid is it together with --mp-gate")
 
 
 def default_rules(root: Path) -> Rules:

@@ -25,7 +25,7 @@ from mpbench.accuracy_tables import accuracy_summary
 from mpbench.baseline import Baseline, choose_from_storage
 from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.gate_tables import gate_lines
-from mpbench.gatekeeper import Gatekeeper
+from mpbench.gatekeeper import Gatekeeper, check_missing
 from mpbench.items import ACCURACY, MARK, PHASES, case_of, model_of, models_of, phase_of
 from mpbench.keeper import Keeper
 from mpbench.lock import MACHINE, SessionLock, check_mode, key_of
@@ -74,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
             require_equivalence=get("mp_require_equivalence"),
         )
         mode = check_mode(get("mp_lock"))
+        check_missing(get("mp_gate_missing"), get("mp_gate"))
         # Now: pytest-benchmark, whose turn comes later, opens what it finds.
         choice = choose_from_storage(get)
     except UsageProblem as problem:

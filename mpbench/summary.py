@@ -135,6 +135,8 @@ def _judgement(verdicts: Sequence[Verdict] | None) -> str:
     counts = _counts(verdicts)
     if is_red(verdicts):
         return f"The gate failed: {_counts(v for v in verdicts if v.red)} for sure; all verdicts: {counts}"
+    if not any(verdict.change for verdict in verdicts) and any(verdict.kind == UNSURE for verdict in verdicts):
+        return f"The gate passed: nothing can be judged ({counts})"
     if not any(verdict.change for verdict in verdicts):
         return f"The gate passed: there is no earlier run to compare with yet ({counts})"
     return f"The gate passed: nothing is slower for sure; all verdicts: {counts}"
