@@ -45,7 +45,8 @@ def storage(project):
 
 
 def start(project, *args, seconds=0.0, rounds=8, **more):
-    command = [sys.executable, "-m", "pytest", "-p", "fake_measuring", "bench", *args]
+    # Without the lock: sessions that wait for each other never save at once.
+    command = [sys.executable, "-m", "pytest", "-p", "fake_measuring", "bench", "--mp-lock=off", *args]
     environment = os.environ | {"FAKE_SECONDS": str(seconds), "FAKE_ROUNDS": str(rounds)}
     return subprocess.Popen(
         command, cwd=project.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more
