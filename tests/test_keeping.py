@@ -329,6 +329,7 @@ def test_a_recovered_entry_equals_the_saved_one(project):
     (recovered,) = (project.path / "copy").rglob("*.json")
     assert recovered.relative_to(project.path / "copy") == ordinary.relative_to(storage(project))
     one, two = json.loads(ordinary.read_text()), json.loads(recovered.read_text())
+    one.pop("mpbench", None)  # what else kept the machine busy, known at the end only
     assert list(one) == list(two)
     assert one["benchmarks"] == two["benchmarks"]
     assert [list(bench) for bench in one["benchmarks"]] == [list(bench) for bench in two["benchmarks"]]
