@@ -28,10 +28,9 @@ from mpbench.history_view import (
     picture,
 )
 from mpbench.recover import add_recover
+from mpbench.storage import DEFAULT_FOLDER
 
 FINE, INTERRUPTED, BAD_USAGE = 0, 2, 4
-STORAGE = ".benchmarks"
-"""Where --benchmark-autosave saves."""
 
 if TYPE_CHECKING:
     SubParsers = argparse._SubParsersAction["Parser"]
@@ -83,7 +82,13 @@ def add_history(subparsers: SubParsers) -> None:
     about = "Median times and speedups over the saved runs, and since which commit they have changed."
     parser = subparsers.add_parser("history", help=about, description=about, allow_abbrev=False)
     add = parser.add_argument
-    add("folder", metavar="FOLDER", nargs="?", default=STORAGE, help=f"of saved runs, at any depth ({STORAGE})")
+    add(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        default=DEFAULT_FOLDER,
+        help=f"of saved runs, at any depth ({DEFAULT_FOLDER})",
+    )
     add("--case", metavar="PATTERN", help="only cases with PATTERN in their full name, or fitting it as a glob")
     add("--since", metavar="DATE", help="only runs from DATE on, such as 2026-05-01 or 2026-05-01T12:00 (UTC)")
     add("--json", action="store_true", help="print JSON instead of tables")
@@ -97,7 +102,8 @@ def _history(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     if not folder.is_dir():
         raise UsageProblem(
-            f"history: {folder}: no such folder: valid is one of saved runs; --benchmark-autosave makes {STORAGE}"
+            f"history: {folder}: no such folder: valid is one of saved runs; "
+            f"--benchmark-autosave makes {DEFAULT_FOLDER}"
         )
     runs = load_runs(folder, lambda line: print(line, file=sys.stderr))
     if options.case is not None and runs:

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import UsageProblem
+from mpbench.errors import UsageProblem, printable
 from mpbench.history import (
     COMPARABLE_FACTS,
     MAX_NUMBER,
     UnreadableRun,
     checked_run,
     facts_of,
-    printable,
     read_json,
 )
 from mpbench.record import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY, CaseRecord, read_case

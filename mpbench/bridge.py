@@ -18,10 +18,11 @@ import pytest_benchmark
 
 from mpbench.accuracy import Comparison
 from mpbench.journal_lines import Finished, Header
-from mpbench.keeper import DEFAULT_FOLDER, Keeper
+from mpbench.keeper import Keeper
 from mpbench.record import Measured, read_accuracy, read_case
 from mpbench.run import Run
 from mpbench.settings import Settings
+from mpbench.storage import DEFAULT_FOLDER
 
 
 def run_folder(benchmark_session: Any) -> Path | None:

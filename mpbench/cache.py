@@ -69,7 +69,7 @@ def publish(target: Path) -> Iterator[Path]:
         except OSError:
             if not (partial.is_dir() and target.is_dir()):
                 raise
-        _flush_entries(target.parent)
+        flush_entries(target.parent)
     finally:
         _remove(partial)
 
@@ -148,7 +148,8 @@ def _flush(path: Path) -> None:
                 os.fsync(stream.fileno())
 
 
-def _flush_entries(path: Path) -> None:
+def flush_entries(path: Path) -> None:
+    """A folder's new names to the disk, or a power failure takes them."""
     if os.name == "posix":
         descriptor = os.open(path, os.O_RDONLY)
         try:

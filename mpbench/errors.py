@@ -14,3 +14,8 @@ class CaseFailure(Exception):
 def described(error: BaseException) -> str:
     """An exception in one line: its type and the beginning of its text; Keras's go on for many lines."""
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+
+
+def printable(text: str) -> str:
+    """Text from outside, in one line: it must not steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)

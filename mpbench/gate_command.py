@@ -15,6 +15,7 @@ from mpbench.gate_rules import MISSING_CHOICES, read_rules
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import default_rules
 from mpbench.history import UnreadableRun, load_runs, read_run
+from mpbench.storage import DEFAULT_FOLDER
 from mpbench.verdict import is_red
 
 PASSED, FAILED = 0, 1
@@ -57,7 +58,7 @@ def run_gate(args: argparse.Namespace) -> int:
             # Whatever their times: the user has said which is the earlier one.
             earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1))]
         else:
-            earlier = load_runs(args.storage or Path(".benchmarks"), lambda line: print(line, file=sys.stderr))
+            earlier = load_runs(args.storage or Path(DEFAULT_FOLDER), lambda line: print(line, file=sys.stderr))
     except UnreadableRun as problem:
         raise UsageProblem(str(problem)) from None
     earlier = [run for run in earlier if run.path.resolve() != new.path.resolve()]

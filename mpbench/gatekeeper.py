@@ -12,9 +12,8 @@ from mpbench.gate import judge
 from mpbench.gate_rules import MISSING_CHOICES, Rules, read_rules
 from mpbench.history import SavedCase, SavedRun, facts_of, load_runs
 from mpbench.record import AccuracyRecord, Measured
+from mpbench.storage import DEFAULT_FOLDER
 from mpbench.verdict import Verdict
-
-DEFAULT_STORAGE = "file://./.benchmarks"
 
 
 class Gatekeeper:
@@ -32,7 +31,7 @@ class Gatekeeper:
 
     def __init__(self, storage: str | None, root: Path, missing: str | None, warn: Callable[[str], None]) -> None:
         self.rules = default_rules(root).with_missing(missing)
-        self._earlier = load_runs(storage_folder(storage or DEFAULT_STORAGE), warn)
+        self._earlier = load_runs(storage_folder(storage or DEFAULT_FOLDER), warn)
 
     def verdicts(
         self, measured: Mapping[str, Measured], compared: Mapping[str, AccuracyRecord], machine_info: Mapping[str, Any]

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from mpbench.errors import printable
 from mpbench.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case
 from mpbench.record import (
     ACCURACY_SCHEMA,
@@ -144,10 +145,6 @@ def read_run(path: Path) -> SavedRun:
     except ValueError as error:
         # The file's name and what is quoted of its content may hold line ends and worse.
         raise UnreadableRun(printable(f"{path}: {error}")) from None
-
-
-def printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def read_json(path: Path) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpbench.changes import MIN_SIZE, Step, change_points
+from mpbench.errors import printable
 from mpbench.history import SavedRun, configuration
 from mpbench.statistics import Floats
 from mpbench.tables import render
@@ -204,7 +205,7 @@ def _draw(series: Series, panel: Any) -> None:
         panel.plot([times[first], times[end - 1]], [scale * level] * 2, color="tab:red", linewidth=1.2)
     for step in series.steps:
         panel.axvline(times[step.index], color="0.7", linewidth=0.8, linestyle=":", zorder=0)
-    title = "\n".join(filter(None, [_short(series.case), _printable(series.label)]))
+    title = "\n".join(filter(None, [_short(series.case), printable(series.label)]))
     panel.set_title(title, fontsize=8, parse_math=False)
     panel.set_ylabel("ms" if series.figure == TIMES else f"speedup over {_baselines([series])}", parse_math=False)
     low, high = min(values), max(values)
@@ -218,9 +219,9 @@ def _rows(series: Sequence[Series], unit: str, blocks: str) -> list[dict[str, st
         values = _in_unit(s)
         places = 2 if s.figure == TIMES else 3
         short, enough = names[s.case], len(values) >= MIN_RUNS
-        row = {"case": short if list(names.values()).count(short) == 1 else _printable(s.case)}
+        row = {"case": short if list(names.values()).count(short) == 1 else printable(s.case)}
         if any(other.label for other in series):
-            row["measured with"] = _printable(s.label)
+            row["measured with"] = printable(s.label)
         rows.append(
             row
             | {
@@ -236,7 +237,7 @@ def _rows(series: Sequence[Series], unit: str, blocks: str) -> list[dict[str, st
 
 
 def _baselines(series: Iterable[Series]) -> str:
-    return _printable("/".join(dict.fromkeys(str(s.configuration["baseline"]) for s in series)))
+    return printable("/".join(dict.fromkeys(str(s.configuration["baseline"]) for s in series)))
 
 
 def _described(series: Series, step: Step) -> str:
@@ -250,7 +251,7 @@ def _runs_ago(series: Series, step: Step) -> int:
 
 
 def _commit(run: SavedRun) -> str:
-    commit = _printable(run.commit[:COMMIT_CHARACTERS]) or "an unknown commit"
+    commit = printable(run.commit[:COMMIT_CHARACTERS]) or "an unknown commit"
     return f"{commit} with changes" if run.dirty else commit
 
 
@@ -282,12 +283,7 @@ def _value(value: Any) -> str:
 
 def _short(fullname: str) -> str:
     """A case's name without its file."""
-    return _printable(fullname.rsplit("::", 1)[-1])
-
-
-def _printable(text: str) -> str:
-    """What a file has given must not steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(fullname.rsplit("::", 1)[-1])
 
 
 def _number(n: int, of: str) -> str:

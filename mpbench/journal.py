@@ -19,9 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mpbench.cache import flush_entries
 from mpbench.history import MAX_RUN_BYTES
 from mpbench.journal_lines import SCHEMA_VERSIONS, Contents, Finished, Header, UnreadableJournal, line, parse
-from mpbench.storage import flush_entries
 
 FOLDER = "journal"
 _NAME = re.compile(r"\d{8}T\d{12}Z-\d{1,10}-[0-9a-f]{8}\.jsonl", re.ASCII)

@@ -11,20 +11,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import UsageProblem, described
-from mpbench.history import facts_of, printable
+from mpbench.errors import UsageProblem, described, printable
+from mpbench.history import facts_of
 from mpbench.journal import Journal, journals, opened, read
 from mpbench.journal_lines import Contents, Finished, Header, UnreadableJournal, encoded
 from mpbench.outputs import reason
-from mpbench.storage import locked, publish_run, write_file
+from mpbench.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
 FREE_SETTINGS = ("models", "precisions", "control", "require_gpu")
 """They pick the cases and do not change how one is measured: a session that resumes may have others."""
 
 NAMED_JOURNALS = 3
 """Of those that dead sessions have left: more lines would hide the rest of the start."""
-
-DEFAULT_FOLDER = ".benchmarks"
 
 
 class Keeper:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from mpbench import cache
 from mpbench import device as devices
-from mpbench.errors import UsageProblem
+from mpbench.errors import UsageProblem, printable
 
 MODES = ("wait", "fail", "off")
 FOLDER = "mpbench-locks"
@@ -191,7 +191,7 @@ def read_holder(lock_file: Path) -> Holder | None:
         if type(said["pid"]) is not int or not all(type(said[name]) is str for name in ("user", "since", "command")):
             return None
         for name in ("user", "command"):
-            said[name] = "".join(c if c.isprintable() else "?" for c in said[name])
+            said[name] = printable(said[name])
         datetime.fromisoformat(said["since"]).astimezone()
         return Holder(**said)
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench import device as devices
+from mpbench.errors import printable
 
 BUSY_SHARE = 0.5
 """Of the cores: a load above it leaves too few that are idle for a step's own threads."""
@@ -94,7 +95,7 @@ def _name(nvml: Any, pid: int) -> str | None:
     if not name:
         with suppress(OSError):
             name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    return "".join(c if c.isprintable() else "?" for c in name) or None
+    return printable(name) or None
 
 
 def _is_ours(pid: int) -> bool:

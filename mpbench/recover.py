@@ -12,13 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import UsageProblem
-from mpbench.history import load_runs, printable, read_json
+from mpbench.errors import UsageProblem, printable
+from mpbench.history import load_runs, read_json
 from mpbench.journal import journals, opened, read
 from mpbench.journal_lines import Contents, Finished, UnreadableJournal, encoded, saved_run
-from mpbench.keeper import DEFAULT_FOLDER
 from mpbench.outputs import reason
-from mpbench.storage import locked, publish_run
+from mpbench.storage import DEFAULT_FOLDER, locked, publish_run
 
 FINE, LEFT_SOMETHING = 0, 1
 DAMAGED = ".damaged"

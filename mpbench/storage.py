@@ -18,6 +18,9 @@ from filelock import FileLock, Timeout
 
 from mpbench import cache
 
+DEFAULT_FOLDER = ".benchmarks"
+"""pytest-benchmark's, unless --benchmark-storage says otherwise."""
+
 LOCK_NAME = ".mpbench.lock"
 LOCK_SECONDS = 60.0
 """A save takes milliseconds: whoever waits longer waits for a process that hangs."""
@@ -136,23 +139,13 @@ def publish_run(storage: Path, machine: str, name: str, content: bytes) -> Path:
             number += 1  # somebody saves without the lock
     finally:
         partial.unlink(missing_ok=True)
-    flush_entries(folder)
+    cache.flush_entries(folder)
     return target
 
 
 def is_plain_name(name: str) -> bool:
     """Whether a name stays in the folder that it is put into."""
     return _PLAIN_NAME.fullmatch(name) is not None and name not in (".", "..")
-
-
-def flush_entries(folder: Path) -> None:
-    """A new name to the disk, or a power failure takes it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some file systems cannot
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _next_number(storage: Path, folder: Path) -> int:
