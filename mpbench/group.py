@@ -63,7 +63,7 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
                 step.check_is_apart_from(other)
             steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
-            outcomes[name] = _explained(error, spec)
+            outcomes[name] = explained(error, spec.device, spec.size)
     others_before, began = devices.others_cpu_seconds(), time.monotonic()
     arms = [Arm(name, step.run, step.skipped_steps) for name, step in steps.items()]
     series = measure(
@@ -72,13 +72,13 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
         baseline=plan.baseline,
         progress=lambda text: progress(f"{plan.label}: {text}"),
     )
-    others_share = _share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
+    share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
     for name, step in steps.items():
         # Before any record is written: a baseline that computed nonsense must not stand under a ratio.
         series[name].error = series[name].error or _fault(step, series[name])
     for name, step in steps.items():
         fault = series[name].error
-        outcomes[name] = _explained(fault, step.spec) if fault else _measured(name, step, series, plan, others_share)
+        outcomes[name] = explained(fault, step.spec.device, step.spec.size) if fault else _measured(name, step, series, plan, share)
         step.release()
     keras.backend.clear_session()
     return outcomes
@@ -96,7 +96,7 @@ def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
             step.check()
             step.release()
         except Exception as error:
-            raise _explained(error, spec) from error
+            raise explained(error, spec.device, spec.size) from error
         finally:
             keras.backend.clear_session()
 
@@ -120,8 +120,8 @@ def _fault(step: Step, series: Series) -> Exception | None:
     return None
 
 
-def _share(before: float | None, after: float | None, seconds: float) -> float | None:
-    """Of all cores' time, what others used."""
+def others_share(before: float | None, after: float | None, seconds: float) -> float | None:
+    """Of all cores' time, what others used, from two readings of `device.others_cpu_seconds`, so many seconds apart."""
     if before is None or after is None:
         return None
     return round(max(after - before, 0.0) / (seconds * (os.cpu_count() or 1)), 4)
@@ -159,7 +159,7 @@ def _measured(
         warmup_settled=mine.settled,
         rounds=len(mine.rounds),
         steps_per_round=mine.steps_per_round,
-        unpaired_blocks=",".join(str(b) for b in sorted(set(range(mine.blocks[-1] + 1)) - set(mine.blocks))),
+        unpaired_blocks=mine.unpaired_blocks,
         noisy=mine.noisy,
         baseline=plan.specs[plan.baseline].precision.name if speedup and plan.baseline else None,
         speedup=speedup.estimate if speedup else None,
@@ -170,15 +170,19 @@ def _measured(
     return Measured(record, kept_rounds(mine.rounds))
 
 
-def _explained(error: Exception, spec: StepSpec) -> Exception:
-    """A CaseFailure in place of an error whose reason is known; without the frames that hold its tensors."""
+def explained(error: Exception, device: devices.Device, size: str) -> Exception:
+    """A CaseFailure in place of an error whose reason is known; without the frames that hold its tensors.
+
+    Args:
+        size: of what was attempted, for people, such as `batch 64, 224 px, training`.
+    """
     if not is_out_of_memory(error):
         return error
     wanted = re.search(r"shape ?\[[\d,]*\][^ ]*(?: and type \w+)?", str(error))
-    peak = devices.peak_memory_bytes(spec.device) / GIB
-    what = "allocator" if spec.device.kind == "gpu" else "process"
+    peak = devices.peak_memory_bytes(device) / GIB
+    what = "allocator" if device.kind == "gpu" else "process"
     return CaseFailure(
-        f"out of memory on the {spec.device.kind} at batch {spec.batch_size}, {spec.image_size_px} px, {spec.phase}"
+        f"out of memory on the {device.kind} at {size}"
         f"{f', allocating a tensor of {wanted[0]}' if wanted else ''} (peak of the {what} so far {peak:.1f} GiB); "
         "the batch is never shrunk: set --mp-batch-size"
     )

@@ -53,11 +53,14 @@ class Arm:
         name: unique in its group.
         run: takes a number of steps, runs them back to back and returns when the device has finished them.
         skipped_steps: how many updates loss scaling has dropped so far; read outside the timed region.
+        before, after: what must happen around each of its rounds, outside the timed region.
     """
 
     name: str
     run: Callable[[int], None]
     skipped_steps: Callable[[], int] = lambda: 0
+    before: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -90,6 +93,11 @@ class Series:
     speedup: Interval | None = None
     noisy: bool = True
     error: Exception | None = None
+
+    @property
+    def unpaired_blocks(self) -> str:
+        """Numbers of the blocks that left no round, comma-separated; the others number the rounds."""
+        return ",".join(str(b) for b in sorted(set(range(self.blocks[-1] + 1)) - set(self.blocks)))
 
 
 @dataclass(frozen=True)
@@ -201,11 +209,13 @@ class _Group:
         """Seconds per step of one round and the steps skipped in it, or None if the arm failed."""
         gc_was_enabled = gc.isenabled()
         try:
+            arm.before()
             skipped_before = arm.skipped_steps()
             gc.disable()
             start = self.clock()
             arm.run(steps)
             end = self.clock()
+            arm.after()
             return (end - start) / steps, arm.skipped_steps() - skipped_before
         except Exception as error:  # an arm's failure, of whatever kind, is its own
             self.series[arm.name].error = error

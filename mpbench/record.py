@@ -105,7 +105,7 @@ def read_case(extra_info: Mapping[str, Any]) -> CaseRecord:
     Raises:
         ValueError: not ours, from a later version, or a field is missing; the message names it.
     """
-    return CaseRecord(**_fields(CaseRecord, extra_info, SCHEMA_KEY, SCHEMA))
+    return CaseRecord(**read_fields(CaseRecord, extra_info, SCHEMA_KEY, SCHEMA))
 
 
 @dataclass(frozen=True)
@@ -200,10 +200,11 @@ class AccuracyRecord:
 
 def read_accuracy(extra_info: Mapping[str, Any]) -> AccuracyRecord:
     """The comparison in a benchmark's extra_info; raises ValueError as `read_case` does."""
-    return AccuracyRecord(**_fields(AccuracyRecord, extra_info, ACCURACY_SCHEMA_KEY, ACCURACY_SCHEMA))
+    return AccuracyRecord(**read_fields(AccuracyRecord, extra_info, ACCURACY_SCHEMA_KEY, ACCURACY_SCHEMA))
 
 
-def _fields(record: type, extra_info: Mapping[str, Any], key: str, schema: int) -> dict[str, Any]:
+def read_fields(record: type, extra_info: Mapping[str, Any], key: str, schema: int) -> dict[str, Any]:
+    """The fields of a record in a benchmark's extra_info, by name; raises ValueError as `read_case` does."""
     if key not in extra_info:
         raise ValueError(f"extra_info has no {key}: not a case of mpbench")
     if extra_info[key] != schema:

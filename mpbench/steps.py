@@ -52,6 +52,11 @@ class StepSpec:
     def image_shape(self) -> tuple[int, int, int]:
         return self.image_size_px, self.image_size_px, 3
 
+    @property
+    def size(self) -> str:
+        """For people."""
+        return f"batch {self.batch_size}, {self.image_size_px} px, {self.phase}"
+
 
 class Step:
     """A built, compiled step with its batch on the device; it has run at least once when the constructor returns.

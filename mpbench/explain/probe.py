@@ -1,0 +1,112 @@
+"""Things to time that are no whole step: what they have in common, and how a group of them is measured interleaved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpbench import device as devices
+from mpbench.errors import CaseFailure
+from mpbench.explain.records import Probed, ProbeRecord
+from mpbench.group import explained, others_share
+from mpbench.measure import Arm, Plan, Series, measure
+from mpbench.record import kept_rounds
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Something to be timed beside others.
+
+    Attributes:
+        run: runs it so many times back to back and returns when the device has finished; has run at least once.
+        record: makes its record from the fields that `measure_probes` knows (see there), given by keyword.
+        skipped_steps, before, after: as in `measure.Arm`.
+        check: raises CaseFailure where what it computed cannot be right.
+        release: gives back what it holds.
+    """
+
+    run: Callable[[int], None]
+    record: Callable[..., ProbeRecord]
+    skipped_steps: Callable[[], int] = lambda: 0
+    before: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+    check: Callable[[], None] = lambda: None
+    release: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What builds some probes of a group at once, because they share a model.
+
+    Attributes:
+        names: of the probes that are wanted.
+        build: takes a function that shows progress; returns at least these probes by name. What it raises ends them.
+    """
+
+    names: Sequence[str]
+    build: Callable[[Progress], Mapping[str, Probe]]
+
+
+def measure_probes(
+    builders: Sequence[Builder],
+    plan: Plan,
+    common: Mapping[str, Any],
+    device: devices.Device,
+    size: str,
+    progress: Progress,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Probed | Exception]:
+    """Build the probes of a group, measure them interleaved and check them.
+
+    Args:
+        builders: of the group.
+        plan: when to stop.
+        common: fields of ProbeRecord that are the same for the whole group.
+        device, size: for the message where memory runs out, as `group.explained` takes them.
+        progress: takes one line.
+
+    Returns:
+        For each probe its record with its rounds, or what ended it. `record` of a probe is called with `common` and
+        with `rounds`, `steps_per_round`, `unpaired_blocks`, `noisy` and `others_cpu_share`.
+    """
+    outcomes: dict[str, Probed | Exception] = {}
+    probes: dict[str, Probe] = {}
+    for builder in builders:
+        try:
+            built = builder.build(progress)
+            probes.update({name: built[name] for name in builder.names})
+        except Exception as error:  # one precision's failure must not cost the others their measurement
+            outcomes.update(dict.fromkeys(builder.names, explained(error, device, size)))
+    others_before, began = devices.others_cpu_seconds(), time.monotonic()
+    arms = [Arm(name, p.run, p.skipped_steps, p.before, p.after) for name, p in probes.items()]
+    series = measure(arms, plan, clock=clock, progress=progress)
+    share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
+    for name, probe in probes.items():
+        try:
+            outcomes[name] = _probed(probe, series[name], {**common, "others_cpu_share": share})
+        except Exception as error:
+            outcomes[name] = explained(error, device, size)
+        probe.release()
+    return outcomes
+
+
+def _probed(probe: Probe, series: Series, common: Mapping[str, Any]) -> Probed:
+    if series.error is not None:
+        raise series.error
+    probe.check()
+    if not series.rounds:
+        raise CaseFailure("loss scaling skipped a step in each round: a skipped step is not a training step")
+    rounds = kept_rounds(series.rounds)
+    record = probe.record(
+        **common,
+        rounds=len(rounds),
+        steps_per_round=series.steps_per_round,
+        unpaired_blocks=series.unpaired_blocks,
+        noisy=series.noisy,
+    )
+    return Probed(record, rounds)

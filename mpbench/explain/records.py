@@ -1,0 +1,219 @@
+"""What the cases that look for causes write into pytest-benchmark's JSON, and how it is read back.
+
+They have a schema of their own, so that the gate, the history and the tables of speedups never take one for a speed
+case. Flat and small, as in `mpbench.record`; their rounds are seconds, what one round did stands in each class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mpbench.record import read_fields
+
+PROBE_SCHEMA = 1
+PROBE_SCHEMA_KEY = "mpbench_probe_schema"
+KIND = "mpbench_probe"
+"""Key of the record's kind in extra_info."""
+
+PARTS = ("step", "forward", "gradients", "update", "casts")
+FEEDS = ("device", "fed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRecord:
+    """What all of them say of how they were measured.
+
+    Attributes:
+        model, precision, phase: as in CaseRecord; empty where the figure depends on none.
+        device, device_name, profile, batch_size, image_size, jit, tf32: as in CaseRecord.
+        rounds, steps_per_round, unpaired_blocks, noisy: as in CaseRecord.
+        others_cpu_share: as in CaseRecord.
+    """
+
+    kind: ClassVar[str]
+
+    model: str
+    precision: str
+    phase: str
+    device: str
+    device_name: str
+    profile: str
+    batch_size: int
+    image_size: int
+    jit: bool
+    tf32: bool
+    rounds: int
+    steps_per_round: int
+    unpaired_blocks: str
+    noisy: bool
+    others_cpu_share: float | None = None
+
+    def as_extra_info(self) -> dict[str, Any]:
+        return {PROBE_SCHEMA_KEY: PROBE_SCHEMA, KIND: self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartRecord(ProbeRecord):
+    """A part of a training step; seconds per step.
+
+    Attributes:
+        part: `step`, the whole of it; `forward`, with the loss; `gradients`, forward and backward; `update`, the
+            optimizer's alone, of gradients that lie there; `casts`, of all weights that a step casts, to the compute
+            dtype, and of as many gradients back.
+        minimal_bytes: what it must at least read and write; 0 where no one has counted (`costs.py` says how).
+    """
+
+    kind: ClassVar[str] = "part"
+
+    part: str
+    minimal_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRecord(ProbeRecord):
+    """One distinct layer of a model; seconds per call of the layer, in inference its forward pass, in training its
+    forward and backward pass.
+
+    Attributes:
+        layer: name of the first layer of the model that is like that.
+        layer_type: name of its class.
+        count: how many layers of the model are like that.
+        config: what matters of its configuration, for people, such as `64 filters 3x3`.
+        input_shape, output_shape: with the batch, such as `64x224x224x3`; of several inputs joined with `, `.
+        compute_dtype: that the layer really computes in.
+        parameters: weights, trainable or not.
+        flops: a multiplication and an addition are two.
+        minimal_bytes: every input, weight and output once; `costs.py` says how.
+        kernels: operations in its graph that must be launched.
+        cast_bytes: of weights that it casts to its compute dtype, read and written, and of gradients cast back.
+    """
+
+    kind: ClassVar[str] = "layer"
+
+    layer: str
+    layer_type: str
+    count: int
+    config: str
+    input_shape: str
+    output_shape: str
+    compute_dtype: str
+    parameters: int
+    flops: float
+    minimal_bytes: float
+    kernels: int
+    cast_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedRecord(ProbeRecord):
+    """A step with its input; seconds per step.
+
+    Attributes:
+        feed: `device`, of one batch that stays on the device, or `fed`, from the input pipeline.
+        workers, cache, data: of the pipeline; as in InputRecord.
+    """
+
+    kind: ClassVar[str] = "feed"
+
+    feed: str
+    workers: int
+    cache: str
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputRecord(ProbeRecord):
+    """The input pipeline alone: reading, decoding, resizing and batching; seconds per batch.
+
+    Attributes:
+        workers: threads.
+        cache: of decoded images: `none`, `memory` or `disk`.
+        data: what tables call the images.
+        images: how many different ones.
+    """
+
+    kind: ClassVar[str] = "input"
+
+    workers: int
+    cache: str
+    data: str
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakRecord(ProbeRecord):
+    """What the device can do at most, measured on the spot; seconds per operation.
+
+    Attributes:
+        what: `matmul`, a large product in the precision; `copy`, of a large array; `latency`, one tiny operation in a
+            long chain of them.
+        size: for people, such as `4096x4096x4096`.
+        flops, bytes: of one operation; 0 where it is not about them.
+    """
+
+    kind: ClassVar[str] = "peak"
+
+    what: str
+    size: str
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRecord(ProbeRecord):
+    """A profile of a few steps; its rounds are the seconds of each, which profiling has made slower.
+
+    Attributes:
+        source: what took it, with its version.
+        on_device: whether its times are the device's own (a GPU's kernels) or the host's.
+        classes: seconds per step of each kind of kernel or operation, largest first, as `name=seconds` joined with
+            `; `.
+        tensor_core_share: of the device's time, what ran on tensor cores; None where there are none, or nothing says.
+    """
+
+    kind: ClassVar[str] = "profile"
+
+    source: str
+    on_device: bool
+    classes: str
+    tensor_core_share: float | None
+
+    @property
+    def seconds_by_class(self) -> dict[str, float]:
+        pairs = (pair.rpartition("=") for pair in self.classes.split("; ") if pair)
+        return {name: float(seconds) for name, _, seconds in pairs}
+
+
+RECORDS: dict[str, type[ProbeRecord]] = {
+    record.kind: record for record in (PartRecord, LayerRecord, FeedRecord, InputRecord, PeakRecord, ProfileRecord)
+}
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A record with its rounds, in seconds."""
+
+    record: ProbeRecord
+    rounds: Sequence[float]
+
+    @property
+    def median_seconds(self) -> float:
+        return float(np.median(self.rounds))
+
+
+def is_probe(extra_info: Mapping[str, Any]) -> bool:
+    """Whether a benchmark's extra_info was written by a case that looks for causes."""
+    return PROBE_SCHEMA_KEY in extra_info
+
+
+def read_probe(extra_info: Mapping[str, Any]) -> ProbeRecord:
+    """The record in a benchmark's extra_info; raises ValueError as `mpbench.record.read_case` does."""
+    kind = extra_info.get(KIND)
+    if is_probe(extra_info) and (not isinstance(kind, str) or kind not in RECORDS):
+        raise ValueError(f"{KIND}: {kind!r}: valid are {', '.join(RECORDS)}")
+    record = RECORDS.get(str(kind), ProbeRecord)
+    return record(**read_fields(record, extra_info, PROBE_SCHEMA_KEY, PROBE_SCHEMA))
