@@ -78,7 +78,9 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
         series[name].error = series[name].error or _fault(step, series[name])
     for name, step in steps.items():
         fault = series[name].error
-        outcomes[name] = explained(fault, step.spec.device, step.spec.size) if fault else _measured(name, step, series, plan, share)
+        outcomes[name] = (
+            explained(fault, step.spec.device, step.spec.size) if fault else _measured(name, step, series, plan, share)
+        )
         step.release()
     keras.backend.clear_session()
     return outcomes
