@@ -12,6 +12,7 @@ The largest is its bound and names its class. Where a peak is missing there is n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -154,7 +155,7 @@ def allowed(
             None in inference.
         baseline, precision: names.
     """
-    sums = []
+    sums: list[float] = []
     for name in (baseline, precision):
         of = layers.get(name, {})
         if set(of) != set(layers.get(baseline, {})) or not of:
@@ -162,7 +163,7 @@ def allowed(
         bounds = [roof(figure, peaks).bound_seconds for figure in of.values()]
         if None in bounds:
             return Allowed(missing=f"not every peak that the layers in {name} need was measured")
-        total = sum((b or 0.0) * f.record.count for b, f in zip(bounds, of.values(), strict=True))
+        total = math.fsum((b or 0.0) * f.record.count for b, f in zip(bounds, of.values(), strict=True))
         if updates is not None:
             update = update_bound(updates.get(name), peaks)
             if update is None:
@@ -171,7 +172,7 @@ def allowed(
         sums.append(total)
     if not sums[1]:
         return Allowed(missing="the layers have nothing to do")
-    return Allowed(*sums)
+    return Allowed(sums[0], sums[1])
 
 
 def update_bound(figure: Figure[PartRecord] | None, peaks: Peaks) -> float | None:
