@@ -6,16 +6,14 @@ Pure: from `findings.Findings` to figures and sentences, which `page.py` shows a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from mpbench.explain.account import (
     CAUSES,
     LABELS,
-    STEP_SOURCES,
     UNEXPLAINED,
-    AnyFigure,
     Difference,
     Fed,
     Measured,
@@ -26,8 +24,8 @@ from mpbench.explain.account import (
     measured,
     steps_of,
 )
-from mpbench.explain.fed import FeedVerdict, feed_verdict
-from mpbench.explain.findings import Figure, Findings, interval_of
+from mpbench.explain.fed import INPUT_BOUND, FeedVerdict, feed_verdict
+from mpbench.explain.findings import AnyFigure, Figure, Findings, interval_of
 from mpbench.explain.records import LayerRecord
 from mpbench.explain.roofline import Allowed, Peaks, Roof, allowed, peaks_of, roof
 from mpbench.statistics import Interval
@@ -255,7 +253,12 @@ class Phase:
     @cached_property
     def conclusions(self) -> list[str]:
         """What the figures support, in sentences; none where they support nothing."""
-        said = [_dominant(name, rows) for name, rows in self.accounts.items()]
+        said = [
+            f"{name}, {self.name}, {verdict.sentence}."
+            for name, verdict in self.feed_verdicts.items()
+            if verdict.verdict == INPUT_BOUND
+        ]
+        said += [_dominant(name, rows) for name, rows in self.accounts.items()]
         for name, of in self.differences.items():
             if headline := self.headlines.get(name):
                 said += [_most_of_the_saving(name, of, headline), _not_faster(name, of)]
@@ -311,7 +314,7 @@ def _most_of_the_saving(precision: str, of: Difference, headline: Headline) -> s
 
 
 def not_faster(of: Difference) -> str | None:
-    """The largest row that did not get faster, by key; None where none is large enough for the figures to support it."""
+    """The largest row that did not get faster, by key; None where none is large enough to be named."""
     rows = of.after
     slow = [key for key in CAUSES if rows.get(key, 0.0) > 0 and rows[key] >= FASTER * of.before[key]]
     key = max(slow, key=lambda key: rows[key], default=None)
@@ -338,16 +341,3 @@ def explanation(found: Findings) -> list[Phase]:
     """What there is to say of a model, by phase; only phases of which something was measured."""
     phases = [Phase(found, name) for name in PHASES]
     return [phase for phase in phases if any(phase.figures.values())]
-
-
-def step_source(source: str) -> str:
-    return STEP_SOURCES[source]
-
-
-def shares(rows: Mapping[str, float], total: float) -> dict[str, float]:
-    """Each row's share of a total, as a fraction."""
-    return {key: seconds / total for key, seconds in rows.items()}
-
-
-def names(of: Sequence[str]) -> str:
-    return " and ".join(of)
