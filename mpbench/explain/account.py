@@ -269,7 +269,7 @@ def adding_up(values: Mapping[str, float], unit: float) -> dict[str, int]:
 
     Args:
         values: finite.
-        unit: positive.
+        unit: not zero.
     """
     scaled = {key: value / unit for key, value in values.items()}
     whole = {key: math.floor(value) for key, value in scaled.items()}

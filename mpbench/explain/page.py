@@ -7,22 +7,40 @@ the step's interval leaves, rounded so that a column adds up as it is printed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from mpbench.errors import printable
-from mpbench.explain.account import LABELS, STEP_SOURCES, UNEXPLAINED, adding_up, layer_types
-from mpbench.explain.explanation import CLEAR_SAVING, Headline, LayerChange, Phase, explanation
-from mpbench.explain.findings import AnyFigure, Figure, Findings
+from mpbench.explain.account import (
+    CASTS,
+    KEPT,
+    LABELS,
+    STEP_SOURCES,
+    UNEXPLAINED,
+    UPDATE,
+    layer_types,
+)
+from mpbench.explain.explanation import Headline, LayerChange, Phase, explanation
+from mpbench.explain.findings import Figure, Findings
+from mpbench.explain.printing import (
+    MS,
+    decimals,
+    decimals_for,
+    milliseconds,
+    percent_of,
+    prose,
+    shares_of_saving,
+    shortened,
+    table_lines,
+    with_share,
+)
 from mpbench.explain.records import LayerRecord
+from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY
 from mpbench.tables import CPU_NOTE, render
 
-MAX_DECIMALS = 4
 SHOWN_LAYERS = 10
 SHOWN_ABOVE = 5
 SHOWN_CLASSES = 8
 """Of a profile."""
-
-MS = 1000.0
 
 
 def page_lines(findings: Sequence[Findings], notes: Sequence[str]) -> list[str]:
@@ -35,8 +53,10 @@ def page_lines(findings: Sequence[Findings], notes: Sequence[str]) -> list[str]:
     lines: list[str] = []
     for found in findings:
         lines += [*_model_lines(found), ""]
+    if len(findings) > 1 and (table := _side_by_side(findings)):
+        lines += [*table, ""]
     lines += [f"note: {note}" for note in notes]
-    if any(not line.startswith("note: ") and "not measured: " in line for line in lines):
+    if any(phase.missing for found in findings for phase in explanation(found)):
         lines.append("All that was not measured: make why")
     if any(found.setting.device == "cpu" for found in findings):
         lines.append(CPU_NOTE)
@@ -49,12 +69,43 @@ def _model_lines(found: Findings) -> list[str]:
     for phase in explanation(found):
         lines += ["", *_phase_lines(phase)]
     if found.notes:
-        lines += ["", *(f"note: {note}" for note in dict.fromkeys(found.notes))]
+        lines += ["", *prose(f"note: {note}" for note in dict.fromkeys(found.notes))]
     return lines
 
 
+SHORT = {
+    UPDATE: "update",
+    COMPUTE: "compute",
+    MEMORY: "memory",
+    LAUNCH: "launch",
+    KEPT: "float32",
+    CASTS: "casts",
+    UNEXPLAINED: "unexplained",
+}
+"""Rows as the columns of the table of all models."""
+
+
+def _side_by_side(findings: Sequence[Findings]) -> list[str]:
+    """Speedups of all models, and the shares of their steps."""
+    rows = []
+    for phase in (phase for found in findings for phase in explanation(found)):
+        for name, of in phase.headlines.items():
+            limit = phase.allowed[name].speedup if name in phase.allowed else None
+            percent = percent_of(phase.accounts[name]) if name in phase.accounts else {}
+            rows.append(
+                {
+                    "model": phase.found.setting.model,
+                    "phase": f"{phase.name}, {name}",
+                    "speedup": f"{of.speedup:.2f}{' NOISY' if of.noisy else ''}",
+                    "roofline": "" if limit is None else f"{limit:.2f}",
+                }
+                | {f"{short} %": percent.get(key, "") for key, short in SHORT.items()}
+            )
+    return ["Side by side: speedups, and shares of the step that is left", *render(rows)] if rows else []
+
+
 def _phase_lines(phase: Phase) -> list[str]:
-    lines = [f"{phase.name.upper()}", *_headlines(phase), *_feed_lines(phase)]
+    lines = [f"{phase.name.upper()}", *prose(_headlines(phase)), *_feed_lines(phase)]
     for section in (
         _accounts(phase),
         _differences(phase),
@@ -67,9 +118,9 @@ def _phase_lines(phase: Phase) -> list[str]:
             lines += ["", *section]
     closing = [*(f"! {line}" for line in phase.cautions), *(f"- {line}" for line in phase.missing)]
     if closing:
-        lines += ["", *closing]
+        lines += ["", *prose(closing)]
     said = phase.conclusions or ["The figures name no main cause."]
-    return [*lines, "", *(f"=> {sentence}" for sentence in said)]
+    return [*lines, "", *prose(f"=> {sentence}" for sentence in said)]
 
 
 def _headlines(phase: Phase) -> list[str]:
@@ -97,62 +148,20 @@ def _headline(name: str, baseline: str, of: Headline) -> str:
     )
 
 
-def decimals(figures: Iterable[AnyFigure]) -> int:
-    """Of milliseconds: the last one is the first that the most doubtful of the figures leaves in doubt."""
-    return _decimals(max((figure.doubt_seconds for figure in figures), default=0.0))
-
-
-def _decimals(doubt: float) -> int:
-    return MAX_DECIMALS if doubt <= 0 else min(MAX_DECIMALS, max(0, -math.floor(math.log10(MS * doubt))))
-
-
-def _cells(rows: Mapping[str, float], digits: int) -> tuple[dict[str, str], str]:
-    """Milliseconds of rows that add up as printed, and their sum."""
-    whole = adding_up(rows, 10.0**-digits / MS)
-    return {
-        key: f"{n / 10**digits:.{digits}f}" for key, n in whole.items()
-    }, f"{sum(whole.values()) / 10**digits:.{digits}f}"
-
-
-def _percent(rows: Mapping[str, float]) -> dict[str, str]:
-    """Shares of the rows' sum in whole per cent that add up to 100."""
-    total = math.fsum(rows.values())
-    return {key: str(n) for key, n in adding_up(rows, total / 100).items()}
-
-
-def _shares_of_saving(saved: Mapping[str, float], before: float, clear: bool = True) -> dict[str, str]:
-    """Shares of what was saved, where it is enough to be shared out."""
-    total = math.fsum(saved.values())
-    return _percent(saved) if clear and abs(total) >= CLEAR_SAVING * before else dict.fromkeys(saved, "")
-
-
-def _with_share(milliseconds: str, percent: str) -> str:
-    return f"{milliseconds} ({percent:>3} %)"
-
-
-def _table(rows: Sequence[dict[str, str]], left: Sequence[str] = ()) -> list[str]:
-    """As tables.render, but with the second column to the right too, unless it is in `left`."""
-    second = list(rows[0])[1]
-    if second not in left:
-        width = max(len(second), *(len(row.get(second, "")) for row in rows))
-        rows = [{key: cell.rjust(width) if key == second else cell for key, cell in row.items()} for row in rows]
-    return render(rows, left)
-
-
 def _accounts(phase: Phase) -> list[str]:
     if phase.steps is None:
         return []
     digits = decimals(phase.steps.figures.values())
-    cells = {name: (_cells(rows, digits), _percent(rows)) for name, rows in phase.accounts.items()}
+    cells = {name: (milliseconds(rows, digits), percent_of(rows)) for name, rows in phase.accounts.items()}
     keys = [key for key in LABELS if any(key in rows for rows in phase.accounts.values())]
     first = "where the step goes, in ms"
     table = [
         {first: LABELS[key]}
-        | {name: _with_share(ms[key], percent[key]) if key in ms else "" for name, ((ms, _), percent) in cells.items()}
+        | {name: with_share(ms[key], percent[key]) if key in ms else "" for name, ((ms, _), percent) in cells.items()}
         for key in keys
     ]
-    total = {first: "= the step"} | {name: _with_share(total_ms, "100") for name, ((_, total_ms), _) in cells.items()}
-    lines = [*_table([*table, total]), f"It adds up to {STEP_SOURCES[phase.steps.source]}."]
+    total = {first: "= the step"} | {name: with_share(total_ms, "100") for name, ((_, total_ms), _) in cells.items()}
+    lines = [*table_lines([*table, total]), f"It adds up to {STEP_SOURCES[phase.steps.source]}."]
     predicted = [
         f"{100 * of.predicted / of.split.step:.0f} % of the step in {name}"
         for name, of in phase.measured.items()
@@ -181,11 +190,11 @@ def _differences(phase: Phase) -> list[str]:
         assert phase.steps is not None
         base = phase.found.baseline or ""
         digits = decimals([phase.steps.figures[base], phase.steps.figures[name]])
-        before, total_before = _cells(of.before, digits)
-        after, total_after = _cells(of.after, digits)
+        before, total_before = milliseconds(of.before, digits)
+        after, total_after = milliseconds(of.after, digits)
         step_before = math.fsum(of.before.values())
         clear = name in phase.headlines and phase.headlines[name].direction != 0
-        shares = _shares_of_saving(of.saved, step_before, clear)
+        shares = shares_of_saving(of.saved, step_before, clear)
         first = f"what became of it in {name}"
         table = [
             {
@@ -200,7 +209,7 @@ def _differences(phase: Phase) -> list[str]:
         total = {first: "= the step", f"{base} ms": total_before, f"{name} ms": total_after}
         total["less ms"] = f"{float(total_before) - float(total_after):.{digits}f}"
         total["% of the saving"] = "100" if any(shares.values()) else ""
-        lines += ["", *_table([*table, total])] if lines else _table([*table, total])
+        lines += ["", *table_lines([*table, total])] if lines else table_lines([*table, total])
         lines.append(f"Layers stand in the class that they have in {name}, in both columns.")
         if not any(shares.values()):
             lines.append("The steps differ too little, or not for sure: no shares of the saving.")
@@ -214,12 +223,12 @@ def _split(phase: Phase) -> list[str]:
         pieces = {"forward": split.forward, "backward": split.backward, "update": split.update, "rest": split.rest}
         known = {key: seconds for key, seconds in pieces.items() if seconds is not None}
         if len(known) == len(pieces):
-            cells, total = _cells(known, decimals(f for (p, _), f in phase.found.parts.items() if p == name))
-            percent = _percent(known)
+            cells, total = milliseconds(known, decimals(f for (p, _), f in phase.found.parts.items() if p == name))
+            percent = percent_of(known)
             row = {"training step": name}
             row |= {f"{key} ms": f"{cells[key]} ({percent[key]} %)" for key in known}
             table.append(row | {"step ms": total})
-    return _table(table) if table else []
+    return table_lines(table) if table else []
 
 
 def _types(phase: Phase) -> list[str]:
@@ -229,9 +238,9 @@ def _types(phase: Phase) -> list[str]:
     if not keys:
         return []
     base = by_precision.get(phase.found.baseline or "", {})
-    percent = {name: _percent(types) for name, types in by_precision.items()}
+    percent = {name: percent_of(types) for name, types in by_precision.items()}
     saved = {
-        name: _shares_of_saving(
+        name: shares_of_saving(
             {key: base.get(key, 0.0) - types.get(key, 0.0) for key in keys}, math.fsum(base.values())
         )
         for name, types in by_precision.items()
@@ -244,16 +253,16 @@ def _types(phase: Phase) -> list[str]:
             if key in types:
                 of_type = [f for f in phase.found.layers[phase.name, name].values() if f.record.layer_type == key]
                 digits = _layer_decimals(of_type)
-                row[name] = _with_share(f"{MS * types[key]:.{digits}f}", percent[name][key])
+                row[name] = with_share(f"{MS * types[key]:.{digits}f}", percent[name][key])
             if name in saved:
                 row[f"% of what {name} saves"] = saved[name][key]
         table.append(row)
-    return _table(table)
+    return table_lines(table)
 
 
 def _layer_decimals(figures: Iterable[Figure[LayerRecord]]) -> int:
     """As `decimals`, of the time that all layers like these take in a step."""
-    return _decimals(max((figure.doubt_seconds * figure.record.count for figure in figures), default=0.0))
+    return decimals_for(max((figure.doubt_seconds * figure.record.count for figure in figures), default=0.0))
 
 
 def _layers(phase: Phase) -> list[str]:
@@ -262,11 +271,11 @@ def _layers(phase: Phase) -> list[str]:
         changes = phase.changes(name)
         if changes:
             title = f"The layers that gain or lose most in {name}, {min(SHOWN_LAYERS, len(changes))} of {len(changes)}:"
-            lines += [title, *_table([_layer(change) for change in changes[:SHOWN_LAYERS]], ("what",))]
+            lines += [title, *table_lines([_layer(change) for change in changes[:SHOWN_LAYERS]], ("what",))]
             above = sorted(((_above(change), change) for change in changes), key=lambda pair: -pair[0])
-            slow = [f"{_short(c.after.record.layer, 24)} {MS * s:.2g} ms" for s, c in above[:SHOWN_ABOVE] if s > 0]
+            slow = [f"{shortened(c.after.record.layer, 24)} {MS * s:.2g} ms" for s, c in above[:SHOWN_ABOVE] if s > 0]
             if slow:
-                lines.append(f"Longest above their bounds in {name}: {', '.join(slow)}.")
+                lines += prose([f"Longest above their bounds in {name}: {', '.join(slow)}."])
     return lines
 
 
@@ -284,7 +293,7 @@ def _peaks(phase: Phase) -> list[str]:
     ]
     said += [f"copies of {dtype} {rate / 1e9:.3g} GB/s" for dtype, rate in peaks.bytes_per_second.items()]
     said += [f"one tiny operation in {dtype} {1e6 * s:.2g} us" for dtype, s in peaks.launch_seconds.items()]
-    return [f"Roofs, measured: {', '.join(said)}."] if said else []
+    return prose([f"Roofs, measured: {', '.join(said)}."]) if said else []
 
 
 def _layer(change: LayerChange) -> dict[str, str]:
@@ -294,8 +303,8 @@ def _layer(change: LayerChange) -> dict[str, str]:
     count = record.count
     digits = _layer_decimals((change.before, change.after))
     return {
-        "layer": _short(record.layer, 24),
-        "what": _short(f"{record.layer_type} {record.config}".strip(), 30),
+        "layer": shortened(record.layer, 24),
+        "what": shortened(f"{record.layer_type} {record.config}".strip(), 30),
         "times": str(count),
         "bound by": bounds[0] if bounds[0] == bounds[1] else " -> ".join(bounds),
         "ms": f"{MS * count * before.seconds:.{digits}f} -> {MS * count * after.seconds:.{digits}f}",
@@ -304,34 +313,30 @@ def _layer(change: LayerChange) -> dict[str, str]:
     }
 
 
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
-
-
 def _feed_lines(phase: Phase) -> list[str]:
     table = []
     for name, of in phase.fed.items():
         digits = decimals(phase.found.feeds[phase.name, name].values())
         rows = {"step": of.step, **of.rows}
-        cells, total = _cells(rows, digits)
+        cells, total = milliseconds(rows, digits)
         row = {"with its input": name, "step ms": cells["step"]}
         if of.device != of.step:
             row["measured apart ms"] = cells["measured-apart"]
         row |= {"input ms": cells["input"], "= fed step ms": total}
-        row["pipeline ms/batch"] = "" if of.pipeline is None else f"{MS * of.pipeline:.{digits}f}"
-        batch = phase.found.setting.batch_size
-        row["pipeline images/s"] = "" if of.pipeline is None else f"{batch / of.pipeline:.0f}"
+        if of.pipeline is not None:
+            rate = phase.found.setting.batch_size / of.pipeline
+            row["pipeline ms (images/s)"] = f"{MS * of.pipeline:.{digits}f} ({rate:.0f})"
         table.append(row | {"verdict": phase.feed_verdicts[name].verdict})
     if not table:
         return []
-    lines = ["", *_table(table)]
+    lines = ["", *table_lines(table)]
     base = phase.fed.get(phase.found.baseline or "")
     lines += [
         f"With its input {name} is {base.fed / of.fed:.2f} times as fast, without {base.device / of.device:.2f}."
         for name, of in phase.fed.items()
         if base and of is not base
     ]
-    return [*lines, *(f"{name}: {verdict.sentence}." for name, verdict in phase.feed_verdicts.items())]
+    return [*lines, *prose(f"{name}: {verdict.sentence}." for name, verdict in phase.feed_verdicts.items())]
 
 
 def _profiles(phase: Phase) -> list[str]:
@@ -349,4 +354,4 @@ def _profiles(phase: Phase) -> list[str]:
         lines.append(f"Profile of {name}, {whose} per step, by {record.source}: {'; '.join(parts)}.")
         if record.tensor_core_share is not None:
             lines.append(f"On tensor cores: {100 * record.tensor_core_share:.0f} % of the device's time in {name}.")
-    return lines
+    return prose(lines)
