@@ -122,7 +122,7 @@ def _account(phase: Phase, name: str, of: Measured) -> dict[str, Any]:
         "step_seconds": of.split.step,
         "rows": _rows(rows),
         "dominant": dominant(rows),
-        "split": asdict(of.split) | {"backward": of.split.backward, "rest": of.split.rest},
+        "split_seconds": asdict(of.split) | {"backward": of.split.backward, "rest": of.split.rest},
         "layers_seconds": of.layers_seconds,
         "predicted_seconds": of.predicted,
     }
