@@ -53,7 +53,7 @@ class Arm:
         name: unique in its group.
         run: takes a number of steps, runs them back to back and returns when the device has finished them.
         skipped_steps: how many updates loss scaling has dropped so far; read outside the timed region.
-        images: that each of its steps takes; where the arms of a group differ in it, speedups are of the time per image.
+        images: that each of its steps takes; where arms differ in it, speedups are of the time per image.
         before, after: what must happen around each of its rounds, outside the timed region.
     """
 
