@@ -186,9 +186,11 @@ class ProbeRun:
                 check_factory(name, profile.image_size_px)
         if any(case.kind in ("input", "feed") for case in cases):
             self._loader = self._load()
+        from mpbench.explain.layers import layer_ids
+
         for name in sorted({case["model"] for case in cases if case.kind == "layers"}):
             self._run.progress(f"{name}: looking at its layers")
-            self.layers[name] = list(self._layers(name, self._run.settings.precisions[0]))
+            self.layers[name] = layer_ids(name, profile.image_size_px)
 
     def result(self, case: ProbeCase) -> Probed:
         """The measurement of one case; measures its whole group where that has not happened yet.
@@ -331,13 +333,12 @@ class ProbeRun:
         """The distinct layers of a model built in a precision, by id; the ids are the same in all precisions."""
         key = model, precision
         if key not in self._distinct:
-            from mpbench.explain.layers import distinct_layers
+            from mpbench.explain.layers import named_layers
             from mpbench.models import build_model
 
-            profile = self._profile()
-            built = build_model(model, profile.image_size_px, PRECISIONS[precision])
-            shape = (profile.image_size_px, profile.image_size_px, 3)
-            self._distinct[key] = {layer.id: layer for layer in distinct_layers(built, shape, profile.batch_size)}
+            how, size_px = PRECISIONS[precision], self._profile().image_size_px
+            layers = named_layers(build_model(model, size_px, how), model, size_px, self._profile().batch_size, how)
+            self._distinct[key] = {layer.id: layer for layer in layers}
         return self._distinct[key]
 
     def _forget(self, case: ProbeCase) -> None:
