@@ -34,8 +34,6 @@ from mpbench.items import (
     MARK,
     PHASES,
     POINT,
-    case_of,
-    is_any_layer,
     kind_and_models_of,
     model_of,
     models_of,
@@ -49,8 +47,8 @@ from mpbench.neighbours import Neighbours
 from mpbench.options import add_options
 from mpbench.outputs import check_outputs
 from mpbench.record import AccuracyRecord, Measured, is_case
-from mpbench.replay import ReplayClock
 from mpbench.run import Run
+from mpbench.selection import is_named, name_layers, select
 from mpbench.settings import check_settings
 from mpbench.stash import (
     BASELINE,
@@ -77,8 +75,6 @@ from mpbench.summary import Ending, Failure, markdown
 from mpbench.verdict import Verdict, is_red
 
 pytest_plugins = ("mpbench.fixtures",)
-
-EVALUATION = "accuracy (time of an evaluation pass, not a speed result)"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -171,7 +167,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if unasked := [item for item in items if probe_case_of(item) and not _is_named(item, config)]:
+    if unasked := [item for item in items if probe_case_of(item) and not is_named(item, config)]:
         items[:] = [item for item in items if item not in unasked]
         config.hook.pytest_deselected(items=unasked)
         files = dict.fromkeys(item.nodeid.partition("::")[0] for item in unasked)
@@ -187,55 +183,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for line in session.config.stash[BASELINE].said:
         session.config.stash[RUN].progress(line)
     # The last word on what was selected: -k, -m, --lf and --deselect have all been applied.
-    if _select(session) and not session.config.pluginmanager.hasplugin("benchmark"):
+    if select(session) and not session.config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("-p no:benchmark: mpbench reports through pytest-benchmark and needs it")
-
-
-def _select(session: pytest.Session) -> bool:
-    """Tell the session's runs which cases are selected, and give each a clock; whether there are any."""
-    stash, items = session.config.stash, session.items
-    run = stash[RUN]
-    cases = {item: case for item in items if (case := case_of(item))}
-    probe_cases = {item: probed for item in items if (probed := probe_case_of(item))}
-    run.select(cases.values())
-    stash[PROBES].select(probe_cases.values())
-    groups = {item: run.group_label(case) for item, case in cases.items()}
-    groups |= {item: case.label for item, case in probe_cases.items()}
-    groups |= {item: EVALUATION for item in items if phase_of(item) == ACCURACY}
-    for item, group in groups.items():
-        clock = stash[CLOCKS][item.nodeid] = ReplayClock()
-        own = item.get_closest_marker("benchmark")
-        options_of_mark = {"group": group, **(own.kwargs if own else {}), "timer": clock}
-        item.add_marker(pytest.mark.benchmark(**options_of_mark), append=False)
-    return bool(groups)
-
-
-def _name_layers(session: pytest.Session) -> None:
-    """Put each model's layers, known now, in the place of the cases that stand for all of them."""
-    standing_for_all = {item: case for item in session.items if (case := probe_case_of(item)) and is_any_layer(case)}
-    if not standing_for_all:
-        return
-    wanted = {(case.source, *case.params[:1], *case.params[2:]) for case in standing_for_all.values()}
-    named = []
-    for parent in dict.fromkeys(item.parent for item in standing_for_all):
-        assert isinstance(parent, pytest.Collector)
-        for node in session.genitems(parent):
-            case = probe_case_of(node)
-            if case and case.kind == "layers" and (case.source, *case.params[:1], *case.params[2:]) in wanted:
-                named.append(node)
-    place = min(session.items.index(item) for item in standing_for_all)
-    others = [item for item in session.items if item not in standing_for_all]
-    session.items[:] = [*others[:place], *named, *others[place:]]
-    session.testscollected = len(session.items)
-    _select(session)
-
-
-def _is_named(item: pytest.Item, config: pytest.Config) -> bool:
-    """Whether the command line names the item's file, and not only a folder with it, or asks for its mark."""
-    files = (argument.partition("::")[0] for argument in config.args)
-    return CAUSE_MARK in (config.option.markexpr or "") or any(
-        item.path == (config.invocation_params.dir / file).resolve() for file in files
-    )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -264,7 +213,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
                 run.before_loading = lambda: _have_the_device_alone(config)
             if probes.cases:
                 probes.prepare()
-                _name_layers(session)
+                name_layers(session)
             _open_journal(session)
             restored = config.stash[RESTORED]
             if run.cases:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 PHASES = ("inference", "training")
 
+PEAKS = ("matmul", "copy", "latency")
+
 PARAMETERS = {
     "parts": ("model", "precision", "part"),
     "layers": ("model", "layer", "phase", "precision"),
@@ -132,7 +134,7 @@ def cases_of_kind(
             for precision in precisions
         ]
     if kind == "peaks":
-        return [*(("matmul", precision) for precision in precisions), ("copy", "float32"), ("latency", "float32")]
+        return [(what, precision) for what in PEAKS for precision in precisions]
     if kind == "input":
         return [()]
     if kind == "feed":
