@@ -13,10 +13,11 @@ import numpy as np
 
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
+from mpbench.largest import confirm, fit
 from mpbench.measure import Arm, Plan, Series, measure
 from mpbench.precision import CONTROL
 from mpbench.record import CaseRecord, Measured, kept_rounds
-from mpbench.settings import Profile
+from mpbench.settings import LARGEST_BATCH, Profile
 from mpbench.steps import Step, StepSpec, is_out_of_memory
 
 Progress = Callable[[str], None]
@@ -66,6 +67,14 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
             outcomes[name] = explained(error, spec.device, spec.size)
+    free = [name for name, step in steps.items() if step.spec.batch_size == LARGEST_BATCH]
+    for find in (fit, confirm):
+        for name in [name for name in free if name in steps]:
+            try:
+                find(steps[name], lambda part, name=name: progress(f"{plan.label}, {name}: {part}"))  # type: ignore[misc]
+            except Exception as error:
+                outcomes[name] = explained(error, steps[name].spec.device, plan.specs[name].size)
+                steps.pop(name).release()
     others_before, began = devices.others_cpu_seconds(), time.monotonic()
     arms = [Arm(name, step.run, step.skipped_steps, step.spec.batch_size) for name, step in steps.items()]
     series = measure(

@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -88,7 +88,7 @@ class Step:
         self.spec = spec
         self._takes_batches = takes_batches or spec.batch_size == LARGEST_BATCH
         with tf.device(spec.device.placement):
-            in_use_before = devices.reset_peak_memory(spec.device)
+            self._in_use_before = devices.reset_peak_memory(spec.device)
             progress("building")
             self._batch = synthetic_batch(spec.batch_size or 1, spec.image_shape)
             self._labels: tf.Tensor | None = None
@@ -105,10 +105,7 @@ class Step:
             self.steps = 0
             self.run(1)
             self.first_step_seconds = time.perf_counter() - start
-            self.settling_steps = self._settle_loss_scale(progress)
-            devices.reset_peak_memory(spec.device)
-            self.run(1)
-            self.peak_memory_bytes = devices.peak_memory_bytes(spec.device) - in_use_before
+            self.settle(progress)
 
     def run(self, steps: int) -> None:
         """Run steps of its own batch back to back and wait until the device has finished them."""
@@ -140,6 +137,22 @@ class Step:
         tf.test.experimental.sync_devices()
         self._last = out
         self.steps += steps
+
+    def set_batch(self, batch_size: int) -> None:
+        """Give a step whose batch is free one of so many images; the old one is given back first."""
+        self._batch = self._labels = self._last = None
+        with tf.device(self.spec.device.placement):
+            self._batch = synthetic_batch(batch_size, self.spec.image_shape)
+            if self.spec.phase == "training":
+                self._labels = labels(self._model, batch_size, self.spec.image_shape)
+        self.spec = replace(self.spec, batch_size=batch_size)
+
+    def settle(self, progress: Callable[[str], None]) -> None:
+        """Run until loss scaling has accepted an update; then take the peak of memory of one more step."""
+        self.settling_steps = self._settle_loss_scale(progress)
+        devices.reset_peak_memory(self.spec.device)
+        self.run(1)
+        self.peak_memory_bytes = devices.peak_memory_bytes(self.spec.device) - self._in_use_before
 
     def skipped_steps(self) -> int:
         """Updates that loss scaling has dropped since the step was built."""
@@ -270,7 +283,10 @@ def labels(model: keras.Model, batch_size: int, image_shape: tuple[int, int, int
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device, or the host, had no memory left."""
-    return isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError))
+    if isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError)):
+        return True
+    # CUDA's libraries report a failed allocation of their own as an internal error.
+    return isinstance(error, (tf.errors.InternalError, tf.errors.UnknownError)) and "ALLOC_FAILED" in str(error)
 
 
 def _first_bad(array: np.ndarray[Any, np.dtype[np.float64]]) -> float:
