@@ -41,7 +41,7 @@ from mpbench.items import (
     phase_of,
     probe_case_of,
 )
-from mpbench.keeper import Keeper
+from mpbench.keeper import Keeper, shown
 from mpbench.lock import MACHINE, SessionLock, check_mode, key_of
 from mpbench.neighbours import Neighbours
 from mpbench.options import add_options
@@ -299,6 +299,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             lines += filter(None, [config.stash[NEIGHBOURS].look_again()])
             for line in lines:
                 terminalreporter.write_line(line)
+        if config.stash[PROBED]:
+            terminalreporter.write_line(_how_to_explain(config))
         for line in _close_journal(config):
             terminalreporter.write_line(line)
 
@@ -344,6 +346,12 @@ def _gatekeeper(config: pytest.Config) -> Gatekeeper:
             config.stash[RUN].progress(line)
 
     return Gatekeeper(config.getoption("benchmark_storage"), config.rootpath, config.getoption("mp_gate_missing"), warn)
+
+
+def _how_to_explain(config: pytest.Config) -> str:
+    file = config.stash[KEEPER].file if KEEPER in config.stash else None
+    what = shown(file) if file else "FILE, after a run with --benchmark-json=FILE"
+    return f"To have them explained: python -m mpbench explain {what}"
 
 
 def _benchmark_session(config: pytest.Config) -> Any:
