@@ -13,10 +13,11 @@ import numpy as np
 
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
+from mpbench.largest import confirm, fit
 from mpbench.measure import Arm, Plan, Series, measure
 from mpbench.precision import CONTROL
 from mpbench.record import CaseRecord, Measured, kept_rounds
-from mpbench.settings import Profile
+from mpbench.settings import LARGEST_BATCH, Profile
 from mpbench.steps import Step, StepSpec, is_out_of_memory
 
 Progress = Callable[[str], None]
@@ -30,6 +31,7 @@ class GroupPlan:
     Attributes:
         label: for progress, such as `vgg16 training`.
         variant: what tells the group from another of the same model and phase; usually empty.
+        point: of the sweep, as its label; usually empty.
         specs: the arms by name, in the order in which they are built.
         baseline: name of the arm that ratios refer to, or None where it is not among them.
         profile: sizes and time limit, as resolved.
@@ -42,6 +44,7 @@ class GroupPlan:
     baseline: str | None
     profile: Profile
     tolerance: float
+    point: str = ""
 
 
 Outcome = Measured | Exception
@@ -64,8 +67,16 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
             outcomes[name] = explained(error, spec.device, spec.size)
+    free = [name for name, step in steps.items() if step.spec.batch_size == LARGEST_BATCH]
+    for find in (fit, confirm):
+        for name in [name for name in free if name in steps]:
+            try:
+                find(steps[name], lambda part, name=name: progress(f"{plan.label}, {name}: {part}"))  # type: ignore[misc]
+            except Exception as error:
+                outcomes[name] = explained(error, steps[name].spec.device, plan.specs[name].size)
+                steps.pop(name).release()
     others_before, began = devices.others_cpu_seconds(), time.monotonic()
-    arms = [Arm(name, step.run, step.skipped_steps) for name, step in steps.items()]
+    arms = [Arm(name, step.run, step.skipped_steps, step.spec.batch_size) for name, step in steps.items()]
     series = measure(
         arms,
         Plan(plan.profile.max_seconds, plan.tolerance),
@@ -168,6 +179,7 @@ def _measured(
         speedup_low=speedup.low if speedup else None,
         speedup_high=speedup.high if speedup else None,
         others_cpu_share=others_cpu_share,
+        point=plan.point,
     )
     return Measured(record, kept_rounds(mine.rounds))
 

@@ -40,6 +40,8 @@ class Keeper:
         self._say = say
         self._saved: dict[str, set[str]] = {}
         self._append_failed = False
+        self.file: Path | None = None
+        """Where the session's run was saved."""
 
     def begin(self, header: Header, resume: bool, groups: Mapping[str, str]) -> dict[str, Finished]:
         """Say what dead sessions have left, and open this session's journal.
@@ -140,6 +142,7 @@ class Keeper:
             self.problems.append(f"NOT SAVED: {shown(self.storage)}: {reason(error)}")
             return None
         self._saved["storage"] = _names(run)
+        self.file = path
         return path
 
     def save_json(self, path: Path, run: Mapping[str, Any]) -> bool:
@@ -150,6 +153,7 @@ class Keeper:
             self.problems.append(f"NOT SAVED: --benchmark-json: {path}: {reason(error)}")
             return False
         self._saved["json"] = _names(run)
+        self.file = path
         return True
 
     def watch_server(self, server: Any) -> None:

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from mpbench import device
 
@@ -221,3 +222,24 @@ def overflowing_base(shape):
     image = keras.Input(shape)
     x = keras.layers.Conv2D(8, 3, kernel_initializer=keras.initializers.Constant(1e4))(image)
     return keras.Model(image, keras.layers.Activation("relu")(x))
+
+
+class _Room(keras.layers.Layer):
+    """Runs out of memory where a batch is larger than fits; TensorFlow's allocators would first wait for 10 s."""
+
+    def call(self, x):
+        room = {"float32": 37, "float16": 80}[self.compute_dtype]
+
+        def allocate(images):
+            if images > room:
+                raise MemoryError
+            return np.float32(0)
+
+        return x + tf.cast(tf.ensure_shape(tf.numpy_function(allocate, [tf.shape(x)[0]], tf.float32), ()), x.dtype)
+
+
+def room_for_37_or_80(shape):
+    """Runs out of memory beyond 37 images in float32 and 80 in mixed_float16."""
+    image = keras.Input(shape)
+    x = _Room()(keras.layers.GlobalAveragePooling2D()(image))
+    return keras.Model(image, keras.layers.Dense(5, activation="softmax")(x))
