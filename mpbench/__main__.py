@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mpbench.errors import UsageProblem
+from mpbench.explain.explain_command import add_explain
 from mpbench.gate_command import add_gate
 from mpbench.history import load_runs
 from mpbench.history_view import (
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="python -m mpbench", description="What is done with saved runs.", allow_abbrev=False)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    add_explain(subparsers)
     add_gate(subparsers)
     add_history(subparsers)
     add_recover(subparsers)

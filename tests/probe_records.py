@@ -1,5 +1,9 @@
 """Records of cases that look for causes, of measurements that nobody made."""
 
+from datetime import datetime
+from pathlib import Path
+
+from mpbench.explain.findings import matched
 from mpbench.explain.records import (
     FeedRecord,
     InputRecord,
@@ -9,6 +13,7 @@ from mpbench.explain.records import (
     Probed,
     ProfileRecord,
 )
+from mpbench.history import SavedCase, SavedRun
 
 COMMON = {
     "model": "vgg16",
@@ -91,6 +96,43 @@ def peak(what, ms, precision="float32", **changes):
 def profile(classes, precision="float32", phase="training", ms=120.0, **changes):
     fields = {"source": "xprof 2.20", "on_device": True, "classes": classes, "tensor_core_share": None}
     return _probed(ProfileRecord, ms, precision=precision, phase=phase, **fields | changes)
+
+
+def peaks(precisions=("float32", "mixed_float16"), **changes):
+    """float32: 1 TFLOP/s; float16: 4 TFLOP/s; both 100 GB/s, 5 us for a tiny operation."""
+    times = {"matmul": {"float32": 1.0}, "copy": {}, "latency": {}}
+    usual = {"matmul": 0.25, "copy": 0.01, "latency": 0.005}
+    return [
+        peak(what, times[what].get(precision, usual[what]), precision, **changes)
+        for precision in precisions
+        for what in times
+    ]
+
+
+def run_of(*probes, cases=(), path="run.json", facts=None, time="2026-05-01T12:00:00+00:00", commit="a" * 40):
+    """A SavedRun of probes, and of pairs of a CaseRecord and its rounds."""
+
+    def fullname(record):
+        return f"bench/test_{record.phase}.py::test[{record.model}-{record.precision}-{record.batch_size}]"
+
+    saved = {fullname(r): SavedCase(fullname(r), r, tuple(rounds)) for r, rounds in cases}
+    return SavedRun(
+        Path(path),
+        datetime.fromisoformat(time),
+        commit,
+        False,
+        "main",
+        {"node": "bench-1", "gpu": "NVIDIA V100", "driver": "580"} | (facts or {}),
+        saved,
+        {},
+        {probe_name(one.record): one for one in probes},
+    )
+
+
+def found_in(*probes, cases=()):
+    """The findings of the only model in them."""
+    (found,), _ = matched([run_of(*probes, cases=cases)])
+    return found
 
 
 def _probed(record, ms, **fields):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -64,7 +64,10 @@ class Figure(Generic[Record]):
         return (interval.high - interval.low) / 2
 
 
-def interval_of(baseline: Figure[CaseRecord | ProbeRecord], other: Figure[CaseRecord | ProbeRecord]) -> Interval | None:
+AnyFigure: TypeAlias = "Figure[CaseRecord | ProbeRecord]"
+
+
+def interval_of(baseline: AnyFigure, other: AnyFigure) -> Interval | None:
     """The speedup with its interval, from rounds measured in the same blocks; None where there are too few."""
     if baseline.source != other.source:
         return None

@@ -12,6 +12,7 @@ The largest is its bound and names its class. Where a peak is missing there is n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -108,12 +109,26 @@ class Roof:
 
 
 def roof(figure: Figure[LayerRecord], peaks: Peaks) -> Roof:
-    """One call of a layer under the roofline."""
+    """One call of a layer under the roofline.
+
+    A layer that launches nothing computes and moves nothing (a reshape). One that launches something moves something,
+    and with weights it mostly computes something: 0 bytes, or 0 FLOPs with weights, were not counted.
+    """
     record, dtype = figure.record, figure.record.compute_dtype
+    compute: float | None = 0.0
+    memory: float | None = 0.0
+    launch: float | None = 0.0
+    if record.kernels:
+        compute = _quotient(record.flops, peaks.flops_per_second.get((dtype, _tf32(dtype, record.tf32))))
+        if not record.flops:
+            compute = None if record.parameters else 0.0
+        memory = _quotient(record.minimal_bytes, peaks.bytes_per_second.get(dtype))
+        latency = peaks.launch_seconds.get(dtype)
+        launch = None if latency is None else record.kernels * latency
     return Roof(
-        _quotient(record.flops, peaks.flops_per_second.get((dtype, _tf32(dtype, record.tf32)))),
-        _quotient(record.minimal_bytes, peaks.bytes_per_second.get(dtype)),
-        0.0 if record.kernels == 0 else _product(record.kernels, peaks.launch_seconds.get(dtype)),
+        compute,
+        memory,
+        launch,
         record.flops / figure.seconds,
         record.minimal_bytes / figure.seconds,
         record.flops / record.minimal_bytes if record.minimal_bytes else None,
@@ -154,15 +169,17 @@ def allowed(
             None in inference.
         baseline, precision: names.
     """
-    sums = []
+    sums: list[float] = []
     for name in (baseline, precision):
         of = layers.get(name, {})
         if set(of) != set(layers.get(baseline, {})) or not of:
             return Allowed(missing=f"not every layer was measured in {baseline} and {precision}")
         bounds = [roof(figure, peaks).bound_seconds for figure in of.values()]
         if None in bounds:
-            return Allowed(missing=f"not every peak that the layers in {name} need was measured")
-        total = sum((b or 0.0) * f.record.count for b, f in zip(bounds, of.values(), strict=True))
+            return Allowed(
+                missing=f"some layers in {name} have no bound: a peak was not measured, or a cost not counted"
+            )
+        total = math.fsum((b or 0.0) * f.record.count for b, f in zip(bounds, of.values(), strict=True))
         if updates is not None:
             update = update_bound(updates.get(name), peaks)
             if update is None:
@@ -171,7 +188,7 @@ def allowed(
         sums.append(total)
     if not sums[1]:
         return Allowed(missing="the layers have nothing to do")
-    return Allowed(*sums)
+    return Allowed(sums[0], sums[1])
 
 
 def update_bound(figure: Figure[PartRecord] | None, peaks: Peaks) -> float | None:
@@ -188,10 +205,4 @@ def _tf32(dtype: str, tf32: bool) -> bool:
 
 
 def _quotient(amount: float, per_second: float | None) -> float | None:
-    if amount == 0:
-        return 0.0
-    return amount / per_second if per_second else None
-
-
-def _product(amount: float, seconds: float | None) -> float | None:
-    return None if seconds is None else amount * seconds
+    return amount / per_second if amount and per_second else None

@@ -1,0 +1,64 @@
+"""`python -m mpbench explain`: why a saved run's speedups are what they are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mpbench.errors import UsageProblem, printable
+from mpbench.explain.findings import matched, merged
+from mpbench.explain.page import page_lines
+from mpbench.explain.page_json import as_data
+from mpbench.history import UnreadableRun, read_run
+
+FINE = 0
+
+
+def add_explain(subparsers: Any) -> None:
+    """Add the sub-command's parser."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="why a saved run's speedups are what they are",
+        description="Where the time of a step goes, and why a speedup is what it is. How it is told: docs/why.md.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "runs",
+        type=Path,
+        metavar="RUN.json",
+        nargs="+",
+        help="saved runs of one machine that hold parts, layers, input or profiles; of what two hold the later counts",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--model", metavar="NAME", help="only this model")
+    parser.set_defaults(run=run_explain)
+
+
+def run_explain(args: argparse.Namespace) -> int:
+    """Print the answer; returns the exit status.
+
+    Raises:
+        UsageProblem: a run cannot be read, or there is nothing to explain.
+    """
+    try:
+        runs, notes = merged([read_run(path) for path in args.runs])
+    except UnreadableRun as problem:
+        raise UsageProblem(f"explain: {problem}") from None
+    findings, left_out = matched(runs)
+    if not findings:
+        raise UsageProblem(
+            printable(f"explain: {', '.join(str(run.path) for run in runs)}: ")
+            + "no case in it looks for causes: valid is a run of `make why`, or of bench/test_layers.py and the like"
+        )
+    if args.model is not None:
+        names = list(dict.fromkeys(found.setting.model for found in findings))
+        if args.model not in names:
+            raise UsageProblem(printable(f"--model: {args.model}: valid are {', '.join(names)}"))
+        findings = [found for found in findings if found.setting.model == args.model]
+    if args.json:
+        print(json.dumps(as_data(findings, [*notes, *left_out]), indent=1))
+    else:
+        print("\n".join(page_lines(findings, [*notes, *left_out])))
+    return FINE
