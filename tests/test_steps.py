@@ -43,7 +43,7 @@ def test_a_step_is_what_fit_does():
     with tf.device("/CPU:0"):
         model = build_model(one.model, one.image_size_px, one.precision)
         compile_model(model, one.precision, False, one.image_shape)
-        batch = synthetic_batch(one)
+        batch = synthetic_batch(one.batch_size, one.image_shape)
         model.fit(batch, labels(model, 4, one.image_shape), batch_size=4, epochs=step.steps, shuffle=False, verbose=0)
     for ours, kerass in zip(step._model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, kerass)
@@ -123,3 +123,19 @@ def test_progress_names_the_slow_parts():
     parts = []
     Step(spec("overflows_at_first", "mixed_float16"), parts.append)
     assert parts == ["building", "tracing and compiling", "settling the loss scale"]
+
+
+@pytest.mark.parametrize("phase", ["training", "inference"])
+def test_a_step_that_takes_batches_computes_what_one_with_its_own_does(phase):
+    import keras
+
+    own = Step(spec("feature_map", "float32", phase))
+    taking = Step(spec("feature_map", "float32", phase), takes_batches=True)
+    own.run(2)
+    taking.run_on([taking._batch] * 2)
+    assert own.steps == taking.steps
+    last = [keras.tree.flatten(step._last) for step in (own, taking)]
+    for mine, other in zip(*last, strict=True):
+        np.testing.assert_array_equal(np.asarray(mine), np.asarray(other))
+    for mine, other in zip(own._model.get_weights(), taking._model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
