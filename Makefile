@@ -1,4 +1,4 @@
-# Two commands do all set-up: `make bench` measures, `make test` tests. Both create .venv once.
+# Two commands do all set-up: `make bench` measures, `make test` tests. Both create .venv once. `make why` looks for causes.
 # PYTHON=python3.12 picks another interpreter; ARGS="..." is passed on to pytest.
 
 PYTHON ?= python3
@@ -7,10 +7,14 @@ BIN := $(VENV)/bin
 # Where nvidia-smi answers, TensorFlow is installed with its CUDA libraries.
 CUDA := $(shell nvidia-smi >/dev/null 2>&1 && echo ,cuda)
 
-.PHONY: bench test check clean
+.PHONY: bench why test check clean
 
 bench: $(VENV)/.installed
 	$(BIN)/pytest bench/ --benchmark-compare --benchmark-autosave $(ARGS)
+
+why: $(VENV)/.installed
+	$(BIN)/pytest $(sort $(wildcard bench/test_*.py)) --benchmark-json=why.json $(ARGS)
+	$(BIN)/python -m mpbench explain why.json
 
 test: $(VENV)/.installed
 	$(BIN)/pytest tests/ $(ARGS)

@@ -142,7 +142,7 @@ class Keeper:
             self.problems.append(f"NOT SAVED: {shown(self.storage)}: {reason(error)}")
             return None
         self._saved["storage"] = _names(run)
-        self.file = path
+        self.file = Path(path)
         return path
 
     def save_json(self, path: Path, run: Mapping[str, Any]) -> bool:
@@ -153,7 +153,7 @@ class Keeper:
             self.problems.append(f"NOT SAVED: --benchmark-json: {path}: {reason(error)}")
             return False
         self._saved["json"] = _names(run)
-        self.file = path
+        self.file = Path(path)
         return True
 
     def watch_server(self, server: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from test_device import fail, stand_in
 
 from mpbench import neighbours
+from mpbench.lock import HELD
 from mpbench.neighbours import Neighbours
 
 MIB = 2**20
@@ -160,6 +161,7 @@ def test_a_run_beside_another_process(pytester, monkeypatch):
     (pytester.path / "pynvml.py").write_text(FAKE_NVML)
     monkeypatch.setenv("PYTHONPATH", f"{pytester.path}{os.pathsep}{ROOT}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv(HELD, raising=False)  # a session that tests may hold this machine's itself
     monkeypatch.setenv("TMPDIR", str(pytester.path))
     result = pytester.runpytest_subprocess(
         "bench", "--mp-image-size=16", "--mp-max-time=0.5", "--mp-models=tiny_models:classifier", "--benchmark-autosave"
