@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, printable
+from mpbench.explain.records import PROBE_SCHEMA, PROBE_SCHEMA_KEY
 from mpbench.history import (
     COMPARABLE_FACTS,
     MAX_NUMBER,
@@ -178,7 +179,9 @@ def check_baseline(path: Path) -> None:
             raise ValueError("machine_info: no object")
         facts_of(machine)
         if any(_is_ours(benchmark) for benchmark in benchmarks):
-            checked_run(path, saved)
+            run = checked_run(path, saved)
+            if not run.cases and not run.accuracy:
+                raise ValueError("holds only cases that look for causes, which are not compared")
     except ValueError as error:
         # Relative where it can be: the storage's own paths are absolute.
         raise UnreadableRun(printable(f"{shown(path)}: {error}")) from None
@@ -224,13 +227,14 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 def _is_ours(benchmark: Mapping[str, Any]) -> bool:
     extra_info = benchmark.get("extra_info")
-    return isinstance(extra_info, dict) and bool({SCHEMA_KEY, ACCURACY_SCHEMA_KEY} & set(extra_info))
+    return isinstance(extra_info, dict) and bool({SCHEMA_KEY, ACCURACY_SCHEMA_KEY, PROBE_SCHEMA_KEY} & set(extra_info))
 
 
 def _is_later(benchmark: Mapping[str, Any]) -> bool:
     """Whether a later version wrote it: `checked_run` leaves it out of a run that also holds what can be read."""
     info = benchmark.get("extra_info", {})
-    return bool(info.get(SCHEMA_KEY, 0) > SCHEMA or info.get(ACCURACY_SCHEMA_KEY, 0) > ACCURACY_SCHEMA)
+    known = {SCHEMA_KEY: SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA, PROBE_SCHEMA_KEY: PROBE_SCHEMA}
+    return any(info.get(key, 0) > schema for key, schema in known.items())
 
 
 def _check_benchmark(benchmark: Any, where: str) -> None:

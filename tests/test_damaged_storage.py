@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from probe_records import peak
 from records import accuracy_record
 from saved_runs import cases, saved_run
 
@@ -218,6 +219,13 @@ def test_of_several_runs_the_newest_usable_one_is_left(tmp_path):
     choice = choose("000", False, lambda glob: paths, "here")
     assert choice.value == str(paths[1])
     assert choice.said[-1] == f"--benchmark-compare: 000: compared with {paths[1]} alone"
+
+
+def test_a_run_of_nothing_but_causes_is_no_baseline(tmp_path):
+    probed = peak("copy", 5)
+    path = saved_run(tmp_path, time=TIME, commit="x", records_and_rounds=[(probed.record, list(probed.rounds))])
+    with pytest.raises(UnreadableRun, match="holds only cases that look for causes"):
+        check_baseline(path)
 
 
 def test_a_first_run_has_nothing_to_fail_against(tmp_path, monkeypatch):

@@ -200,10 +200,14 @@ def test_ctrl_c_keeps_the_journal_for_resuming(project):
     kept, output = kill_at(project, 4, kind=signal.SIGINT)
     assert "INTERNALERROR" not in output
     (part,) = saved(project)
-    assert size(part) == kept
-    assert f"The saved run holds {kept} of 15 cases: --mp-resume measures the {15 - kept} missing" in output
-    assert "all of its cases are saved already: removed" in recover(project).stdout
-    assert len(saved(project)) == 1
+    if size(part) == kept:
+        assert f"The saved run holds {kept} of 15 cases: --mp-resume measures the {15 - kept} missing" in output
+        assert "all of its cases are saved already: removed" in recover(project).stdout
+        assert len(saved(project)) == 1
+    else:  # it came between a group's end and the report of its last case
+        assert "not saved: `python -m mpbench recover` saves what is in" in output
+        assert recover(project).returncode == 0
+        assert len({*(name for run_ in saved(project) for name in (*run_.cases, *run_.accuracy))}) == kept
 
 
 def test_ctrl_c_of_a_session_that_saves_nothing(project):
