@@ -17,6 +17,8 @@ from typing import Any
 import pytest_benchmark
 
 from mpbench.accuracy import Comparison
+from mpbench.explain.records import Probed, read_probe
+from mpbench.explain.session import ProbeRun
 from mpbench.journal_lines import Finished, Header
 from mpbench.keeper import Keeper
 from mpbench.record import Measured, read_accuracy, read_case
@@ -74,13 +76,17 @@ class Scribe:
         benchmark_session: pytest-benchmark's.
         keeper: of the session.
         run: its speed cases.
+        probes: its cases that look for causes.
         items: pytest's, of all selected cases.
     """
 
-    def __init__(self, benchmark_session: Any, keeper: Keeper, run: Run, items: Sequence[Any]) -> None:
+    def __init__(
+        self, benchmark_session: Any, keeper: Keeper, run: Run, probes: ProbeRun, items: Sequence[Any]
+    ) -> None:
         self._benchmark_session = benchmark_session
         self._keeper = keeper
         self._run = run
+        self._probes = probes
         self._items = {item.nodeid: item for item in items}
 
     def begin(self, resume: bool) -> dict[str, Comparison]:
@@ -96,21 +102,23 @@ class Scribe:
             extra_info, rounds = case.benchmark["extra_info"], tuple(case.rounds)
             if id in self._run.cases:
                 self._run.restore({id: Measured(read_case(extra_info), rounds)})
+            elif id in self._probes.cases:
+                self._probes.restore({id: Probed(read_probe(extra_info), rounds)})
             else:
                 compared[id] = Comparison(read_accuracy(extra_info), rounds)
-        self._run.on_measured = self.finished
+        self._run.on_measured = self._probes.on_measured = self.finished
         return compared
 
-    def finished(self, cases: Mapping[str, Measured] | Mapping[str, Comparison]) -> None:
+    def finished(self, cases: Mapping[str, Measured | Probed | Comparison]) -> None:
         """Put cases that were measured together into the journal, by id."""
         measurement = secrets.token_hex(8)
         self._keeper.finished([self._entry(id, case, measurement) for id, case in cases.items()])
 
     def _group(self, id: str) -> str:
-        case = self._run.cases.get(id)
+        case = self._run.cases.get(id) or self._probes.cases.get(id)
         return " ".join(case.group) if case else id
 
-    def _entry(self, id: str, case: Measured | Comparison, measurement: str) -> Finished:
+    def _entry(self, id: str, case: Measured | Probed | Comparison, measurement: str) -> Finished:
         """A case as its `benchmark` fixture will report it; what its test adds to extra_info is not in it yet."""
         item = self._items[id]
         mark = item.get_closest_marker("benchmark")
@@ -120,8 +128,8 @@ class Scribe:
             "group": options.get("group"),
             "name": item.name,
             "fullname": item.nodeid,
-            "params": dict(item.callspec.params),
-            "param": item.callspec.id,
+            "params": dict(item.callspec.params) if hasattr(item, "callspec") else None,
+            "param": item.callspec.id if hasattr(item, "callspec") else None,
             "extra_info": case.record.as_extra_info(),
             "options": {
                 "disable_gc": options["disable_gc"],
@@ -134,7 +142,7 @@ class Scribe:
                 "warmup": options["warmup"] and options["warmup_iterations"],
             },
         }
-        rounds = case.rounds if isinstance(case, Measured) else case.pass_seconds
+        rounds = case.pass_seconds if isinstance(case, Comparison) else case.rounds
         now = datetime.now(timezone.utc).isoformat()
         return Finished(benchmark, list(rounds), self._group(id), measurement, now)
 

@@ -192,13 +192,30 @@ def peak_memory_bytes(device: Device) -> int:
 
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
+        return _kib("/proc/self/status", "VmHWM:")
+    except (OSError, ValueError, StopIteration):
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def room_bytes() -> int | None:
+    """Resident memory that this process could reach before the system, or its container, runs out; None if unknown."""
+    try:
+        free = _kib("/proc/meminfo", "MemAvailable:")
+        mine = _kib("/proc/self/status", "VmRSS:")
+    except (OSError, ValueError, StopIteration):
+        return None
+    with suppress(OSError, ValueError):  # cgroup version 2; no limit reads "max"
+        group = Path("/sys/fs/cgroup")
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return mine + max(free, 0)
+
+
+def _kib(file: str, name: str) -> int:
+    """A line's number of KiB in one of Linux's status files, in bytes."""
+    line = next(line for line in Path(file).read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
 
 
 def others_cpu_seconds() -> float | None:

@@ -30,6 +30,7 @@ class GroupPlan:
     Attributes:
         label: for progress, such as `vgg16 training`.
         variant: what tells the group from another of the same model and phase; usually empty.
+        point: of the sweep, as its label; usually empty.
         specs: the arms by name, in the order in which they are built.
         baseline: name of the arm that ratios refer to, or None where it is not among them.
         profile: sizes and time limit, as resolved.
@@ -42,6 +43,7 @@ class GroupPlan:
     baseline: str | None
     profile: Profile
     tolerance: float
+    point: str = ""
 
 
 Outcome = Measured | Exception
@@ -65,7 +67,7 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
         except Exception as error:  # one arm's failure must not cost the others their measurement
             outcomes[name] = explained(error, spec.device, spec.size)
     others_before, began = devices.others_cpu_seconds(), time.monotonic()
-    arms = [Arm(name, step.run, step.skipped_steps) for name, step in steps.items()]
+    arms = [Arm(name, step.run, step.skipped_steps, step.spec.batch_size) for name, step in steps.items()]
     series = measure(
         arms,
         Plan(plan.profile.max_seconds, plan.tolerance),
@@ -168,6 +170,7 @@ def _measured(
         speedup_low=speedup.low if speedup else None,
         speedup_high=speedup.high if speedup else None,
         others_cpu_share=others_cpu_share,
+        point=plan.point,
     )
     return Measured(record, kept_rounds(mine.rounds))
 

@@ -11,7 +11,7 @@ import math
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -19,7 +19,8 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 
 from mpbench.errors import printable
-from mpbench.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case
+from mpbench.explain.records import KIND, PROBE_SCHEMA, PROBE_SCHEMA_KEY, RECORDS, Probed, ProbeRecord, read_probe
+from mpbench.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case, check_probe
 from mpbench.record import (
     ACCURACY_SCHEMA,
     ACCURACY_SCHEMA_KEY,
@@ -47,6 +48,9 @@ NO_BRANCH = "(unknown)"
 UNPAIRED_BLOCKS = re.compile(r"(\d{1,9}(,\d{1,9})*)?", re.ASCII)
 MAX_NUMBER = 1e300
 """No field comes near it; beyond it sums and squares would overflow."""
+
+SCHEMAS = {SCHEMA_KEY: SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA, PROBE_SCHEMA_KEY: PROBE_SCHEMA}
+"""What this version reads, by the key in extra_info."""
 
 QUOTED_CHARACTERS = 60
 """Of a value in an error message."""
@@ -95,6 +99,7 @@ class SavedRun:
         facts: `device.machine_facts` as saved, with `node` and `cpu`, the machine's name and its processor's.
         cases: speed cases by fullname.
         accuracy: accuracy comparisons by fullname.
+        probes: by fullname, what the cases that look for causes have found; no figure of speed.
     """
 
     path: Path
@@ -105,9 +110,10 @@ class SavedRun:
     facts: Mapping[str, Any]
     cases: Mapping[str, SavedCase]
     accuracy: Mapping[str, AccuracyRecord]
+    probes: Mapping[str, Probed] = field(default_factory=dict)
 
 
-def configuration(run: SavedRun, case: SavedCase) -> dict[str, Any]:
+def configuration(run: SavedRun, case: SavedCase | Probed) -> dict[str, Any]:
     """All that must agree before this case's figures may be compared with its figures in another run.
 
     Returns:
@@ -175,14 +181,15 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         raise ValueError(f"benchmarks: {_quoted(benchmarks)} is no list")
     cases: dict[str, SavedCase] = {}
     accuracy: dict[str, AccuracyRecord] = {}
+    probes: dict[str, Probed] = {}
     ours, later = 0, ""
     for i, benchmark in enumerate(benchmarks):
         benchmark = _object(benchmark, f"benchmarks[{i}]")
         extra_info = benchmark.get("extra_info")
-        if not isinstance(extra_info, dict) or (schema := _schema(extra_info)) is None:
+        if not isinstance(extra_info, dict) or (key := _schema(extra_info)) is None:
             continue
         ours += 1
-        key, known = schema
+        known = SCHEMAS[key]
         if type(extra_info[key]) is not int:
             raise ValueError(f"benchmarks[{i}]: {key}: {_quoted(extra_info[key])} is no version")
         if extra_info[key] > known:
@@ -191,11 +198,13 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         fullname = benchmark.get("fullname")
         if not isinstance(fullname, str) or not fullname:
             raise ValueError(f"benchmarks[{i}].fullname: {_quoted(fullname)} is no name")
-        if fullname in cases or fullname in accuracy:
+        if fullname in cases or fullname in accuracy or fullname in probes:
             raise ValueError(f"{fullname}: two cases of this name")
         try:
             if key == SCHEMA_KEY:
                 cases[fullname] = _case(fullname, benchmark)
+            elif key == PROBE_SCHEMA_KEY:
+                probes[fullname] = _probe(benchmark)
             else:
                 accuracy[fullname] = read_accuracy(_checked(AccuracyRecord, extra_info))
                 check_accuracy(accuracy[fullname])
@@ -203,7 +212,7 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
             raise ValueError(f"{fullname}: {error}") from None
     if not ours:
         raise ValueError("benchmarks: none is a case of mpbench")
-    if not cases and not accuracy:
+    if not cases and not accuracy and not probes:
         raise ValueError(later)
     commit = _object(saved.get("commit_info", {}), "commit_info")
     commit_id = _text(commit, "id", "commit_info")
@@ -217,19 +226,33 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         facts=facts_of(_object(saved.get("machine_info", {}), "machine_info")),
         cases=cases,
         accuracy=accuracy,
+        probes=probes,
     )
 
 
-def _schema(extra_info: Mapping[str, Any]) -> tuple[str, int] | None:
-    """The key and the version of what was written there; None where it is not ours."""
-    if SCHEMA_KEY in extra_info:
-        return SCHEMA_KEY, SCHEMA
-    return (ACCURACY_SCHEMA_KEY, ACCURACY_SCHEMA) if ACCURACY_SCHEMA_KEY in extra_info else None
+def _schema(extra_info: Mapping[str, Any]) -> str | None:
+    """Which of SCHEMAS it was written by; None where it is not ours."""
+    return next((key for key in SCHEMAS if key in extra_info), None)
 
 
 def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
     record = read_case(_checked(CaseRecord, benchmark["extra_info"]))
     check_case(record)
+    return SavedCase(fullname, record, _rounds(benchmark, record))
+
+
+def _probe(benchmark: dict[str, Any]) -> Probed:
+    extra_info = benchmark["extra_info"]
+    kind = extra_info.get(KIND)
+    if not isinstance(kind, str) or kind not in RECORDS:
+        raise ValueError(f"{KIND}: {_quoted(kind)}: valid are {', '.join(RECORDS)}")
+    record = read_probe(_checked(RECORDS[kind], extra_info))
+    check_probe(record)
+    return Probed(record, _rounds(benchmark, record))
+
+
+def _rounds(benchmark: Mapping[str, Any], record: CaseRecord | ProbeRecord) -> tuple[float, ...]:
+    """A benchmark's rounds in seconds, checked against its record."""
     if not UNPAIRED_BLOCKS.fullmatch(record.unpaired_blocks):
         raise ValueError(f"unpaired_blocks: {_quoted(record.unpaired_blocks)}: valid are numbers between commas")
     data = _object(benchmark.get("stats"), "stats").get("data")
@@ -249,7 +272,7 @@ def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
         raise ValueError(f"stats.data: a round is not between {MIN_ROUND_S:g} and {MAX_ROUND_S:g} s")
     if rounds.size != record.rounds:
         raise ValueError(f"stats.data: {rounds.size} rounds where the record says {record.rounds}")
-    return SavedCase(fullname, record, tuple(rounds.tolist()))
+    return tuple(rounds.tolist())
 
 
 def _checked(record: type, extra_info: dict[str, Any]) -> dict[str, Any]:
@@ -268,13 +291,16 @@ def _checked(record: type, extra_info: dict[str, Any]) -> dict[str, Any]:
 def _types(record: type) -> dict[str, frozenset[type]]:
     """What json may give for each field of a record."""
     valid = {}
-    for name, annotation in get_type_hints(record).items():
-        types = set(get_args(annotation)) or {annotation}
+    annotations = get_type_hints(record)
+    for name in (one.name for one in fields(record)):
+        types = set(get_args(annotations[name])) or {annotations[name]}
         valid[name] = frozenset(types | {int}) if float in types else frozenset(types)
     return valid
 
 
-_TYPES: dict[type, dict[str, frozenset[type]]] = {record: _types(record) for record in (CaseRecord, AccuracyRecord)}
+_TYPES: dict[type, dict[str, frozenset[type]]] = {
+    record: _types(record) for record in (CaseRecord, AccuracyRecord, *RECORDS.values())
+}
 
 
 def facts_of(machine: Mapping[str, Any]) -> dict[str, Any]:

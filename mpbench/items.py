@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mpbench.errors import UsageProblem
+from mpbench.explain.session import ALL_LAYERS, PARAMETERS, ProbeCase
 from mpbench.models import canonical_name
 from mpbench.run import Case
 from mpbench.settings import Settings, check_each_once
 
 MARK = "mpbench"
+CAUSE_MARK = "mpbench_cause"
 PHASES = ("training", "inference")
 ACCURACY = "accuracy"
+POINT = "mpbench_point"
+"""Parameter with the label of a point of a sweep; only where something is swept."""
 
 
 def phase_of(item: pytest.Item) -> str | None:
@@ -33,10 +39,27 @@ def case_of(item: pytest.Item) -> Case | None:
         return None
     params = dict(item.callspec.params)
     model, arm = str(params.pop("model")), str(params.pop("precision"))
-    # A test's further parameters make further groups.
-    source = "::".join(filter(None, [item.parent.nodeid if item.parent else "", item.originalname]))
-    source += "".join(f" {name}={value!r}" for name, value in sorted(params.items()))
-    return Case(item.nodeid, source, model, arm, phase)
+    point = str(params.pop(POINT, ""))
+    return Case(item.nodeid, _source(item, params), model, arm, phase, point)
+
+
+def probe_case_of(item: pytest.Item) -> ProbeCase | None:
+    """The case that looks for causes of an item; None for any other test."""
+    mark = item.get_closest_marker(CAUSE_MARK)
+    if mark is None or not isinstance(item, pytest.Function):
+        return None
+    kind = str(mark.args[0]) if mark.args else ""
+    if kind not in PARAMETERS:  # to be told as a usage error
+        return None
+    params = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+    own = [name for name in PARAMETERS[kind] if name in params]
+    values = tuple((name, str(params.pop(name))) for name in own)
+    return ProbeCase(item.nodeid, _source(item, params), kind, values)
+
+
+def is_any_layer(case: ProbeCase) -> bool:
+    """Whether a case stands for all layers of its model, which are not known yet."""
+    return case.kind == "layers" and case["layer"] == ALL_LAYERS
 
 
 def models_of(mark: pytest.Mark, settings: Settings) -> list[str]:
@@ -44,12 +67,38 @@ def models_of(mark: pytest.Mark, settings: Settings) -> list[str]:
     valid = (*PHASES, ACCURACY)
     if mark.args or mark.kwargs.get("phase") not in valid or set(mark.kwargs) - {"phase", "models"}:
         raise UsageProblem(
-            f"mark mpbench: given {mark.args or mark.kwargs}: "
+            f"mark {MARK}: given {mark.args or mark.kwargs}: "
             f"valid is phase={' or '.join(map(repr, valid))}, and models=[names]"
         )
+    return _models(mark, settings)
+
+
+def parameters_of(mark: pytest.Mark) -> tuple[str, ...]:
+    """The parameters of the cases that a mark asks for; none where it is malformed."""
+    return PARAMETERS.get(str(mark.args[0]) if mark.args else "", ())
+
+
+def kind_and_models_of(mark: pytest.Mark, settings: Settings) -> tuple[str, list[str]]:
+    """Kind and models of the cases that look for causes, as their mark has it; raises UsageProblem as `models_of`."""
+    if len(mark.args) != 1 or mark.args[0] not in PARAMETERS or set(mark.kwargs) - {"models"}:
+        raise UsageProblem(
+            f"mark {CAUSE_MARK}: given {(*mark.args, *mark.kwargs)}: "
+            f"valid is one of {', '.join(PARAMETERS)}, and models=[names]"
+        )
+    return str(mark.args[0]), _models(mark, settings)
+
+
+def _models(mark: pytest.Mark, settings: Settings) -> list[str]:
     given = mark.kwargs.get("models", settings.models)
+    where = f"mark {mark.name}"
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(name, str) for name in given):
-        raise UsageProblem(f"mark mpbench: models={given!r}: valid is a list of names")
-    names = [canonical_name(name, "mark mpbench") for name in given]
-    check_each_once("mark mpbench", names)
+        raise UsageProblem(f"{where}: models={given!r}: valid is a list of names")
+    names = [canonical_name(name, where) for name in given]
+    check_each_once(where, names)
     return names
+
+
+def _source(item: pytest.Function, further: dict[str, Any]) -> str:
+    """Where a case comes from: a test's further parameters make further groups."""
+    source = "::".join(filter(None, [item.parent.nodeid if item.parent else "", item.originalname]))
+    return source + "".join(f" {name}={value!r}" for name, value in sorted(further.items()))

@@ -17,13 +17,15 @@ from typing import Any
 
 import pytest_benchmark.stats
 
-from mpbench.history import checked_run
-from mpbench.record import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, SCHEMA_KEY
-from mpbench.record import SCHEMA as CASE_SCHEMA
+from mpbench.explain.records import PROBE_SCHEMA_KEY
+from mpbench.history import SCHEMAS, checked_run
 from mpbench.storage import is_plain_name
 
-SCHEMA_VERSIONS = {"journal": 1, SCHEMA_KEY: CASE_SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA}
+SCHEMA_VERSIONS = {"journal": 1, **SCHEMAS}
 """Of the lines and of the records in them: a journal with a later one of any is left alone."""
+
+LATER_SCHEMAS = (PROBE_SCHEMA_KEY,)
+"""Not in the first journals, which hold no record of theirs."""
 
 MIN_ROUND_SECONDS, MAX_ROUND_SECONDS = 1e-12, 1e9
 """No clock and no patience goes beyond; within them no statistic overflows."""
@@ -211,6 +213,8 @@ def _header(entry: Mapping[str, Any]) -> Header:
     if entry.get("kind") != "header" or not isinstance(schemas, dict):
         raise ValueError("the first line is something else")
     for name, known in SCHEMA_VERSIONS.items():
+        if name in LATER_SCHEMAS and name not in schemas:
+            continue
         version = schemas.get(name)
         if type(version) is not int:
             raise ValueError(f"the {name} version is missing")

@@ -53,12 +53,14 @@ class Arm:
         name: unique in its group.
         run: takes a number of steps, runs them back to back and returns when the device has finished them.
         skipped_steps: how many updates loss scaling has dropped so far; read outside the timed region.
+        images: that each of its steps takes; where arms differ in it, speedups are of the time per image.
         before, after: what must happen around each of its rounds, outside the timed region.
     """
 
     name: str
     run: Callable[[int], None]
     skipped_steps: Callable[[], int] = lambda: 0
+    images: int = 1
     before: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
 
@@ -71,6 +73,7 @@ class Series:
         rounds: seconds per step, one figure a round, in the order measured; rounds in which a step was skipped
             are left out, since a skipped step is not a training step.
         blocks: the number of the block in which each round was measured; equal numbers pair across arms.
+        images: as in its Arm.
         steps_per_round: steps behind each figure.
         warmup_rounds: rounds run and dropped before the first block.
         settled: whether warm-up ended because the series was stationary (and not at its time limit).
@@ -84,6 +87,7 @@ class Series:
 
     rounds: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
+    images: int = 1
     steps_per_round: int = 1
     warmup_rounds: int = 0
     settled: bool = False
@@ -107,10 +111,12 @@ class Plan:
     Attributes:
         tolerance: half-width of the 95 % interval to reach, relative (0.01 for 1 %).
         max_seconds: time limit for the blocks of one group; MIN_PAIRS blocks are measured whatever they take.
+        round_seconds: least length of a round of short steps.
     """
 
     max_seconds: float
     tolerance: float = DEFAULT_TOLERANCE
+    round_seconds: float = ROUND_SECONDS
 
 
 def measure(
@@ -137,7 +143,7 @@ def measure(
     Returns:
         One series per arm, by name.
     """
-    group = _Group(arms, clock, seed)
+    group = _Group(arms, clock, seed, plan.round_seconds)
     if not arms:
         return group.series
     progress("warming up")
@@ -168,10 +174,11 @@ def measure(
 class _Group:
     """The arms that still run, their series, and the clock between them."""
 
-    def __init__(self, arms: Sequence[Arm], clock: Clock, seed: int) -> None:
-        self.series = {arm.name: Series() for arm in arms}
+    def __init__(self, arms: Sequence[Arm], clock: Clock, seed: int, round_seconds: float) -> None:
+        self.series = {arm.name: Series(images=arm.images) for arm in arms}
         self.live = list(arms)
         self.clock = clock
+        self._round_seconds = round_seconds
         self._rng = np.random.default_rng(seed)
 
     def run_block(self, block: int) -> None:
@@ -188,7 +195,7 @@ class _Group:
             series.warmup_rounds += 1
             series.warmup_skipped_steps += skipped
             windows[name] = [] if skipped else [*windows[name], seconds][-WARMUP_WINDOW_ROUNDS:]
-            wanted = min(MAX_STEPS_PER_ROUND, max(1, math.ceil(ROUND_SECONDS / seconds)))
+            wanted = min(MAX_STEPS_PER_ROUND, max(1, math.ceil(self._round_seconds / seconds)))
             if wanted >= 2 * series.steps_per_round:
                 # The first rounds hold the first steps and are slow: a round may still have to grow.
                 series.steps_per_round = wanted
@@ -264,7 +271,14 @@ def _judge(
 
 def _speedup(one: Series, base: Series, resamples: int, seed: int) -> Interval | None:
     mine, theirs = paired(one, base)
-    return speedup_interval(theirs, mine, resamples=resamples, seed=seed) if len(mine) >= MIN_PAIRS else None
+    if len(mine) < MIN_PAIRS:
+        return None
+    return speedup_interval(
+        [seconds / base.images for seconds in theirs],
+        [seconds / one.images for seconds in mine],
+        resamples=resamples,
+        seed=seed,
+    )
 
 
 class Rounds(Protocol):

@@ -6,6 +6,7 @@ import pytest
 
 from mpbench.models import DEFAULT_MODELS
 from mpbench.precision import DEFAULT_PRECISIONS, PRECISIONS
+from mpbench.settings import CACHES, DEFAULT_WORKERS
 
 DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archive), or the path of a zip or a folder"
 
@@ -42,6 +43,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="compile steps with XLA: on, off, or auto as Keras has it: on a GPU, not on a CPU (auto)",
     )
     add(
+        "--mp-sweep",
+        metavar="AXIS=VALUES",
+        help="measure each case at several sizes: batch=8,16,... or image=96,128,...; batch=max: the largest that fits",
+    )
+    add(
         "--mp-tolerance",
         metavar="PERCENT",
         default="1",
@@ -51,6 +57,18 @@ def add_options(parser: pytest.Parser) -> None:
         "--mp-max-time",
         metavar="SECONDS",
         help="stop measuring a group after this long and call it NOISY (60 in profile paper, 20 in quick)",
+    )
+    add(
+        "--mp-workers",
+        metavar="THREADS",
+        default=str(DEFAULT_WORKERS),
+        help=f"threads of the input pipeline ({DEFAULT_WORKERS})",
+    )
+    add(
+        "--mp-cache",
+        metavar="WHERE",
+        default=CACHES[0],
+        help=f"where the input pipeline keeps decoded images: {', '.join(CACHES)} ({CACHES[0]})",
     )
     add("--mp-data", metavar="SOURCE", default="generated", help=f"{DATA_HELP} (generated)")
     add(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from mpbench.explain.records import FEEDS, PARTS, ProbeRecord, ProfileRecord
 from mpbench.record import AccuracyRecord, CaseRecord
 
 MIN_ROUND_S, MAX_ROUND_S = 1e-9, 1e6
@@ -68,6 +69,36 @@ ACCURACY_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("difference", "difference_low", "difference_high"), (-1, 1)),
 }
 
+PROBE_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("rounds", "steps_per_round", "count", "images"), (1, ANY)),
+    **dict.fromkeys(
+        (
+            "batch_size",  # 0 where the figure depends on none
+            "image_size",
+            "others_cpu_share",
+            "minimal_bytes",
+            "parameters",
+            "flops",
+            "bytes",
+            "kernels",
+            "cast_bytes",
+            "workers",
+        ),
+        (0, ANY),
+    ),
+    "tensor_core_share": (0, 1),
+}
+"""As CASE_RANGES, of the records in `explain/records.py` that have the field."""
+
+PROBE_CHOICES: dict[str, tuple[str, ...]] = {
+    "phase": ("", "training", "inference"),
+    "part": PARTS,
+    "feed": FEEDS,
+    "cache": ("none", "memory", "disk"),
+    "what": ("matmul", "copy", "latency"),
+}
+"""Possible values of a field of text."""
+
 
 def check_case(record: CaseRecord) -> None:
     """Raises ValueError, which names the field, where a speed case's record cannot be."""
@@ -92,7 +123,23 @@ def check_accuracy(record: AccuracyRecord) -> None:
         raise ValueError(f"validation_images: {record.validation_images}, but the table counts {counted}")
 
 
-def _check_ranges(record: CaseRecord | AccuracyRecord, ranges: dict[str, tuple[float, float]]) -> None:
+def check_probe(record: ProbeRecord) -> None:
+    """Raises ValueError, which names the field, where the record of a case that looks for causes cannot be."""
+    _check_ranges(record, {name: limits for name, limits in PROBE_RANGES.items() if hasattr(record, name)})
+    for name, choices in PROBE_CHOICES.items():
+        value = getattr(record, name, choices[0])
+        if value not in choices:
+            raise ValueError(f"{name}: {value[:60]!r}: valid are {', '.join(choice or repr('') for choice in choices)}")
+    if isinstance(record, ProfileRecord):
+        try:
+            believable = all(0 <= seconds <= MAX_ROUND_S for seconds in record.seconds_by_class.values())
+        except ValueError:
+            believable = False
+        if not believable:
+            raise ValueError("classes: valid are pairs such as `convolution=0.01`, in seconds, joined with `; `")
+
+
+def _check_ranges(record: CaseRecord | AccuracyRecord | ProbeRecord, ranges: dict[str, tuple[float, float]]) -> None:
     for name, (least, largest) in ranges.items():
         value = getattr(record, name)
         if value is not None and not least <= value <= largest:

@@ -1,4 +1,5 @@
-"""All pytest glue but the list of options: parametrisation, the fixtures, pytest-benchmark's hooks.
+"""All pytest glue but the list of options and the fixtures: parametrisation, selection, pytest's hooks and
+pytest-benchmark's.
 
 How a case reports through its own `benchmark` fixture although its group is measured together: each case gets a
 `ReplayClock` as its `timer=` mark; the first case of a group that runs measures all that were selected, and each
@@ -11,8 +12,7 @@ Collecting imports no TensorFlow.
 from __future__ import annotations
 
 import shlex
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +20,61 @@ import pytest
 
 from mpbench import bridge, tables
 from mpbench import device as devices
-from mpbench.accuracy import Comparison, Experiment
+from mpbench.accuracy import Experiment
 from mpbench.accuracy_tables import accuracy_summary
 from mpbench.baseline import Baseline, choose_from_storage
-from mpbench.errors import CaseFailure, UsageProblem, described
+from mpbench.errors import UsageProblem, described
+from mpbench.explain.records import is_probe
+from mpbench.explain.session import PARAMETERS, ProbeRun, cases_of_kind
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper, check_missing
-from mpbench.items import ACCURACY, MARK, PHASES, case_of, model_of, models_of, phase_of
+from mpbench.items import (
+    ACCURACY,
+    CAUSE_MARK,
+    MARK,
+    PHASES,
+    POINT,
+    kind_and_models_of,
+    model_of,
+    models_of,
+    parameters_of,
+    phase_of,
+    probe_case_of,
+)
 from mpbench.keeper import Keeper
 from mpbench.lock import MACHINE, SessionLock, check_mode, key_of
 from mpbench.neighbours import Neighbours
 from mpbench.options import add_options
 from mpbench.outputs import check_outputs
 from mpbench.record import AccuracyRecord, Measured, is_case
-from mpbench.replay import ReplayClock
 from mpbench.run import Run
+from mpbench.selection import is_named, name_layers, select
 from mpbench.settings import check_settings
+from mpbench.stash import (
+    BASELINE,
+    BROKE_OFF,
+    CLOCKS,
+    COMPARED,
+    COMPLETE,
+    EXPERIMENT,
+    GATE,
+    KEEPER,
+    LOCK,
+    NEIGHBOURS,
+    PROBED,
+    PROBES,
+    PROBLEMS,
+    REPORTED,
+    RESTORED,
+    RUN,
+    SCRIBE,
+    SESSION,
+    VERDICTS,
+)
 from mpbench.summary import Ending, Failure, markdown
 from mpbench.verdict import Verdict, is_red
 
-EVALUATION = "accuracy (time of an evaluation pass, not a speed result)"
+pytest_plugins = ("mpbench.fixtures",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +85,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "mpbench(phase, models=None): a case; phase is training, inference or accuracy, models replaces --mp-models.",
+    )
+    config.addinivalue_line(
+        "markers",
+        f"mpbench_cause(kind, models=None): a case that looks for causes; kind is one of {', '.join(PARAMETERS)}.",
     )
     get = config.getoption
     try:
@@ -72,6 +111,9 @@ def pytest_configure(config: pytest.Config) -> None:
             alpha=get("mp_alpha"),
             margin=get("mp_margin"),
             require_equivalence=get("mp_require_equivalence"),
+            sweep=get("mp_sweep"),
+            workers=get("mp_workers"),
+            cache=get("mp_cache"),
         )
         mode = check_mode(get("mp_lock"))
         check_missing(get("mp_gate_missing"), get("mp_gate"))
@@ -89,6 +131,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(config.stash[LOCK].release)
     config.stash[NEIGHBOURS] = Neighbours()
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
+    probes = config.stash[PROBES] = ProbeRun(run)
+    config.add_cleanup(probes.close)
+    config.stash[PROBED] = {}
     config.stash[COMPARED] = {}
     config.stash[CLOCKS] = {}
     config.stash[REPORTED] = {}
@@ -98,23 +143,35 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    mark = metafunc.definition.get_closest_marker(MARK)
+    speed, cause = (metafunc.definition.get_closest_marker(name) for name in (MARK, CAUSE_MARK))
+    mark = speed or cause
+    settings, layers = metafunc.config.stash[RUN].settings, metafunc.config.stash[PROBES].layers
     if mark is None:
         return
-    settings = metafunc.config.stash[RUN].settings
+    names, cases = ("model", "precision") if speed else parameters_of(mark), list[tuple[str, ...]]()
     try:
-        names = models_of(mark, settings)
-        arms = settings.compared if mark.kwargs["phase"] == ACCURACY else settings.arms
+        if speed:
+            arms = settings.compared if mark.kwargs.get("phase") == ACCURACY else settings.arms
+            cases = [(name, arm) for name in models_of(mark, settings) for arm in arms]
+        else:
+            cases = cases_of_kind(*kind_and_models_of(mark, settings), settings, layers)
     except UsageProblem as problem:
         # Raised here it would be an error of collecting this file, exit status 2, with a traceback.
         metafunc.config.stash[PROBLEMS].append(f"{metafunc.definition.nodeid}: {problem}")
-        names, arms = [], ()
-    cases = [(name, arm) for name in names for arm in arms]
-    metafunc.parametrize(("model", "precision"), cases, ids=[f"{name}-{arm}" for name, arm in cases])
+    if speed and speed.kwargs.get("phase") in PHASES and settings.sweep:
+        names = (*names, POINT)
+        cases = [(*case, str(point)) for case in cases for point in settings.sweep]
+    if names:
+        metafunc.parametrize(names, cases, ids=["-".join(case) for case in cases])
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if unasked := [item for item in items if probe_case_of(item) and not is_named(item, config)]:
+        items[:] = [item for item in items if item not in unasked]
+        config.hook.pytest_deselected(items=unasked)
+        files = dict.fromkeys(item.nodeid.partition("::")[0] for item in unasked)
+        config.stash[RUN].progress(f"not measured unless named: {', '.join(files)}")
     # Accuracy cases make a GPU deterministic, hence slow, for the rest of the process.
     if any(phase_of(item) in PHASES for item in items):
         items.sort(key=lambda item: "experiment" in getattr(item, "fixturenames", ()))
@@ -126,18 +183,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for line in session.config.stash[BASELINE].said:
         session.config.stash[RUN].progress(line)
     # The last word on what was selected: -k, -m, --lf and --deselect have all been applied.
-    cases = {item: case for item in session.items if (case := case_of(item))}
-    accuracy_cases = [item for item in session.items if phase_of(item) == ACCURACY]
-    if (cases or accuracy_cases) and not session.config.pluginmanager.hasplugin("benchmark"):
+    if select(session) and not session.config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("-p no:benchmark: mpbench reports through pytest-benchmark and needs it")
-    run = session.config.stash[RUN]
-    run.select(cases.values())
-    groups = {item: run.group_label(case) for item, case in cases.items()} | dict.fromkeys(accuracy_cases, EVALUATION)
-    for item, group in groups.items():
-        clock = session.config.stash[CLOCKS][item.nodeid] = ReplayClock()
-        own = item.get_closest_marker("benchmark")
-        options_of_mark = {"group": group, **(own.kwargs if own else {}), "timer": clock}
-        item.add_marker(pytest.mark.benchmark(**options_of_mark), append=False)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -155,7 +202,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     # An xdist worker cannot end the session with a usage error: there the first case to run reports it.
     idle = get("collectonly") or get("benchmark_skip", False) or hasattr(config, "workerinput")
     accuracy_cases = [item for item in session.items if phase_of(item) == ACCURACY]
-    if (run.cases or accuracy_cases) and not idle and not session.testsfailed:
+    probes = config.stash[PROBES]
+    if (run.cases or probes.cases or accuracy_cases) and not idle and not session.testsfailed:
         try:
             check_outputs(get, bridge.machine_folder(_benchmark_session(config)))
             _write_summary(config, Ending(running=True))
@@ -163,6 +211,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
                 raise UsageProblem("--benchmark-compare-fail: valid is it together with --benchmark-compare")
             if not get("benchmark_disable") or get("benchmark_enable"):
                 run.before_loading = lambda: _have_the_device_alone(config)
+            if probes.cases:
+                probes.prepare()
+                name_layers(session)
             _open_journal(session)
             restored = config.stash[RESTORED]
             if run.cases:
@@ -180,72 +231,6 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         except UsageProblem as problem:
             config.stash[BROKE_OFF] = str(problem)
             raise pytest.UsageError(str(problem)) from None
-
-
-@pytest.fixture
-def measure(request: pytest.FixtureRequest) -> Callable[[Any, str, str], None]:
-    """Measure this case together with the selected ones of its group: `measure(benchmark, model, precision)`."""
-    stash = request.config.stash
-    case = stash[RUN].cases.get(request.node.nodeid)
-    if case is None:
-        pytest.fail("the fixture `measure` needs the mark mpbench(phase=...)", pytrace=False)
-
-    def measure_case(benchmark: Any, model: str, precision: str) -> None:
-        _may_leave_unused(benchmark)
-        if (model, precision) != (case.model, case.arm):
-            raise ValueError(f"measure was given {model}, {precision}: valid are this case's {case.model}, {case.arm}")
-        if benchmark.disabled:
-            _or_fail(lambda: stash[RUN].take_first_steps(case))
-            benchmark.pedantic(lambda: None)
-            return
-        measured = _or_fail(lambda: stash[RUN].result(case))
-        stash[CLOCKS][case.id].load(measured.rounds)
-        benchmark.extra_info.update(measured.record.as_extra_info())
-        benchmark.pedantic(lambda: None, rounds=len(measured.rounds))
-        stash[REPORTED][case.id] = measured
-
-    return measure_case
-
-
-@pytest.fixture
-def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable[[Any, str, str], AccuracyRecord]:
-    """Train both precisions and pair their answers: `accuracy(benchmark, model, precision)` gives the record."""
-    config = request.config
-    if phase_of(request.node) != ACCURACY:
-        pytest.fail("the fixture `accuracy` needs the mark mpbench(phase='accuracy')", pytrace=False)
-
-    def compare(benchmark: Any, model: str, precision: str) -> AccuracyRecord:
-        _may_leave_unused(benchmark)
-        comparison: Comparison | None = config.stash[RESTORED].get(request.node.nodeid)
-        if comparison is None:
-            comparison = _or_fail(lambda: experiment.compare(model, precision))
-            if SCRIBE in config.stash:
-                config.stash[SCRIBE].finished({request.node.nodeid: comparison})
-        config.stash[COMPARED][request.node.nodeid] = comparison.record
-        benchmark.extra_info.update(comparison.record.as_extra_info())
-        config.stash[CLOCKS][request.node.nodeid].load(comparison.pass_seconds)
-        benchmark.pedantic(lambda: None, rounds=len(comparison.pass_seconds))
-        return comparison.record
-
-    return compare
-
-
-@pytest.fixture
-def experiment(request: pytest.FixtureRequest) -> Experiment:
-    """The session's accuracy experiment, for a test that looks deeper than `accuracy` does."""
-    return request.config.stash[EXPERIMENT]
-
-
-@pytest.fixture
-def gpu(request: pytest.FixtureRequest) -> devices.Device:
-    """The GPU that the cases run on; a test that asks for it is skipped where they run on a CPU."""
-    try:
-        device = request.config.stash[RUN].activate()
-    except UsageProblem as problem:
-        pytest.fail(str(problem), pytrace=False)
-    if device.kind != "gpu":
-        pytest.skip("no GPU: --mp-require-gpu makes that an error")
-    return device
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -266,7 +251,8 @@ def pytest_benchmark_compare_machine_info(
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     # --benchmark-autosave leaves the raw rounds out unless --benchmark-save-data is given too.
-    rounds = {bench.fullname: list(bench.stats.data) for bench in benchmarks if is_case(bench.extra_info)}
+    ours = [bench for bench in benchmarks if is_case(bench.extra_info) or is_probe(bench.extra_info)]
+    rounds = {bench.fullname: list(bench.stats.data) for bench in ours}
     for saved in output_json["benchmarks"]:
         if saved["fullname"] in rounds:
             saved["stats"].setdefault("data", rounds[saved["fullname"]])
@@ -333,21 +319,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     _write_summary(config, Ending(failures, session.exitstatus == pytest.ExitCode.INTERRUPTED, broke_off))
 
 
-RUN = pytest.StashKey[Run]()
-LOCK = pytest.StashKey[SessionLock]()
-NEIGHBOURS = pytest.StashKey[Neighbours]()
-CLOCKS = pytest.StashKey[dict[str, ReplayClock]]()
-REPORTED = pytest.StashKey[dict[str, Measured]]()
-BASELINE = pytest.StashKey[Baseline]()
-PROBLEMS = pytest.StashKey[list[str]]()
-EXPERIMENT = pytest.StashKey[Experiment]()
-COMPARED = pytest.StashKey[dict[str, AccuracyRecord]]()
-GATE = pytest.StashKey[Gatekeeper]()
-VERDICTS = pytest.StashKey[list[Verdict]]()
-SESSION = pytest.StashKey[pytest.Session]()
-BROKE_OFF = pytest.StashKey[str]()
-
-
 def _write_summary(config: pytest.Config, ending: Ending) -> None:
     summary = config.getoption("mp_summary")
     if not summary or config.getoption("collectonly") or hasattr(config, "workerinput"):
@@ -365,12 +336,6 @@ def _reason(report: Any) -> str:
     """Why a test failed, in a line."""
     crash = getattr(report.longrepr, "reprcrash", None)
     return str(crash.message if crash else report.longrepr).strip().partition("\n")[0].removeprefix("Failed: ")
-
-
-KEEPER = pytest.StashKey[Keeper]()
-SCRIBE = pytest.StashKey[bridge.Scribe]()
-RESTORED = pytest.StashKey[dict[str, Comparison]]()
-COMPLETE = pytest.StashKey[bool]()
 
 
 def _gatekeeper(config: pytest.Config) -> Gatekeeper:
@@ -391,8 +356,8 @@ def _open_journal(session: pytest.Session) -> None:
     stash, benchmarks = session.config.stash, _benchmark_session(session.config)
     if benchmarks.disabled:
         return
-    items = [item for item in session.items if phase_of(item)]
-    scribe = stash[SCRIBE] = bridge.Scribe(benchmarks, stash[KEEPER], stash[RUN], items)
+    items = [item for item in session.items if phase_of(item) or probe_case_of(item)]
+    scribe = stash[SCRIBE] = bridge.Scribe(benchmarks, stash[KEEPER], stash[RUN], stash[PROBES], items)
     stash[RESTORED].update(scribe.begin(session.config.getoption("mp_resume")))
 
 
@@ -400,26 +365,9 @@ def _close_journal(config: pytest.Config) -> list[str]:
     """Lines about what was saved and what was not."""
     if KEEPER not in config.stash:
         return []
-    shown = {*config.stash[REPORTED], *config.stash[COMPARED]}
+    shown = {*config.stash[REPORTED], *config.stash[COMPARED], *config.stash[PROBED]}
     asked = bridge.asked_for(_benchmark_session(config))
     return config.stash[KEEPER].end(asked, shown, config.stash.get(COMPLETE, False))
-
-
-def _or_fail(function: Callable[[], Any]) -> Any:
-    """Call it; a failure whose reason is known becomes the test's, in one line."""
-    try:
-        return function()
-    except (CaseFailure, UsageProblem) as failure:
-        reason = str(failure)
-    # Outside the handler: pytest would print the chain of exceptions.
-    pytest.fail(reason, pytrace=False)
-
-
-def _may_leave_unused(benchmark: Any) -> None:
-    """A case that ends early leaves its fixture unused: its failure, or who pressed Ctrl-C, says why."""
-    warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
-    # After Ctrl-C the fixture is torn down without this filter; after any other ending pytest-benchmark sets this anew.
-    benchmark.skipped = True
 
 
 def _have_the_device_alone(config: pytest.Config) -> None:

@@ -43,7 +43,9 @@ class CaseRecord:
         unpaired_blocks: numbers of the blocks that left no round, comma-separated; the others number the rounds.
         noisy: the time limit came before the interval was within the tolerance.
         baseline: name of the precision that the speedup refers to; None for the baseline itself.
-        speedup, speedup_low, speedup_high: baseline's time over this one's, with its 95 % interval.
+        speedup, speedup_low, speedup_high: baseline's time over this one's, with its 95 % interval; where their batches
+            differ, of the time per image.
+        point: of a sweep, as its label, such as `batch=8`; empty where nothing was swept.
         others_cpu_share: of all cores' time, what others used while the group was measured; None where unknown.
     """
 
@@ -77,7 +79,8 @@ class CaseRecord:
     speedup: float | None
     speedup_low: float | None
     speedup_high: float | None
-    others_cpu_share: float | None = None  # not in the first files of schema 1
+    others_cpu_share: float | None = None  # not in the first files of schema 1, as what follows
+    point: str = ""
 
     @property
     def name(self) -> str:

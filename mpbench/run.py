@@ -16,6 +16,7 @@ from mpbench.models import check_factory, load_factory
 from mpbench.precision import PRECISIONS
 from mpbench.record import Measured
 from mpbench.settings import Settings, check_image_size
+from mpbench.sweep import parse_point
 
 if TYPE_CHECKING:
     from mpbench.group import GroupPlan
@@ -31,6 +32,7 @@ class Case:
         model: canonical name or factory.
         arm: a precision, or CONTROL.
         phase: training or inference.
+        point: of the sweep, as its label; empty where nothing is swept.
     """
 
     id: str
@@ -38,16 +40,17 @@ class Case:
     model: str
     arm: str
     phase: str
+    point: str = ""
 
     @property
-    def group(self) -> tuple[str, str]:
+    def group(self) -> tuple[str, ...]:
         """Equal for the cases that differ in their precision alone: those are measured together."""
-        return self.source, self.model
+        return (self.source, self.model, self.point) if self.point else (self.source, self.model)
 
     @property
     def label(self) -> str:
         """Name of its group, unless another group of the session has the same."""
-        return f"{self.model} {self.phase}"
+        return f"{self.model} {self.phase} {self.point}".strip()
 
 
 class Run:
@@ -76,7 +79,7 @@ class Run:
     def select(self, cases: Iterable[Case]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
         self.cases = {case.id: case for case in cases}
-        groups: dict[str, set[tuple[str, str]]] = {}
+        groups: dict[str, set[tuple[str, ...]]] = {}
         for case in self.cases.values():
             groups.setdefault(case.label, set()).add(case.group)
         self._shared_labels = {label for label, of_label in groups.items() if len(of_label) > 1}
@@ -87,10 +90,13 @@ class Run:
 
     def variant(self, case: Case) -> str:
         """What tells a case's group from another of the same model and phase; empty where there is no other."""
-        return case.source if case.label in self._shared_labels else ""
+        return " ".join(filter(None, [self._source(case), case.point]))
 
     def group_label(self, case: Case) -> str:
-        return f"{case.label} {self.variant(case)}".strip()
+        return f"{case.label} {self._source(case)}".strip()
+
+    def _source(self, case: Case) -> str:
+        return case.source if case.label in self._shared_labels else ""
 
     def activate(self) -> devices.Device:
         """Import TensorFlow and pick the device, the first time; returns it.
@@ -114,15 +120,17 @@ class Run:
         if not models:
             return
         factories = [name for name in models if ":" in name]
-        if self.settings.image_size_px is not None:
-            check_image_size(models, self.settings.image_size_px)
+        swept = [point.value for point in self.settings.sweep if point.axis == "image" and point.value is not None]
+        for size_px in swept or filter(None, [self.settings.image_size_px]):
+            check_image_size(models, size_px, "--mp-sweep" if swept else "--mp-image-size")
         profile = self.settings.resolved_profile(self.activate().kind)
         check_image_size(models, profile.image_size_px)
         for name in factories:
             load_factory(name)
         for name in factories:
             self.progress(f"{name}: checking the factory")
-            check_factory(name, profile.image_size_px)
+            for size_px in swept or [profile.image_size_px]:
+                check_factory(name, size_px)
 
     def result(self, case: Case) -> Measured:
         """The measurement of one case; measures its whole group where that has not happened yet.
@@ -166,7 +174,8 @@ class Run:
 
         members = list(cases)
         device = self.activate()
-        profile = self.settings.resolved_profile(device.kind)
+        point = parse_point(members[0].point) if members[0].point else None
+        profile = self.settings.resolved_profile(device.kind, point)
         specs = {
             case.arm: StepSpec(
                 model=case.model,
@@ -182,6 +191,7 @@ class Run:
         return GroupPlan(
             label=self.group_label(members[0]),
             variant=self.variant(members[0]),
+            point=members[0].point,
             specs=specs,
             baseline=self.settings.baseline if self.settings.baseline in specs else None,
             profile=profile,

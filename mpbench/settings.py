@@ -9,8 +9,16 @@ from mpbench.device import DEVICES
 from mpbench.errors import UsageProblem
 from mpbench.models import LEARNING_RATE, canonical_name, min_image_size_px
 from mpbench.precision import CONTROL, DEFAULT_BASELINE, PRECISIONS
+from mpbench.sweep import Point, parse_sweep
 
 JIT_CHOICES = {"auto": None, "on": True, "off": False}
+LARGEST_BATCH = 0
+"""In place of a number of images: as many as fit."""
+
+DEFAULT_WORKERS = 8
+"""The thesis's."""
+
+CACHES = ("none", "memory", "disk")
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,9 @@ class Settings:
     tolerance: float
     max_seconds: float | None
     accuracy: AccuracySettings
+    sweep: tuple[Point, ...]
+    workers: int
+    cache: str
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -151,15 +162,23 @@ class Settings:
             weights=self.accuracy.weights or base.weights,
         )
 
-    def resolved_profile(self, device_kind: str) -> Profile:
-        """The profile for a device with the user's overrides in it."""
+    def resolved_profile(self, device_kind: str, point: Point | None = None) -> Profile:
+        """The profile for a device with the user's overrides in it, at one point of the sweep where there is one.
+
+        Its batch is LARGEST_BATCH where the point asks for that.
+        """
         base = PROFILES[self.profile or DEFAULT_PROFILE[device_kind]]
-        return Profile(
+        profile = Profile(
             base.name,
             self.batch_size or base.batch_size,
             self.image_size_px or base.image_size_px,
             self.max_seconds or base.max_seconds,
         )
+        if point is None:
+            return profile
+        if point.axis == "image" and point.value is not None:
+            return replace(profile, image_size_px=point.value)
+        return replace(profile, batch_size=LARGEST_BATCH if point.value is None else point.value)
 
 
 def check_settings(
@@ -182,6 +201,9 @@ def check_settings(
     alpha: str,
     margin: str,
     require_equivalence: bool,
+    sweep: str | None,
+    workers: str,
+    cache: str,
 ) -> Settings:
     """Settings from the options as typed.
 
@@ -217,7 +239,13 @@ def check_settings(
             margin=_between("--mp-margin", margin, 100, "of percentage points between 0 and 100") / 100,
             require_equivalence=require_equivalence,
         ),
+        sweep=parse_sweep(sweep),
+        workers=_positive_int("--mp-workers", workers, "threads") or DEFAULT_WORKERS,
+        cache=_one_of("--mp-cache", cache, CACHES),
     )
+    for option, value, axis in (("--mp-batch-size", batch_size, "batch"), ("--mp-image-size", image_size, "image")):
+        if value is not None and any(point.axis == axis for point in settings.sweep):
+            raise UsageProblem(f"{option}: given together with --mp-sweep={sweep}: valid is one of them")
     check_each_once("--mp-models", model_names)
     check_each_once("--mp-precisions", precision_names)
     if control and settings.baseline not in precision_names:
@@ -236,12 +264,12 @@ def check_each_once(option: str, names: Sequence[str]) -> None:
         raise UsageProblem(f"{option}: {','.join(names)} names one twice: valid is each once")
 
 
-def check_image_size(models: Sequence[str], image_size_px: int) -> None:
+def check_image_size(models: Sequence[str], image_size_px: int, option: str = "--mp-image-size") -> None:
     """Raise UsageProblem naming the first model that does not take images of that size."""
     for name in models:
         if image_size_px < min_image_size_px(name):
             raise UsageProblem(
-                f"--mp-image-size: {image_size_px} is too small for {name}: valid is {min_image_size_px(name)} or more"
+                f"{option}: {image_size_px} is too small for {name}: valid is {min_image_size_px(name)} or more"
             )
 
 

@@ -31,7 +31,10 @@ def summary(cases: Sequence[Measured]) -> list[str]:
     for phase in thesis.TABLE:
         of_phase = [case for case in cases if case.record.phase == phase]
         if of_phase:
-            lines += [*phase_table(of_phase), *notes(of_phase), *equal_benefit(of_phase), ""]
+            benefit = equal_benefit(case for case in of_phase if not case.record.point)
+            lines += [*phase_table(of_phase), *notes(of_phase), *benefit, ""]
+        if swept := sweep_table(of_phase):
+            lines += [*swept, ""]
     if any(case.record.device == "cpu" for case in cases):
         lines.append(CPU_NOTE)
     return lines
@@ -57,6 +60,31 @@ def title(records: Sequence[CaseRecord]) -> str:
         f"{each(f'{r.image_size}x{r.image_size}' for r in records)} px, "
         f"XLA {each('on' if r.jit else 'off' for r in records)}, profile {each(r.profile for r in records)}"
     )
+
+
+def sweep_table(cases: Sequence[Measured]) -> list[str]:
+    """Speedups of one phase as a function of what was swept, a row per model and precision; empty where nothing was."""
+    rows: dict[tuple[str, str, str | None], dict[str, str]] = {}
+    for case in cases:
+        r = case.record
+        if not r.point or r.interval is None or r.control:
+            continue
+        model = r.name.removesuffix(r.point).strip()
+        row = rows.setdefault((model, r.precision, r.baseline), {"model": model, "precision": r.precision})
+        base = _baseline_of(case, cases)
+        batches = (
+            f" ({base.record.batch_size} -> {r.batch_size} images)" if base and _batches_differ(base, case) else ""
+        )
+        row[r.point] = f"{_interval(r.interval)}{' NOISY' if r.noisy else ''}{batches}"
+    if not rows:
+        return []
+    over = each(baseline for _, _, baseline in rows)
+    points = {point for row in rows.values() for point in row}
+    of_images = " in images/s" if any("max" in point for point in points) else ""
+    return [
+        f"Sweep, {cases[0].record.phase}: speedup{of_images} over {over} [95 % interval]",
+        *render([*rows.values()]),
+    ]
 
 
 def notes(cases: Sequence[Measured]) -> list[str]:
@@ -137,11 +165,12 @@ def _row(case: Measured, base: Measured | None) -> dict[str, str]:
         own = {"ms": f"{ms:.2f}", "images/s": f"{r.images_per_second:.1f}", peak: f"{r.peak_memory_bytes / MIB:.0f}"}
         return row | own
     b, base_ms = base.record, 1000 * base.median_seconds
+    row |= {f"{b.precision} ms": f"{base_ms:.2f}", "ms": f"{ms:.2f}"}
+    if _batches_differ(base, case):
+        row |= {"batch": f"{b.batch_size} -> {r.batch_size}"}
+    else:
+        row |= {"less ms": f"{base_ms - ms:.2f}", "less %": f"{100 * (base_ms - ms) / base_ms:.1f}"}
     row |= {
-        f"{b.precision} ms": f"{base_ms:.2f}",
-        "ms": f"{ms:.2f}",
-        "less ms": f"{base_ms - ms:.2f}",
-        "less %": f"{100 * (base_ms - ms) / base_ms:.1f}",
         "speedup [95 % interval]": (_interval(r.interval) if r.interval else "") + (" NOISY" if r.noisy else ""),
         "images/s": f"{b.images_per_second:.1f} -> {r.images_per_second:.1f}",
         peak: _peak_pair(b, r),
@@ -150,6 +179,10 @@ def _row(case: Measured, base: Measured | None) -> dict[str, str]:
     if was is not None and (b.precision, r.precision) == ("float32", "mixed_float16"):
         row |= {f"{thesis.DEVICE}: ms": f"{was[0]} -> {was[1]}", f"{thesis.DEVICE}: x": f"{was[0] / was[1]:.2f}"}
     return row
+
+
+def _batches_differ(base: Measured, case: Measured) -> bool:
+    return base.record.batch_size != case.record.batch_size
 
 
 def _peak_pair(base: CaseRecord, other: CaseRecord) -> str:

@@ -31,6 +31,7 @@ class GroupPlan:
     baseline: str | None
     profile: Any
     tolerance: float
+    point: str = ""
 
 
 def measure_group(plan, progress):
@@ -46,6 +47,7 @@ def measure_group(plan, progress):
                 spec.precision.name,
                 spec.phase,
                 variant=plan.variant,
+                point=plan.point,
                 control=arm == "control",
                 rounds=len(rounds),
                 baseline=speedup and plan.baseline,

@@ -42,7 +42,7 @@ def header(**changes):
 
 def finished(record, rounds, of_group, measurement="1"):
     name = fullname(record)
-    model, arm = name[:-1].split("[")[1].rsplit("-", 1)
+    model, _, arm = name[:-1].split("[")[1].rpartition("-")
     benchmark = {
         "group": of_group,
         "name": name.split("::")[1],

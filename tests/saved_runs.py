@@ -4,6 +4,7 @@ import json
 import statistics
 from datetime import datetime
 
+from probe_records import probe_name
 from records import record
 
 FACTS = {
@@ -30,7 +31,7 @@ def saved_run(folder, *, time, commit, records_and_rounds, machine=None, name=No
         time: ISO 8601 or datetime, with an offset.
         commit: id of a clean tree's commit.
         records_and_rounds: pairs of a CaseRecord and its rounds in seconds, their number put into the record; or of an
-            AccuracyRecord and seconds of passes.
+            AccuracyRecord and seconds of passes, or of a ProbeRecord and its rounds.
         machine: changes of machine_info["mpbench"]; `node` and `cpu` go where pytest-benchmark has them.
         name: of the file.
         changes: of the file's top level.
@@ -86,6 +87,8 @@ def saved_run(folder, *, time, commit, records_and_rounds, machine=None, name=No
 
 def fullname(record):
     """The node id of the case in bench/, or of the comparison in tests/test_accuracy.py."""
+    if hasattr(record, "kind"):
+        return probe_name(record)
     if not hasattr(record, "phase"):
         name = f"{record.model}-{record.precision}"
         return f"tests/test_accuracy.py::test_mixed_precision_keeps_accuracy[{name}]"
@@ -105,7 +108,7 @@ def cases(base_ms, mixed_ms, model="vgg16", phase="training", rounds=20, baselin
 
 def _benchmark(record, rounds):
     name = fullname(record)
-    model, arm = name[:-1].split("[")[1].rsplit("-", 1)
+    model, _, arm = name[:-1].split("[")[1].rpartition("-")
     return {
         "group": f"{record.model} {getattr(record, 'phase', 'accuracy')}",
         "name": name.split("::")[1],

@@ -5,10 +5,14 @@ import os
 from datetime import datetime, timezone
 
 import pytest
+from probe_records import feed, layer, part, peak, pipeline, probe_name, profile
 from records import accuracy_record, record
 from saved_runs import cases, fullname, saved_run
 
 from mpbench import history
+from mpbench.explain.records import PROBE_SCHEMA, PROBE_SCHEMA_KEY
+from mpbench.gate import judge
+from mpbench.gate_rules import Rules
 from mpbench.history import (
     COMPARABLE_FACTS,
     COMPARABLE_SETTINGS,
@@ -18,6 +22,7 @@ from mpbench.history import (
     load_runs,
     read_run,
 )
+from mpbench.history_view import all_series
 from mpbench.record import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY
 
 TIME = "2026-05-01T12:00:00+00:00"
@@ -196,6 +201,91 @@ def test_a_wrong_accuracy_record_is_named(tmp_path):
         read_run(changed(path, first(lambda b: b["extra_info"].update(classes=2.5))))
     with pytest.raises(UnreadableRun, match=f"{ACCURACY_SCHEMA_KEY} is 9, of a later version"):
         read_run(changed(path, first(lambda b: b["extra_info"].update({ACCURACY_SCHEMA_KEY: 9}))))
+
+
+PROBES = [
+    part("step", 100),
+    layer("block1_conv1", 3, "mixed_float16", cast_bytes=12.0),
+    feed("fed", 110),
+    pipeline(20),
+    peak("matmul", 1),
+    profile("convolution=0.08; copy=0.01", tensor_core_share=0.5),
+]
+
+
+@pytest.fixture
+def probes_alone(tmp_path):
+    pairs = [(one.record, one.rounds) for one in PROBES]
+    return saved_run(tmp_path / "probes", time=TIME, commit=COMMIT, records_and_rounds=pairs)
+
+
+def test_cases_that_look_for_causes_are_read_back(probes_alone, tmp_path):
+    run = read_run(probes_alone)
+    assert (run.cases, run.accuracy) == ({}, {})
+    assert run.probes == {probe_name(one.record): one for one in PROBES}
+    assert configuration(run, PROBES[0])["batch_size"] == 64
+    pairs = [*cases(150, 100), *((one.record, one.rounds) for one in PROBES)]
+    both = read_run(saved_run(tmp_path, time=TIME, commit=COMMIT, records_and_rounds=pairs))
+    assert (len(both.cases), both.probes) == (2, run.probes)
+
+
+def test_gate_and_history_see_no_figure_in_them(probes_alone, path):
+    run, speed = read_run(probes_alone), read_run(path)
+    assert judge(run, [], Rules()) == []
+    assert all_series([run]) == []
+    assert len(all_series([run, speed])) == len(all_series([speed])) == 3
+
+
+@pytest.mark.parametrize(
+    ("nth", "fields", "message"),
+    [
+        (0, {"part": "half"}, "part: 'half': valid are step, forward, gradients, update, casts"),
+        (0, {"part": None}, "part: null: valid is str"),
+        (0, {"minimal_bytes": -1}, "minimal_bytes: -1: valid is 0 or more"),
+        (0, {"minimal_bytes": float("nan")}, "minimal_bytes: NaN is no finite number"),
+        (0, {"phase": "sleep"}, "phase: 'sleep': valid are '', training, inference"),
+        (0, {"rounds": 7}, "6 rounds where the record says 7"),
+        (0, {"unpaired_blocks": "x"}, 'unpaired_blocks: "x": valid are'),
+        (0, {"mpbench_probe": "guess"}, 'mpbench_probe: "guess": valid are part, layer'),
+        (0, {"mpbench_probe": ["part"]}, "mpbench_probe: a list of 1: valid are part, layer"),
+        (0, {PROBE_SCHEMA_KEY: "1"}, f'{PROBE_SCHEMA_KEY}: "1" is no version'),
+        (0, {PROBE_SCHEMA_KEY: 0}, f"{PROBE_SCHEMA_KEY} is 0: this version reads {PROBE_SCHEMA}"),
+        (1, {"count": 0}, "count: 0: valid is 1 or more"),
+        (1, {"kernels": 1.5}, "kernels: 1.5: valid is int"),
+        (1, {"flops": 10**400}, "flops: a huge number is no finite number"),
+        (2, {"feed": "hungry"}, "feed: 'hungry': valid are device, fed"),
+        (3, {"images": 0}, "images: 0: valid is 1 or more"),
+        (4, {"what": "dance"}, "what: 'dance': valid are matmul, copy, latency"),
+        (5, {"tensor_core_share": 1.5}, "tensor_core_share: 1.5: valid is 0 to 1"),
+        (5, {"classes": "convolution"}, "classes: valid are pairs"),
+        (5, {"classes": "convolution=nan"}, "classes: valid are pairs"),
+    ],
+)
+def test_a_wrong_field_of_a_probe_is_named(probes_alone, nth, fields, message):
+    with pytest.raises(UnreadableRun) as refused:
+        read_run(changed(probes_alone, lambda saved: saved["benchmarks"][nth]["extra_info"].update(fields)))
+    assert f"{probe_name(PROBES[nth].record)}: " in str(refused.value) or f"[{nth}]: " in str(refused.value)
+    assert message in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_probe_that_lacks_a_field_or_shares_its_name_is_named(probes_alone):
+    content = probes_alone.read_text()
+    with pytest.raises(UnreadableRun, match="extra_info lacks layer_type"):
+        read_run(changed(probes_alone, lambda s: s["benchmarks"][1]["extra_info"].pop("layer_type")))
+    probes_alone.write_text(content)
+    with pytest.raises(UnreadableRun, match="two cases of this name"):
+        read_run(changed(probes_alone, lambda s: s["benchmarks"].append(s["benchmarks"][0])))
+
+
+def test_probes_of_a_later_version_are_left_out_or_refused(probes_alone):
+    def later(saved, until):
+        for benchmark in saved["benchmarks"][:until]:
+            benchmark["extra_info"][PROBE_SCHEMA_KEY] = PROBE_SCHEMA + 1
+
+    assert len(read_run(changed(probes_alone, lambda saved: later(saved, 2))).probes) == len(PROBES) - 2
+    with pytest.raises(UnreadableRun, match=f"{PROBE_SCHEMA_KEY} is {PROBE_SCHEMA + 1}, of a later version"):
+        read_run(changed(probes_alone, lambda saved: later(saved, None)))
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path):

@@ -9,7 +9,8 @@ import zlib
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from journals import comparison, group, header, left_behind
+from journals import comparison, finished, group, header, left_behind
+from probe_records import part
 
 from mpbench.journal import Journal, journals, opened, read
 from mpbench.journal_lines import UnreadableJournal, line, parse, saved_run
@@ -45,6 +46,17 @@ def test_what_is_appended_is_read_back(tmp_path):
     assert not found.damaged
     # Neither the history nor pytest-benchmark takes it for a run.
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_cases_that_look_for_causes_are_kept_and_older_journals_are_read(tmp_path):
+    probes = [finished(one.record, one.rounds, "parts of vgg16") for one in (part("step", 100), part("update", 40))]
+    path = left_behind(tmp_path, VGG, probes)
+    assert list(contents(path).cases.values()) == [*VGG, *probes]
+    # HEADER is what was written before there were any.
+    assert list(parse(lines(*map(entry, VGG))).cases.values()) == VGG
+    later = HEADER | {"schemas": HEADER["schemas"] | {"mpbench_probe_schema": 99}}
+    with pytest.raises(UnreadableJournal, match=r"of a later version of mpbench .mpbench_probe_schema 99"):
+        parse(line(later))
 
 
 WHOLE = lines(*map(entry, (*VGG, *RESNET)))

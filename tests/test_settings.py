@@ -25,6 +25,9 @@ DEFAULTS = dict(
     alpha="0.05",
     margin="1",
     require_equivalence=False,
+    sweep=None,
+    workers="8",
+    cache="none",
 )
 
 

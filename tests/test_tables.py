@@ -3,7 +3,7 @@
 from records import pair, record
 
 from mpbench.record import Measured
-from mpbench.tables import CPU_NOTE, not_comparable, summary
+from mpbench.tables import CPU_NOTE, not_comparable, phase_table, summary, sweep_table
 
 
 def thesis_run(**changes):
@@ -12,6 +12,10 @@ def thesis_run(**changes):
         *pair("inception_v3", 195, 133, **changes),
         *pair("resnet152_v2", 492, 271, **changes),
     ]
+
+
+def measured(*args, **changes):
+    return Measured(record(*args, **changes), [0.1] * 12)
 
 
 def text(cases):
@@ -132,3 +136,51 @@ def test_what_cannot_be_compared_is_named():
 
 def test_nothing_measured_nothing_shown():
     assert summary([]) == []
+
+
+def test_a_sweep_is_a_row_per_model_and_a_column_per_point():
+    cases = [
+        case
+        for batch, speedup in ((8, 1.2), (16, 1.5))
+        for case in (
+            measured("vgg16", "float32", variant=f"batch={batch}", point=f"batch={batch}", batch_size=batch),
+            measured(
+                "vgg16",
+                "mixed_float16",
+                variant=f"batch={batch}",
+                point=f"batch={batch}",
+                batch_size=batch,
+                baseline="float32",
+                speedup=speedup,
+                speedup_low=speedup - 0.01,
+                speedup_high=speedup + 0.01,
+            ),
+        )
+    ]
+    title, header, _, row = sweep_table(cases)
+    assert title == "Sweep, training: speedup over float32 [95 % interval]"
+    assert header.split() == ["model", "precision", "batch=8", "batch=16"]
+    assert "1.200 [1.190, 1.210]" in row
+    assert "1.500 [1.490, 1.510]" in row
+    assert sweep_table([measured("vgg16", "float32")]) == []
+
+
+def test_of_the_largest_batches_no_times_are_subtracted():
+    base = measured("vgg16", "float32", variant="batch=max", point="batch=max", batch_size=64)
+    mixed = measured(
+        "vgg16",
+        "mixed_float16",
+        variant="batch=max",
+        point="batch=max",
+        batch_size=112,
+        baseline="float32",
+        speedup=1.7,
+        speedup_low=1.6,
+        speedup_high=1.8,
+    )
+    text = "\n".join(phase_table([base, mixed]))
+    assert "less ms" not in text
+    assert "64 -> 112" in text
+    swept = "\n".join(sweep_table([base, mixed]))
+    assert "speedup in images/s over float32" in swept
+    assert "1.700 [1.600, 1.800] (64 -> 112 images)" in swept

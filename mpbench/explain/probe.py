@@ -83,7 +83,7 @@ def measure_probes(
         except Exception as error:  # one precision's failure must not cost the others their measurement
             outcomes.update(dict.fromkeys(builder.names, explained(error, device, size)))
     others_before, began = devices.others_cpu_seconds(), time.monotonic()
-    arms = [Arm(name, p.run, p.skipped_steps, p.before, p.after) for name, p in probes.items()]
+    arms = [Arm(name, p.run, p.skipped_steps, before=p.before, after=p.after) for name, p in probes.items()]
     series = measure(arms, plan, clock=clock, progress=progress)
     share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
     for name, probe in probes.items():

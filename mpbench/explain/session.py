@@ -1,0 +1,360 @@
+"""One session's cases that look for causes: which of them form a group, how a group is built, what was measured.
+
+As `mpbench.run`, of which it takes device and settings, it knows cases by their ids and parameters, not pytest's
+objects; TensorFlow is imported when the first of them is measured.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mpbench import device as devices
+from mpbench.accuracy import checked_images, find_images
+from mpbench.errors import CaseFailure, UsageProblem, described
+from mpbench.explain.records import FEEDS, PARTS, Probed
+from mpbench.measure import Plan
+from mpbench.models import check_factory, load_factory
+from mpbench.precision import PRECISIONS
+from mpbench.run import Run
+from mpbench.settings import Profile, Settings, check_image_size
+
+if TYPE_CHECKING:
+    from mpbench.data.loader import Loader
+    from mpbench.explain.layers import DistinctLayer
+    from mpbench.explain.probe import Builder, Probe
+    from mpbench.steps import StepSpec
+
+PHASES = ("inference", "training")
+
+PEAKS = ("matmul", "copy", "latency")
+
+PARAMETERS = {
+    "parts": ("model", "precision", "part"),
+    "layers": ("model", "layer", "phase", "precision"),
+    "peaks": ("what", "precision"),
+    "input": (),
+    "feed": ("model", "phase", "precision", "feed"),
+    "profile": ("model", "phase", "precision"),
+}
+"""The kinds of cases, and of each the parameters in the order of its ids."""
+
+GROUPED_BY = {
+    "parts": ("model",),
+    "layers": ("model", "layer", "phase"),
+    "peaks": ("what",),
+    "input": (),
+    "feed": ("model", "phase"),
+    "profile": ("model", "phase", "precision"),
+}
+"""For each kind of case the parameters that are the same in a group; the others tell its arms apart."""
+
+ALL_LAYERS = "each"
+"""In place of a layer's name as long as no model has been built to know them."""
+
+LAYER_TIME_SHARE = 1 / 20
+"""Of the time limit of a group of steps, for each distinct layer and phase: a model has up to a hundred."""
+
+LAYER_ROUND_SECONDS = 0.02
+"""A fifth of a step's round, for the same reason."""
+
+MAX_PIPELINE_IMAGES = 1000
+"""Different images that the pipeline reads; as many as a quick run draws. More of them measure the disk, not the
+pipeline."""
+
+
+@dataclass(frozen=True)
+class ProbeCase:
+    """One selected case.
+
+    Attributes:
+        id: unique in the session (pytest's node id).
+        source: where it comes from, as in `run.Case`.
+        kind: one of GROUPED_BY.
+        params: those of its kind, in order.
+    """
+
+    id: str
+    source: str
+    kind: str
+    params: tuple[tuple[str, str], ...]
+
+    def __getitem__(self, name: str) -> str:
+        return dict(self.params)[name]
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """Equal for the cases that are measured together."""
+        return (self.source, self.kind, *(self[name] for name in GROUPED_BY[self.kind]))
+
+    @property
+    def arm(self) -> str:
+        return " ".join(value for name, value in self.params if name not in GROUPED_BY[self.kind])
+
+    @property
+    def label(self) -> str:
+        return " ".join([*(self[name] for name in GROUPED_BY[self.kind] if name != "what"), self._what])
+
+    @property
+    def _what(self) -> str:
+        return {"layers": "layer", "feed": "fed", "peaks": f"peak {dict(self.params).get('what')}"}.get(
+            self.kind, self.kind
+        )
+
+
+def cases_of_kind(
+    kind: str, models: Sequence[str], settings: Settings, layers: Mapping[str, Sequence[str]]
+) -> list[tuple[str, ...]]:
+    """For each case of a kind the values of its PARAMETERS.
+
+    Args:
+        models: names.
+        layers: ids of the distinct layers of each model that has been built.
+    """
+    precisions = settings.precisions
+    steps: list[tuple[str, ...]] = [
+        (model, phase, precision) for model in models for phase in PHASES for precision in precisions
+    ]
+    if kind == "parts":
+        return [
+            (model, precision, part)
+            for model in models
+            for precision in precisions
+            for part in PARTS
+            if part != "casts" or PRECISIONS[precision].policy.startswith("mixed_")
+        ]
+    if kind == "layers":
+        return [
+            (model, layer, phase, precision)
+            for model in models
+            for layer in layers.get(model, [ALL_LAYERS])
+            for phase in PHASES
+            for precision in precisions
+        ]
+    if kind == "peaks":
+        return [(what, precision) for what in PEAKS for precision in precisions]
+    if kind == "input":
+        return [()]
+    if kind == "feed":
+        return [(*step, feed) for step in steps for feed in FEEDS]
+    return steps
+
+
+class ProbeRun:
+    """The state of these cases in one session.
+
+    Args:
+        run: the session's.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.cases: dict[str, ProbeCase] = {}
+        self.layers: dict[str, list[str]] = {}
+        """Ids of the distinct layers of the models of which they are known."""
+        self.on_measured: Callable[[Mapping[str, Probed]], None] = lambda measured: None
+        """As in `Run`."""
+        self._run = run
+        self._outcomes: dict[str, Probed | Exception] = {}
+        self._loader: Loader | None = None
+        self._distinct: dict[tuple[str, str], dict[str, DistinctLayer]] = {}
+
+    def select(self, cases: Iterable[ProbeCase]) -> None:
+        """Set what is measured: cases of one group that are selected together are interleaved."""
+        self.cases = {case.id: case for case in cases}
+
+    def restore(self, measured: Mapping[str, Probed]) -> None:
+        """Take cases as measured, by their ids; all selected ones of a group or none."""
+        self._outcomes.update(measured)
+
+    def prepare(self) -> None:
+        """Find what is wrong with the options before anything is built; and learn which layers the models have.
+
+        Raises:
+            UsageProblem: no GPU, an image too small, a factory that gives no Keras model, data that cannot be had, a
+                sweep, which these cases do not take.
+        """
+        cases = list(self.cases.values())
+        if self._run.settings.sweep:
+            raise UsageProblem(f"--mp-sweep: {cases[0].kind} cases are measured at one size: valid is a run without it")
+        models = sorted({case["model"] for case in cases if "model" in dict(case.params)})
+        profile = self._profile()
+        check_image_size(models, profile.image_size_px)
+        for name in models:
+            if ":" in name:
+                load_factory(name)
+                self._run.progress(f"{name}: checking the factory")
+                check_factory(name, profile.image_size_px)
+        if any(case.kind in ("input", "feed") for case in cases):
+            self._loader = self._load()
+        from mpbench.explain.layers import layer_ids
+
+        for name in sorted({case["model"] for case in cases if case.kind == "layers"}):
+            self._run.progress(f"{name}: looking at its layers")
+            self.layers[name] = layer_ids(name, profile.image_size_px)
+
+    def result(self, case: ProbeCase) -> Probed:
+        """The measurement of one case; measures its whole group where that has not happened yet.
+
+        Raises: as `Run.result`.
+        """
+        if case.id not in self._outcomes:
+            from mpbench.explain.probe import measure_probes
+
+            devices.check_not_deterministic()
+            members = {other.arm: other for other in self.cases.values() if other.group == case.group}
+            label = case.label
+            try:
+                outcomes = measure_probes(
+                    self._builders(list(members.values())),
+                    self._plan(case.kind),
+                    self._common(case),
+                    self._run.activate(),
+                    f"{self._size()}, {label}",
+                    lambda text: self._run.progress(f"{label}: {text}"),
+                )
+            except BaseException as error:  # a time-out's too: the other cases must not measure it all again
+                lost = CaseFailure(f"measuring its group ended with {described(error)}")
+                self._outcomes.update({member.id: lost for member in members.values()})
+                raise
+            self._forget(case)
+            by_id = {members[arm].id: outcome for arm, outcome in outcomes.items()}
+            self._outcomes.update(by_id)
+            self.on_measured({id: outcome for id, outcome in by_id.items() if isinstance(outcome, Probed)})
+        outcome = self._outcomes[case.id]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def run_once(self, case: ProbeCase) -> None:
+        """Build one case, run it and check it, without measuring; raises as `result` does."""
+        for builder in self._builders([case]):
+            probe = builder.build(lambda text: self._run.progress(f"{case.label}: {text}"))[case.arm]
+            probe.before()
+            probe.run(1)
+            probe.after()
+            probe.check()
+            probe.release()
+
+    def close(self) -> None:
+        """Stop the pipeline's threads; without effect where there is none."""
+        if self._loader is not None:
+            self._loader.close()
+
+    def _profile(self) -> Profile:
+        return self._run.settings.resolved_profile(self._run.activate().kind)
+
+    def _size(self) -> str:
+        profile = self._profile()
+        return f"batch {profile.batch_size}, {profile.image_size_px} px"
+
+    def _plan(self, kind: str) -> Plan:
+        profile, tolerance = self._profile(), self._run.settings.tolerance
+        if kind == "layers":
+            return Plan(profile.max_seconds * LAYER_TIME_SHARE, tolerance, LAYER_ROUND_SECONDS)
+        return Plan(profile.max_seconds, tolerance)
+
+    def _common(self, case: ProbeCase) -> dict[str, Any]:
+        profile, device = self._profile(), self._run.activate()
+        params = dict(case.params)
+        return {
+            "model": params.get("model", ""),
+            "phase": params.get("phase", "training" if case.kind == "parts" else ""),
+            "device": device.kind,
+            "device_name": devices.device_name(device),
+            "profile": profile.name,
+            "batch_size": profile.batch_size,
+            "image_size": profile.image_size_px,
+        }
+
+    def _spec(self, model: str, precision: str, phase: str) -> StepSpec:
+        from mpbench.steps import StepSpec
+
+        profile = self._profile()
+        return StepSpec(
+            model=model,
+            precision=PRECISIONS[precision],
+            phase=phase,
+            batch_size=profile.batch_size,
+            image_size_px=profile.image_size_px,
+            jit=self._run.settings.jit,
+            device=self._run.activate(),
+        )
+
+    def _builders(self, members: Sequence[ProbeCase]) -> list[Builder]:
+        """One for each precision of a group."""
+        from mpbench.explain.probe import Builder
+
+        by_precision: dict[str, list[ProbeCase]] = {}
+        for member in members:
+            by_precision.setdefault(dict(member.params).get("precision", ""), []).append(member)
+        return [
+            Builder([member.arm for member in of_one], functools.partial(self._build, of_one))
+            for of_one in by_precision.values()
+        ]
+
+    def _build(self, members: Sequence[ProbeCase], progress: Callable[[str], None]) -> dict[str, Probe]:
+        """The probes of one precision of a group, by arm."""
+        first = members[0]
+        kind, params = first.kind, dict(first.params)
+        precision = params.get("precision", "")
+
+        def say(text: str) -> None:
+            progress(f"{precision}: {text}" if precision else text)
+
+        if kind == "parts":
+            from mpbench.explain.parts import part_probes
+
+            probes = part_probes(
+                self._spec(params["model"], precision, "training"), [member["part"] for member in members], say
+            )
+            return {member.arm: probes[member["part"]] for member in members}
+        if kind == "layers":
+            from mpbench.explain.layer_step import layer_probe
+
+            distinct = self._layers(params["model"], precision)[params["layer"]]
+            return {first.arm: layer_probe(distinct, self._spec(params["model"], precision, params["phase"]))}
+        if kind == "peaks":
+            from mpbench.explain.peaks import peak_probe
+
+            return {first.arm: peak_probe(params["what"], PRECISIONS[precision], self._run.activate())}
+        if kind == "profile":
+            from mpbench.explain.profile import profile_probe
+
+            return {first.arm: profile_probe(self._spec(params["model"], precision, params["phase"]), say)}
+        from mpbench.explain.feed import feed_probes, input_probe
+
+        assert self._loader is not None
+        if kind == "input":
+            return {first.arm: input_probe(self._loader)}
+        probes = feed_probes(self._spec(params["model"], precision, params["phase"]), self._loader, say)
+        return {member.arm: probes[member["feed"]] for member in members}
+
+    def _layers(self, model: str, precision: str) -> dict[str, DistinctLayer]:
+        """The distinct layers of a model built in a precision, by id; the ids are the same in all precisions."""
+        key = model, precision
+        if key not in self._distinct:
+            from mpbench.explain.layers import named_layers
+            from mpbench.models import build_model
+
+            how, size_px = PRECISIONS[precision], self._profile().image_size_px
+            layers = named_layers(build_model(model, size_px, how), model, size_px, self._profile().batch_size, how)
+            self._distinct[key] = {layer.id: layer for layer in layers}
+        return self._distinct[key]
+
+    def _forget(self, case: ProbeCase) -> None:
+        """Give back models of which no layer is left to measure."""
+        if case.kind != "layers":
+            return
+        left = {other["model"] for other in self.cases.values() if other.kind == "layers" and other.group != case.group}
+        for key in [key for key in self._distinct if key[0] not in left]:
+            del self._distinct[key]
+
+    def _load(self) -> Loader:
+        from mpbench.data.loader import Loader
+
+        settings, profile = self._run.settings, self._profile()
+        data = find_images(settings.accuracy.data, MAX_PIPELINE_IMAGES, self._run.progress)
+        images = checked_images(data, profile.image_size_px, self._run.progress)
+        return Loader(images, profile.image_size_px, profile.batch_size, settings.workers, settings.cache)

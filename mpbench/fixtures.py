@@ -1,0 +1,128 @@
+"""The fixtures that cases use. Each hands its case's measurement to the case's own `benchmark` fixture."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mpbench import device as devices
+from mpbench.accuracy import Comparison, Experiment
+from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.items import ACCURACY, CAUSE_MARK, POINT, phase_of
+from mpbench.record import AccuracyRecord
+from mpbench.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
+
+
+@pytest.fixture(name=POINT)
+def sweep_point() -> str:
+    """The point of a sweep, as its label; a sweep parametrizes it."""
+    return ""
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, mpbench_point: str) -> Callable[[Any, str, str], None]:
+    """Measure this case together with the selected ones of its group: `measure(benchmark, model, precision)`."""
+    stash = request.config.stash
+    case = stash[RUN].cases.get(request.node.nodeid)
+    if case is None:
+        pytest.fail("the fixture `measure` needs the mark mpbench(phase=...)", pytrace=False)
+
+    def measure_case(benchmark: Any, model: str, precision: str) -> None:
+        _may_leave_unused(benchmark)
+        if (model, precision) != (case.model, case.arm):
+            raise ValueError(f"measure was given {model}, {precision}: valid are this case's {case.model}, {case.arm}")
+        if benchmark.disabled:
+            _or_fail(lambda: stash[RUN].take_first_steps(case))
+            benchmark.pedantic(lambda: None)
+            return
+        measured = _or_fail(lambda: stash[RUN].result(case))
+        stash[CLOCKS][case.id].load(measured.rounds)
+        benchmark.extra_info.update(measured.record.as_extra_info())
+        benchmark.pedantic(lambda: None, rounds=len(measured.rounds))
+        stash[REPORTED][case.id] = measured
+
+    return measure_case
+
+
+@pytest.fixture
+def probe(request: pytest.FixtureRequest) -> Callable[[Any], None]:
+    """Measure this case that looks for causes together with the selected ones of its group: `probe(benchmark)`."""
+    stash = request.config.stash
+    case = stash[PROBES].cases.get(request.node.nodeid)
+    if case is None:
+        pytest.fail(f"the fixture `probe` needs the mark {CAUSE_MARK}(kind)", pytrace=False)
+
+    def probe_case(benchmark: Any) -> None:
+        _may_leave_unused(benchmark)
+        if benchmark.disabled:
+            _or_fail(lambda: stash[PROBES].run_once(case))
+            benchmark.pedantic(lambda: None)
+            return
+        probed = _or_fail(lambda: stash[PROBES].result(case))
+        stash[CLOCKS][case.id].load(probed.rounds)
+        benchmark.extra_info.update(probed.record.as_extra_info())
+        benchmark.pedantic(lambda: None, rounds=len(probed.rounds))
+        stash[PROBED][case.id] = probed
+
+    return probe_case
+
+
+@pytest.fixture
+def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable[[Any, str, str], AccuracyRecord]:
+    """Train both precisions and pair their answers: `accuracy(benchmark, model, precision)` gives the record."""
+    config = request.config
+    if phase_of(request.node) != ACCURACY:
+        pytest.fail("the fixture `accuracy` needs the mark mpbench(phase='accuracy')", pytrace=False)
+
+    def compare(benchmark: Any, model: str, precision: str) -> AccuracyRecord:
+        _may_leave_unused(benchmark)
+        comparison: Comparison | None = config.stash[RESTORED].get(request.node.nodeid)
+        if comparison is None:
+            comparison = _or_fail(lambda: experiment.compare(model, precision))
+            if SCRIBE in config.stash:
+                config.stash[SCRIBE].finished({request.node.nodeid: comparison})
+        config.stash[COMPARED][request.node.nodeid] = comparison.record
+        benchmark.extra_info.update(comparison.record.as_extra_info())
+        config.stash[CLOCKS][request.node.nodeid].load(comparison.pass_seconds)
+        benchmark.pedantic(lambda: None, rounds=len(comparison.pass_seconds))
+        return comparison.record
+
+    return compare
+
+
+@pytest.fixture
+def experiment(request: pytest.FixtureRequest) -> Experiment:
+    """The session's accuracy experiment, for a test that looks deeper than `accuracy` does."""
+    return request.config.stash[EXPERIMENT]
+
+
+@pytest.fixture
+def gpu(request: pytest.FixtureRequest) -> devices.Device:
+    """The GPU that the cases run on; a test that asks for it is skipped where they run on a CPU."""
+    try:
+        device = request.config.stash[RUN].activate()
+    except UsageProblem as problem:
+        pytest.fail(str(problem), pytrace=False)
+    if device.kind != "gpu":
+        pytest.skip("no GPU: --mp-require-gpu makes that an error")
+    return device
+
+
+def _or_fail(function: Callable[[], Any]) -> Any:
+    """Call it; a failure whose reason is known becomes the test's, in one line."""
+    try:
+        return function()
+    except (CaseFailure, UsageProblem) as failure:
+        reason = str(failure)
+    # Outside the handler: pytest would print the chain of exceptions.
+    pytest.fail(reason, pytrace=False)
+
+
+def _may_leave_unused(benchmark: Any) -> None:
+    """A case that ends early leaves its fixture unused: its failure, or who pressed Ctrl-C, says why."""
+    warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
+    # After Ctrl-C the fixture is torn down without this filter; after any other ending pytest-benchmark sets this anew.
+    benchmark.skipped = True

@@ -1,0 +1,39 @@
+"""What one pytest session keeps, each thing under its key of `config.stash`."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpbench import bridge
+from mpbench.accuracy import Comparison, Experiment
+from mpbench.baseline import Baseline
+from mpbench.explain.records import Probed
+from mpbench.explain.session import ProbeRun
+from mpbench.gatekeeper import Gatekeeper
+from mpbench.keeper import Keeper
+from mpbench.lock import SessionLock
+from mpbench.neighbours import Neighbours
+from mpbench.record import AccuracyRecord, Measured
+from mpbench.replay import ReplayClock
+from mpbench.run import Run
+from mpbench.verdict import Verdict
+
+RUN = pytest.StashKey[Run]()
+LOCK = pytest.StashKey[SessionLock]()
+NEIGHBOURS = pytest.StashKey[Neighbours]()
+CLOCKS = pytest.StashKey[dict[str, ReplayClock]]()
+REPORTED = pytest.StashKey[dict[str, Measured]]()
+BASELINE = pytest.StashKey[Baseline]()
+PROBLEMS = pytest.StashKey[list[str]]()
+EXPERIMENT = pytest.StashKey[Experiment]()
+COMPARED = pytest.StashKey[dict[str, AccuracyRecord]]()
+GATE = pytest.StashKey[Gatekeeper]()
+VERDICTS = pytest.StashKey[list[Verdict]]()
+SESSION = pytest.StashKey[pytest.Session]()
+BROKE_OFF = pytest.StashKey[str]()
+KEEPER = pytest.StashKey[Keeper]()
+SCRIBE = pytest.StashKey[bridge.Scribe]()
+RESTORED = pytest.StashKey[dict[str, Comparison]]()
+COMPLETE = pytest.StashKey[bool]()
+PROBES = pytest.StashKey[ProbeRun]()
+PROBED = pytest.StashKey[dict[str, Probed]]()

@@ -1,0 +1,66 @@
+"""--mp-sweep as users meet it: one real run of tiny models at several sizes, and its wrong uses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mpbench.record import read_case
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    shutil.copy(ROOT / "conftest.py", pytester.path)
+    shutil.copy(ROOT / "tests" / "tiny_models.py", pytester.path)
+    (pytester.path / "bench").mkdir()
+    shutil.copy(ROOT / "bench" / "test_inference.py", pytester.path / "bench")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return pytester
+
+
+def run(project, *args):
+    return project.runpytest_subprocess("bench", "--mp-device=cpu", "--mp-max-time=0.5", *args)
+
+
+def test_each_point_is_a_group_of_its_own(project):
+    args = ("--mp-models=tiny_models:classifier", "--mp-image-size=16", "--mp-sweep=batch=1,3")
+    result = run(project, *args, "--benchmark-json=run.json")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "* s] tiny_models:classifier inference batch=1: measuring",
+            "* s] tiny_models:classifier inference batch=3: measuring",
+            "*benchmark 'tiny_models:classifier inference batch=1': 2 tests*",
+            "tiny_models:classifier batch=3  mixed_float16 *",
+            "Sweep, inference: speedup over float32 [[]95 % interval[]]",
+            "model * batch=1 * batch=3",
+            "tiny_models:classifier  mixed_float16 *",
+        ]
+    )
+    benches = json.loads((project.path / "run.json").read_text())["benchmarks"]
+    records = {bench["param"]: read_case(bench["extra_info"]) for bench in benches}
+    assert {name: (record.point, record.batch_size) for name, record in records.items()} == {
+        f"tiny_models:classifier-{precision}-batch={batch}": (f"batch={batch}", batch)
+        for precision in ("float32", "mixed_float16")
+        for batch in (1, 3)
+    }
+    assert all((r.speedup is None) == (r.precision == "float32") for r in records.values())
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["--mp-sweep=depth=3"], "--mp-sweep: 'depth=3': valid are batch=N,N,..., image=N,N,... and batch=max"),
+        (["--mp-sweep=batch=2,4", "--mp-batch-size=8"], "--mp-batch-size: given together with --mp-sweep=batch=2,4: *"),
+        (["--mp-sweep=image=96,48"], "--mp-sweep: 48 is too small for inception_v3: valid is 75 or more"),
+    ],
+)
+def test_wrong_uses_are_told_before_a_model_is_built(project, args, line):
+    result = run(project, *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (project.path / "all.txt").write_text(result.stdout.str() + result.stderr.str())
+    result.stderr.fnmatch_lines([f"ERROR: {line}"])
+    assert "building" not in result.stdout.str()
