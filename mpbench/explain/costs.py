@@ -169,11 +169,11 @@ def _einsum(inputs: Sequence[Shape], _: Sequence[Shape], attributes: Mapping[str
     equation = (equation.decode() if isinstance(equation, bytes) else str(equation)).replace(" ", "")
     left, _, right = equation.partition("->")
     sizes: dict[str, int] = {}
-    for labels, shape in zip(left.split(","), inputs, strict=True):
+    for labels, sizes_of in zip(left.split(","), inputs, strict=True):
         head, dots, tail = labels.partition("...")
-        wide = len(shape) - len(head) - len(tail) if dots else 0
+        wide = len(sizes_of) - len(head) - len(tail) if dots else 0
         names = [*head, *(f"...{wide - i}" for i in range(wide)), *tail]
-        sizes.update({name: known_size([size]) for name, size in zip(names, shape, strict=True) if size != 1})
+        sizes.update({name: known_size([size]) for name, size in zip(names, sizes_of, strict=True) if size != 1})
     combinations = math.prod(sizes.values())
     if len(inputs) == 1:
         return combinations if set(left.replace("...", "")) - set(right) else 0
