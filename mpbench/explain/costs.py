@@ -167,7 +167,7 @@ def _einsum(inputs: Sequence[Shape], _: Sequence[Shape], attributes: Mapping[str
     """Two inputs: a product and a sum for each combination of all indices. One: a sum, or nothing."""
     equation = attributes["equation"]
     equation = (equation.decode() if isinstance(equation, bytes) else str(equation)).replace(" ", "")
-    left, _, right = equation.partition("->")
+    left, right = equation.split("->")
     sizes: dict[str, int] = {}
     for labels, sizes_of in zip(left.split(","), inputs, strict=True):
         head, dots, tail = labels.partition("...")

@@ -94,9 +94,9 @@ def call_costs(call: LayerCall, phase: str) -> Costs:
         phase,
         [_array(x) for x in call.inputs],
         [_array(x) for x in call.outputs],
-        [_weight(w) for w in weights],
+        [as_array(w) for w in weights],
         input_gradients=[_array(x) for x in gradients_of["inputs"]],
-        weight_gradients=[_weight(w) for w in function.weights] if gradients_of["weights"] else [],
+        weight_gradients=[as_array(w) for w in function.weights] if gradients_of["weights"] else [],
         updated=_updated(operations, weights) if phase == TRAINING else [],
     )
     return Costs(_flops(operations), moved, sum(map(launches, operations)), _casts(operations, gradients_of["weights"]))
@@ -125,12 +125,13 @@ def _casts(operations: Sequence[Any], weight_gradients: Sequence[tf.Tensor]) -> 
 def _updated(operations: Sequence[Any], weights: Sequence[Any]) -> list[Array]:
     """The layer's own weights that its forward pass assigns, such as moving averages."""
     assigned = sum(op.type in ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp") for op in operations)
-    return [_weight(w) for w in weights if not w.trainable and w.dtype.startswith(("float", "bfloat"))][:assigned]
+    return [as_array(w) for w in weights if not w.trainable and w.dtype.startswith(("float", "bfloat"))][:assigned]
 
 
 def _array(spec: Any) -> Array:
     return Array(tuple(spec.shape), spec.dtype.size)
 
 
-def _weight(weight: Any) -> Array:
+def as_array(weight: Any) -> Array:
+    """Of a Keras variable."""
     return Array(tuple(weight.shape), tf.as_dtype(weight.dtype).size)

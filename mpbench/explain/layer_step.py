@@ -1,9 +1,14 @@
 """One layer of a model as something to be timed: a few calls of it in one compiled function, one after the other.
 
-Calling a compiled function costs 50 to 150 us on a CPU, which a layer inside a step does not pay. So one function holds
-several calls where they are short, on inputs of their own, so that none can be left out as a repetition, each waiting
-for the one before it, so that none runs beside another. The time of a function that does nothing with as many inputs
-and outputs is measured beside it and taken off.
+Calling a compiled function costs 50 to 150 us on a CPU, which a layer inside a step does not pay; so one function holds
+several calls where they are short, each waiting for the one before it. Nothing can be left out as a repetition.
+
+In a step a layer finds its input where the layer before it has just put it: in a cache if it fits, in memory that it
+may overwrite; and what it gives is soon freed and its memory taken again. On a CPU that is most of the time of an
+elementwise layer. So there each call works on a fresh copy of its inputs, and of what it gives one value is read. The
+time of a function that makes the same copies and calls no layer is measured beside it and taken off. XLA would fuse
+such copies into the layer, and on a GPU they would cost as much as the layer: there every call has inputs of its own
+in memory and everything it gives is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +24,6 @@ import tensorflow as tf
 
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
-from mpbench.explain.costs import known_size
 from mpbench.explain.layer_call import CallFunction, call_costs
 from mpbench.explain.layers import DistinctLayer
 from mpbench.explain.probe import Probe
@@ -32,8 +36,8 @@ CHAIN_SECONDS = 2e-3
 """A layer is called so often in one function that it takes this long; against it what is left of the call's own cost
 after it has been taken off is little."""
 
-MAX_CHAIN_CALLS = 128
-MAX_CHAIN_KERNELS = 600
+MAX_CHAIN_CALLS = 64
+MAX_CHAIN_KERNELS = 300
 """Tracing takes about a millisecond for each."""
 
 MAX_CHAIN_BYTES = {"cpu": 2**28, "gpu": 2**31}
@@ -74,9 +78,7 @@ def layer_probe(distinct: DistinctLayer, spec: StepSpec) -> Probe:
             cast_bytes=costs.cast_bytes,
         )
 
-    return Probe(
-        step.run, record, before=step.time_empty, seconds=step.seconds, check=step.check, release=step.release
-    )
+    return Probe(step.run, record, before=step.time_empty, seconds=step.seconds, check=step.check, release=step.release)
 
 
 class LayerStep:
@@ -94,6 +96,7 @@ class LayerStep:
         supports = bool(getattr(distinct.layer, "supports_jit", True))
         self.jit = spec.jit if spec.jit is not None else spec.device.kind == "gpu" and supports
         devices.check_tf32_is_apart(spec.precision.tf32, spec.precision.policy, spec.device, self.jit)
+        self._copies = spec.device.kind == "cpu" and not self.jit
         self._build(1)
         kernels = max(1, call_costs(distinct.call, spec.phase).kernels)
         if (calls := self._wanted_calls(kernels)) > 1:
@@ -119,10 +122,8 @@ class LayerStep:
     def check(self) -> None:
         """Raise CaseFailure if what came out differs in shape or dtype from what the layer gives in the model."""
         expected = [(tuple(spec.shape), spec.dtype) for spec in self._layer.call.outputs]
-        for outputs, _, _ in self._last:
-            got = [(tuple(value.shape), value.dtype) for value in outputs]
-            if got != expected:
-                raise CaseFailure(f"{self._layer.id} gave {got} alone, in the model {expected}")
+        if self._came != expected:
+            raise CaseFailure(f"{self._layer.id} gives {self._came} alone, in the model {expected}")
 
     def release(self) -> None:
         """Give inputs, outputs and graphs back."""
@@ -131,51 +132,68 @@ class LayerStep:
 
     def _build(self, calls: int) -> None:
         self.calls = calls
-        call, phase = self._layer.call, self.spec.phase
-        inputs = [[_random(spec, 2 * n) for spec in call.inputs] for n in range(calls)]
-        gradients = [[_random(spec, 2 * n + 1) for spec in call.outputs] for n in range(calls)]
-        if phase != "training":
-            gradients = [[] for _ in range(calls)]
+        call, training = self._layer.call, self.spec.phase == "training"
+        own = 1 if self._copies else calls
+        inputs = [[_random(spec, 2 * n) for spec in call.inputs] for n in range(own)]
+        gradients = [[_random(spec, 2 * n + 1) for spec in call.outputs if training] for n in range(own)]
+        given = [inputs[n % own] + gradients[n % own] for n in range(calls)]
 
-        def all_calls() -> list[Any]:
-            results: list[Any] = []
-            for own_inputs, own_gradients in zip(inputs, gradients, strict=True):
-                with tf.control_dependencies(_flat(results[-1:])):
-                    results.append(self._function(own_inputs, own_gradients))
+        def one_call(values: list[tf.Tensor]) -> list[tf.Tensor]:
+            outputs, *of = self._function(values[: len(call.inputs)], values[len(call.inputs) :])
+            self._came = [(tuple(value.shape), value.dtype) for value in outputs]
+            results = _flat([outputs, of])
+            self._results = [tf.TensorSpec(value.shape, value.dtype) for value in results]
             return results
 
+        def no_call(values: list[tf.Tensor]) -> list[tf.Tensor]:
+            # As many results as a call has: of the copies as far as there are any, else of anything small.
+            small = [values[-1]] if self._copies and values else [nothing]
+            return [(values + small * len(self._results))[n] for n in range(max(len(self._results), len(values)))]
+
+        nothing = tf.zeros(())
         with no_collecting():
-            self._call = tf.function(all_calls, autograph=False, jit_compile=self.jit).get_concrete_function()
+            self._call = self._chained(given, one_call)
+            self._empty = self._chained(given, no_call)
+        self._held_bytes = sum(map(_bytes, [*self._results, *given[0]]))
         self.run(1)
-        given = [*_flat([inputs, gradients])]
-        self._empty = _empty_function(given, len(_flat(self._last)), self.jit)
         self._empty_seconds: list[float] = []
         self.time_empty()
+
+    def _chained(
+        self, given: Sequence[list[tf.Tensor]], one: Callable[[list[tf.Tensor]], list[tf.Tensor]]
+    ) -> Callable[[], Any]:
+        """A compiled function that does `one` to each list of tensors, one after the other."""
+
+        def all_of_them() -> list[list[tf.Tensor]]:
+            kept: list[list[tf.Tensor]] = []
+            results: list[tf.Tensor] = []
+            for values in given:
+                with tf.control_dependencies(results):
+                    own = [tf.raw_ops.DeepCopy(x=value) for value in values] if self._copies else values
+                with tf.control_dependencies(own if self._copies else results):
+                    results = one(own)
+                    results = [_first(value) for value in results] if self._copies else results
+                kept.append(results)
+            return kept
+
+        compiled = tf.function(all_of_them, autograph=False, jit_compile=self.jit)
+        return compiled.get_concrete_function()  # type: ignore[no-any-return]
 
     def _wanted_calls(self, kernels: int) -> int:
         self.run(1)
         one = max(self.seconds(min(_seconds_of(lambda: self.run(1), 1) for _ in range(3))), 1e-7)
-        held = [*self._layer.call.inputs, *_flat(self._last)]
-        held += self._layer.call.outputs if self.spec.phase == "training" else []
-        size = sum(known_size(tuple(value.shape)) * value.dtype.size for value in held)
         limits = (
             math.ceil(CHAIN_SECONDS / one),
             MAX_CHAIN_CALLS,
             MAX_CHAIN_KERNELS // kernels,
-            MAX_CHAIN_BYTES[self.spec.device.kind] // max(1, size),
+            MAX_CHAIN_CALLS if self._copies else MAX_CHAIN_BYTES[self.spec.device.kind] // max(1, self._held_bytes),
         )
         return max(1, min(limits))
 
 
-def _empty_function(given: Sequence[tf.Tensor], outputs: int, jit: bool) -> Callable[[], Any]:
-    """A compiled function with these captured inputs that gives some of them back, so many times."""
-    small = tf.zeros(())
-
-    def nothing() -> list[tf.Tensor]:
-        taken = [tf.identity(value) for value in given]
-        return [*(tf.identity(small) for _ in range(outputs)), *taken[:0]]
-
-    return tf.function(nothing, autograph=False, jit_compile=jit).get_concrete_function()  # type: ignore[no-any-return]
+def _first(value: tf.Tensor) -> tf.Tensor:
+    """One value of it: needs all of it to be computed (but for XLA, which computes just that), and lets it go."""
+    return tf.reshape(value, [-1])[:1]
 
 
 def _seconds_of(function: Callable[[], Any], times: int) -> float:
@@ -194,6 +212,10 @@ def _random(spec: tf.TensorSpec, seed: int) -> tf.Tensor:
     else:
         values = tf.random.stateless_uniform(spec.shape, seed=(SEED, seed), minval=0, maxval=2, dtype=tf.int32)
     return tf.cast(values, spec.dtype)
+
+
+def _bytes(value: Any) -> int:
+    return (value.shape.num_elements() or 0) * int(value.dtype.size)
 
 
 def _flat(values: Any) -> list[tf.Tensor]:
