@@ -1,9 +1,9 @@
 """FLOPs and minimal bytes: arithmetic over the shapes of a graph's operations. Imports no TensorFlow.
 
 A multiplication and an addition are two FLOPs. TensorFlow's own counter (`tf.compat.v1.profiler`, float_operation)
-agrees for convolutions, products and pooling, backward ones too, and is what the tests check against; but it knows
-neither depthwise convolutions' backward pass nor Einsum (attention), nor ReLU, nor what a function called inside a
-graph holds (grouped convolutions on a CPU), and would silently count those as nothing.
+agrees for convolutions and products, backward ones too, and is what the tests check against. But it counts nothing for
+depthwise convolutions' backward pass, Einsum (attention), ReLU and what a function called inside a graph holds (grouped
+convolutions on a CPU), and too much for transposed convolutions, so it is not what is used.
 """
 
 from __future__ import annotations

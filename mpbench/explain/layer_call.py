@@ -88,7 +88,7 @@ def call_costs(call: LayerCall, phase: str) -> Costs:
         gradients_of.update(weights=of_weights, inputs=of_inputs)
         return [*outputs, *of_weights, *of_inputs]
 
-    operations = traced_whole(traced, list(call.inputs), list(call.outputs)).graph.get_operations()
+    operations = _needed(traced_whole(traced, list(call.inputs), list(call.outputs)))
     weights = list(getattr(call.layer, "weights", []))
     moved = minimal_bytes(
         phase,
@@ -100,6 +100,18 @@ def call_costs(call: LayerCall, phase: str) -> Costs:
         updated=_updated(operations, weights) if phase == TRAINING else [],
     )
     return Costs(_flops(operations), moved, sum(map(launches, operations)), _casts(operations, gradients_of["weights"]))
+
+
+def _needed(concrete: Any) -> list[Any]:
+    """The operations that its outputs and its assignments need; a gradient that nobody asked for is in the graph too."""
+    found: dict[str, Any] = {}
+    waiting = [tensor.op for tensor in concrete.outputs] + list(concrete.graph.control_outputs)
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in found:
+            found[operation.name] = operation
+            waiting += [tensor.op for tensor in operation.inputs] + list(operation.control_inputs)
+    return list(found.values())
 
 
 def _flops(operations: Sequence[Any]) -> float:

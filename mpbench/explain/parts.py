@@ -114,10 +114,10 @@ class PartedStep(Step):
     def before_update(self) -> None:
         """Let updates alone not move the weights (learning rate 0, which costs as much), nor raise the loss scale."""
         optimizer = self._inner_optimizer()
-        self._learning_rate = float(np.asarray(optimizer.learning_rate))
+        self._learning_rate: float | None = float(np.asarray(optimizer.learning_rate))
         try:
             optimizer.learning_rate = 0.0
-        except TypeError:  # Keras refuses where a schedule decides; then they move
+        except (TypeError, ValueError):  # Keras refuses where a schedule decides; then they move
             self._learning_rate = None
         scaler = self._loss_scaler()
         self._scale = None if scaler is None else (scaler.dynamic_scale.numpy(), scaler.step_counter.numpy())

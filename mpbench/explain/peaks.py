@@ -112,9 +112,16 @@ def _probe(
             tf.test.experimental.sync_devices()
 
     def record(**fields: Any) -> PeakRecord:
-        known = {**fields, "model": "", "phase": ""}
-        more = {"precision": precision.name, "jit": jit, "tf32": precision.tf32}
-        return PeakRecord(**known, **more, what=what, size=size, flops=flops, bytes=bytes)
+        return PeakRecord(
+            **{**fields, "model": "", "phase": ""},
+            precision=precision.name,
+            jit=jit,
+            tf32=precision.tf32,
+            what=what,
+            size=size,
+            flops=flops,
+            bytes=bytes,
+        )
 
     def check() -> None:
         last = state.get("last")

@@ -97,9 +97,7 @@ def main() -> None:
     for model in map(canonical_name, options.models):
         for phase in ("inference", "training"):
             for precision in options.precisions.split(","):
-                row = compared(
-                    model, precision, phase, options.batch_size, options.image_size, options.rounds, device
-                )
+                row = compared(model, precision, phase, options.batch_size, options.image_size, options.rounds, device)
                 print(json.dumps(row), flush=True)
                 results.append(row)
                 options.output.write_text(json.dumps(results, indent=1) + "\n")
