@@ -25,6 +25,8 @@ class Probe:
         run: runs it so many times back to back and returns when the device has finished; has run at least once.
         record: makes its record from the fields that `measure_probes` knows (see there), given by keyword.
         skipped_steps, before, after: as in `measure.Arm`.
+        seconds: what the record's rounds are, made of the seconds per run that were measured: where a run holds many
+            calls, or the call of the function that holds them is no part of what is timed.
         check: raises CaseFailure where what it computed cannot be right.
         release: gives back what it holds.
     """
@@ -34,6 +36,7 @@ class Probe:
     skipped_steps: Callable[[], int] = lambda: 0
     before: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
+    seconds: Callable[[float], float] = lambda measured: measured
     check: Callable[[], None] = lambda: None
     release: Callable[[], None] = lambda: None
 
@@ -101,7 +104,9 @@ def _probed(probe: Probe, series: Series, common: Mapping[str, Any]) -> Probed:
     probe.check()
     if not series.rounds:
         raise CaseFailure("loss scaling skipped a step in each round: a skipped step is not a training step")
-    rounds = kept_rounds(series.rounds)
+    rounds = [probe.seconds(measured) for measured in kept_rounds(series.rounds)]
+    if min(rounds) <= 0:
+        raise CaseFailure("it takes no longer than calling a function that does nothing")
     record = probe.record(
         **common,
         rounds=len(rounds),

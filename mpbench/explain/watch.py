@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from mpbench.errors import CaseFailure, described
+from mpbench.explain.costs import operation_flops
 
 LAUNCHING_NOTHING = frozenset(
     {
@@ -38,7 +39,7 @@ class LayerCall:
         needs_input_gradient: for each input, whether training needs the gradient with respect to it; False where
             nothing before it can be trained, such as the image.
         launches: whether anything of it runs on the device in training.
-        compute_dtype: in which most of its floating-point results are computed.
+        compute_dtype: in which most of its FLOPs are computed.
     """
 
     layer: Any
@@ -67,19 +68,42 @@ def watch_calls(model: keras.Model, image_shape: tuple[int, int, int], batch_siz
         with _watched(seen):
             return model(image, training=True)
 
-    gc_was_enabled = gc.isenabled()
-    gc.disable()  # tens of thousands of graph nodes that all stay: collecting only costs time
     try:
-        concrete = tf.function(forward, autograph=False).get_concrete_function(
-            tf.TensorSpec((batch_size, *image_shape), tf.float32)
-        )
+        concrete = traced_whole(forward, tf.TensorSpec((batch_size, *image_shape), tf.float32))
     except Exception as error:  # whatever a user's layers raise
         raise CaseFailure(f"its layers cannot be watched: {described(error)}") from error
-    finally:
-        if gc_was_enabled:
-            gc.enable()
     trained = _depends_on_weights(concrete, model)
     return [_layer_call(one, trained) for one in seen]
+
+
+def traced_whole(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The concrete function of a Python function, functions that it calls written out in place in its graph.
+
+    To be looked at, not to be run: Keras compiles some operations apart (grouped convolutions, with XLA).
+    """
+
+    def written_out(*values: Any) -> Any:
+        before = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(True)  # while another one is traced: they become part of its graph
+        try:
+            return function(*values)
+        finally:
+            tf.config.run_functions_eagerly(before)
+
+    with no_collecting():
+        return tf.function(written_out, autograph=False).get_concrete_function(*arguments)
+
+
+@contextmanager
+def no_collecting() -> Iterator[None]:
+    """No garbage collection while a graph is made: its nodes all stay, looking at them again and again costs time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Seen:
@@ -182,14 +206,32 @@ def launches(operation: Any) -> bool:
     return True
 
 
+def flops_of(operation: Any) -> int:
+    """FLOPs of an operation of a graph; raises ValueError where its shapes do not tell."""
+    if not launches(operation):
+        return 0
+    wanted = {attribute.name for attribute in operation.op_def.attr} & {"ksize", "transpose_a", "adj_x", "equation"}
+    attributes = {name: operation.get_attr(name) for name in wanted}
+    return operation_flops(operation.type, _shapes(operation.inputs), _shapes(operation.outputs), attributes)
+
+
+def _shapes(tensors: Sequence[Any]) -> list[tuple[int | None, ...]]:
+    """A tensor of unknown rank stands as one unknown dimension."""
+    return [(None,) if x.shape.rank is None else tuple(x.shape) for x in tensors]
+
+
 def _compute_dtype(operations: Sequence[Any], seen: _Seen) -> str:
-    """The dtype in which most values of the layer are computed; batch normalisation, for one, computes in float32."""
+    """The dtype of most of the layer's FLOPs; batch normalisation, for one, computes in float32."""
     work: Counter[str] = Counter()
     for operation in operations:
         if operation.type != "Cast" and launches(operation):
+            try:
+                size = flops_of(operation)
+            except ValueError:
+                size = 0
             for out in operation.outputs:
                 if out.dtype.is_floating:
-                    work[out.dtype.name] += out.shape.num_elements() or 1
+                    work[out.dtype.name] += size
     if work:
         return work.most_common(1)[0][0]
     declared = getattr(seen.layer, "compute_dtype", None)

@@ -1,0 +1,227 @@
+"""FLOPs and minimal bytes: arithmetic over the shapes of a graph's operations. Imports no TensorFlow.
+
+A multiplication and an addition are two FLOPs. TensorFlow's own counter (`tf.compat.v1.profiler`, float_operation)
+agrees for convolutions and products, backward ones too, and is what the tests check against. But it counts nothing for
+depthwise convolutions' backward pass, Einsum (attention), ReLU and what a function called inside a graph holds (grouped
+convolutions on a CPU), and too much for transposed convolutions, so it is not what is used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Shape = Sequence[int | None]
+
+TRAINING, INFERENCE = "training", "inference"
+
+SOFTMAX_FLOPS_PER_VALUE = 5
+"""Maximum, subtraction, exponential, sum, division."""
+
+FUSED_NORMALIZATION_FLOPS_PER_VALUE = 5
+"""Of normalising: sum and sum of squares, subtraction, product, addition; twice that for its gradient."""
+
+_MOVING_ONLY = (
+    *("Cast", "Pad", "PadV2", "MirrorPad", "MirrorPadGrad", "Transpose", "Concat", "ConcatV2", "Slice", "StridedSlice"),
+    *("StridedSliceGrad", "Gather", "GatherV2", "GatherNd", "Fill", "Tile", "ZerosLike", "OnesLike", "OneHot", "Split"),
+    *("SplitV", "Pack", "Unpack", "Select", "SelectV2", "BroadcastTo", "Reverse", "ReverseV2", "ScatterNd", "Range"),
+    *("DepthToSpace", "SpaceToDepth", "SpaceToBatchND", "BatchToSpaceND", "ResizeNearestNeighbor", "DynamicStitch"),
+    *("ResizeNearestNeighborGrad", "ResourceGather", "InvertPermutation"),
+)
+"""Operations that only move or convert values."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one call of a layer in one phase.
+
+    Attributes:
+        flops: 0 where they cannot be counted: its graph holds a loop, or shapes that only running it would tell.
+        minimal_bytes: see `minimal_bytes`.
+        kernels: operations that must be launched as its graph stands, before any optimisation fuses them.
+        cast_bytes: of weights cast as they are read, read and written, and of gradients cast back.
+    """
+
+    flops: float
+    minimal_bytes: float
+    kernels: int
+    cast_bytes: float
+
+
+@dataclass(frozen=True)
+class Array:
+    """Shape and size of a value: what the arithmetic needs of a tensor or a weight."""
+
+    shape: tuple[int | None, ...]
+    bytes_per_value: int
+
+    @property
+    def bytes(self) -> int:
+        """Raises ValueError where the shape is not known."""
+        return known_size(self.shape) * self.bytes_per_value
+
+
+def known_size(shape: Shape) -> int:
+    """Number of values; raises ValueError where a dimension is not known."""
+    if any(size is None for size in shape):
+        raise ValueError(f"the shape {tuple(shape)} is known only when it runs")
+    return math.prod(size for size in shape if size is not None)
+
+
+def minimal_bytes(
+    phase: str,
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    weights: Sequence[Array],
+    *,
+    input_gradients: Sequence[Array] = (),
+    weight_gradients: Sequence[Array] = (),
+    updated: Sequence[Array] = (),
+) -> float:
+    """Bytes that one call of a layer must at least move, were every value that it keeps inside free.
+
+    Inference: every input and weight (as stored) is read once, every output written once::
+
+        inputs + weights + outputs
+
+    Training (forward and backward pass): besides, the gradient of every output is read, the gradient of every input
+    that needs one and of every trainable weight (in the weight's own dtype) is written, and what the layer updates
+    itself (moving averages) is written::
+
+        inputs + weights + outputs + output gradients + input gradients + weight gradients + updated
+
+    It is a lower bound: what the backward pass reads a second time is not counted twice, since a layer that fits the
+    caches need not read it from memory again.
+    """
+    forward = sum(array.bytes for array in (*inputs, *weights, *outputs))
+    if phase == INFERENCE:
+        return float(forward)
+    gradients = sum(array.bytes for array in (*outputs, *input_gradients, *weight_gradients))
+    return float(forward + gradients + sum(array.bytes for array in updated))
+
+
+def update_bytes(gradients: Sequence[Array], weights: Sequence[Array], slots: Sequence[Array]) -> float:
+    """Bytes that an optimizer's update must at least move: gradients read, weights and slots read and written.
+
+    For Adam, whose slots are two moments for each weight, in float32: 4 + 2 * 4 + 4 * 4 = 28 bytes a weight.
+    """
+    return float(sum(a.bytes for a in gradients) + 2 * sum(a.bytes for a in (*weights, *slots)))
+
+
+def cast_bytes(values: int, bytes_from: int, bytes_to: int) -> float:
+    """Bytes of casting so many values: read in one dtype, written in another."""
+    return float(values * (bytes_from + bytes_to))
+
+
+def operation_flops(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
+    """FLOPs of one operation of a TensorFlow graph.
+
+    Args:
+        kind: its type, such as `Conv2D`.
+        inputs, outputs: shapes, channels last.
+        attributes: by name; needed are those of the type (`ksize`, `transpose_a`, `equation`).
+
+    Raises:
+        ValueError: a shape that it depends on is not known.
+    """
+    if kind in _MOVING_ONLY:
+        return 0
+    if kind in _COUNTED:
+        return _COUNTED[kind](inputs, outputs, attributes)
+    return sum(known_size(shape) for shape in outputs)  # elementwise: one per value
+
+
+def _convolution(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
+    """Every output value is a sum over the window and the channels (of its group) that the filter spans."""
+    return 2 * known_size(outputs[0]) * known_size(inputs[1][:-1])
+
+
+def _convolution_input_gradient(inputs: Sequence[Shape], _: Sequence[Shape], __: Mapping[str, Any]) -> int:
+    return 2 * known_size(inputs[2]) * known_size(inputs[1][:-1])
+
+
+def _convolution_filter_gradient(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
+    return 2 * known_size(inputs[2]) * known_size(outputs[0][:-1])
+
+
+def _depthwise(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
+    return 2 * known_size(outputs[0]) * known_size(inputs[1][:2])
+
+
+def _depthwise_input_gradient(inputs: Sequence[Shape], _: Sequence[Shape], __: Mapping[str, Any]) -> int:
+    return 2 * known_size(inputs[2]) * known_size(inputs[1][:2])
+
+
+def _depthwise_filter_gradient(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
+    return 2 * known_size(inputs[2]) * known_size(outputs[0][:2])
+
+
+def _product(inputs: Sequence[Shape], outputs: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
+    transposed = attributes.get("transpose_a") or attributes.get("adj_x")
+    return 2 * known_size(outputs[0]) * known_size([inputs[0][-2 if transposed else -1]])
+
+
+def _einsum(inputs: Sequence[Shape], _: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
+    """Two inputs: a product and a sum for each combination of all indices. One: a sum, or nothing."""
+    equation = attributes["equation"]
+    equation = (equation.decode() if isinstance(equation, bytes) else str(equation)).replace(" ", "")
+    left, right = equation.split("->")
+    sizes: dict[str, int] = {}
+    for labels, sizes_of in zip(left.split(","), inputs, strict=True):
+        head, dots, tail = labels.partition("...")
+        wide = len(sizes_of) - len(head) - len(tail) if dots else 0
+        names = [*head, *(f"...{wide - i}" for i in range(wide)), *tail]
+        sizes.update({name: known_size([size]) for name, size in zip(names, sizes_of, strict=True) if size != 1})
+    combinations = math.prod(sizes.values())
+    if len(inputs) == 1:
+        return combinations if set(left.replace("...", "")) - set(right) else 0
+    return 2 * combinations
+
+
+def _pooling(_: Sequence[Shape], outputs: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
+    return known_size(outputs[0]) * known_size(attributes["ksize"])
+
+
+def _pooling_gradient(inputs: Sequence[Shape], _: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
+    return known_size(inputs[-1]) * known_size(attributes["ksize"])
+
+
+def _of_first_input(inputs: Sequence[Shape], _: Sequence[Shape], __: Mapping[str, Any]) -> int:
+    return known_size(inputs[0])
+
+
+def _sum_of_all(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
+    return (len(inputs) - 1) * known_size(outputs[0])
+
+
+def _softmax(_: Sequence[Shape], outputs: Sequence[Shape], __: Mapping[str, Any]) -> int:
+    return SOFTMAX_FLOPS_PER_VALUE * known_size(outputs[0])
+
+
+def _normalization(_: Sequence[Shape], outputs: Sequence[Shape], __: Mapping[str, Any]) -> int:
+    return FUSED_NORMALIZATION_FLOPS_PER_VALUE * known_size(outputs[0])
+
+
+def _normalization_gradient(_: Sequence[Shape], outputs: Sequence[Shape], __: Mapping[str, Any]) -> int:
+    return 2 * FUSED_NORMALIZATION_FLOPS_PER_VALUE * known_size(outputs[0])
+
+
+_COUNTED: dict[str, Callable[[Sequence[Shape], Sequence[Shape], Mapping[str, Any]], int]] = {
+    **dict.fromkeys(("Conv2D", "Conv3D"), _convolution),
+    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolution_input_gradient),
+    **dict.fromkeys(("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"), _convolution_filter_gradient),
+    "DepthwiseConv2dNative": _depthwise,
+    "DepthwiseConv2dNativeBackpropInput": _depthwise_input_gradient,
+    "DepthwiseConv2dNativeBackpropFilter": _depthwise_filter_gradient,
+    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _product),
+    "Einsum": _einsum,
+    **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pooling),
+    **dict.fromkeys(("MaxPoolGrad", "AvgPoolGrad", "MaxPool3DGrad", "AvgPool3DGrad"), _pooling_gradient),
+    **dict.fromkeys(("Sum", "Mean", "Max", "Min", "Prod", "All", "Any", "BiasAddGrad", "L2Loss"), _of_first_input),
+    "AddN": _sum_of_all,
+    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
+    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalization),
+    **dict.fromkeys(("FusedBatchNormGrad", "FusedBatchNormGradV2", "FusedBatchNormGradV3"), _normalization_gradient),
+}
