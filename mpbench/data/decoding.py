@@ -1,9 +1,9 @@
 """One image file to pixels: the only decoder here, for checking images, for feeding steps and for features alike.
 
-Pillow opens every file, names its format and size, and decodes whatever is odd. JPEG files in colour, the usual ones,
-are decoded by libjpeg-turbo without Pillow's copies (bit-equal to Pillow's own decoder) and resized by a SIMD version of
-Pillow's bilinear filter (within RESIZED_TOLERANCE_LEVELS of it); both let go of the interpreter's lock. docs/pipeline.md
-has what that gains.
+Pillow opens every file, names its format and size, and decodes whatever is odd. The usual JPEG files, in colour, are
+decoded by libjpeg-turbo without Pillow's copies (bit-equal to Pillow's decoder) and resized by a SIMD version of Pillow's
+bilinear filter (within RESIZED_TOLERANCE_LEVELS of it); both let go of the interpreter's lock. What that gains is in
+docs/pipeline.md.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from mpbench.data.source import LabelledImage
 from mpbench.errors import UsageProblem
 
 CACHES = ("none", "memory", "disk")
-OPTION = "--mp-input-cache"
+OPTION = "--mp-cache"
 MEMORY_SHARE = 0.5
 """Of the memory that is free; the rest is for models, batches and everybody else."""
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mpbench.data.archives import shown
 from mpbench.data import decoding
+from mpbench.data.archives import shown
 from mpbench.data.decoding import CHANNELS, Pixels, UndecodableImage
 from mpbench.data.source import LabelledImage
 
