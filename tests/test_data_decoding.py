@@ -5,7 +5,6 @@ import random
 import struct
 import warnings
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,11 +105,13 @@ def test_what_is_not_an_image(tmp_path, monkeypatch):
     with pytest.raises(UndecodableImage, match="not a file"):
         decode(tmp_path / "pipe.jpg", 8)
 
-    def denied(path):
+    def denied(path, flags):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
-    refused(tmp_path, GOOD, "cannot be read: Permission denied")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", denied)
+        with pytest.raises(UndecodableImage, match="cannot be read: Permission denied"):
+            decode(tmp_path, 8)
     monkeypatch.setattr(decoding, "MAX_IMAGE_BYTES", 10)
     refused(tmp_path, GOOD, "bytes, more than 10")
 

@@ -1,9 +1,9 @@
 """One image file to pixels: the only decoder here, for checking images, for feeding steps and for features alike.
 
-Pillow opens every file, names its format and size, and decodes whatever is odd. The usual JPEG files, in colour, are
-decoded by libjpeg-turbo without Pillow's copies (bit-equal to Pillow's decoder) and resized by a SIMD version of Pillow's
-bilinear filter (within RESIZED_TOLERANCE_LEVELS of it); both let go of the interpreter's lock. What that gains is in
-docs/pipeline.md.
+The usual files, sound JPEGs in colour, are decoded by libjpeg-turbo (bit-equal to Pillow's decoder, without its copies)
+and resized by a SIMD version of Pillow's bilinear filter (within RESIZED_TOLERANCE_LEVELS of it); both let go of the
+interpreter's lock. Pillow does the rest: other formats, odd JPEGs, and whatever is damaged, to say why. What that gains
+is in docs/pipeline.md.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 import re
 import stat
 import threading
@@ -46,7 +47,12 @@ MAX_JPEG_SCANS = 500
 RESIZED_TOLERANCE_LEVELS = 1
 """Of 256: the most by which a value differs from Pillow's, whose filter rounds its weights otherwise."""
 
+JPEG_START = b"\xff\xd8\xff"
 JPEG_SCAN = b"\xff\xda"
+SEQUENTIAL_FRAMES = (0xC0, 0xC1)
+OTHER_FRAMES = tuple(marker for marker in range(0xC2, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
+"""Markers of a JPEG file's segments; those in between are tables."""
+
 CHANNELS = 3
 PACKAGES = ("pillow", "simplejpeg", "cykooz-resizer", "numpy")
 _PILLOWS_MODULES = re.compile(r"PIL\b")
@@ -88,12 +94,19 @@ def read(path: Path) -> bytes:
         UndecodableImage: it is no file, too large for an image, or cannot be read.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-            raise UndecodableImage("not a file")
-        if status.st_size > MAX_IMAGE_BYTES:
-            raise UndecodableImage(f"{status.st_size} bytes, more than {MAX_IMAGE_BYTES}")
-        return path.read_bytes()
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                raise UndecodableImage("not a file")
+            if status.st_size > MAX_IMAGE_BYTES:
+                raise UndecodableImage(f"{status.st_size} bytes, more than {MAX_IMAGE_BYTES}")
+            data = os.read(file, status.st_size)
+            while len(data) < status.st_size and (more := os.read(file, status.st_size - len(data))):
+                data += more
+            return data
+        finally:
+            os.close(file)
     except OSError as error:
         raise UndecodableImage(f"cannot be read: {error.strerror}") from error
 
@@ -109,19 +122,15 @@ def decode_into(data: bytes, out: Pixels) -> None:
     """
     if not data:
         raise UndecodableImage("empty file")
-    _silence_pillow()
     try:
+        if data.startswith(JPEG_START) and _quickly(data, out):
+            return
+        _silence_pillow()
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
-                raise UndecodableImage(
-                    f"{width}x{height} pixels, more than {MAX_SIDE_PX} on a side or {MAX_PIXELS} in all"
-                )
+            _check(width, height)
             if image.format in ("JPEG", "MPO"):
-                if data.count(JPEG_SCAN) > MAX_JPEG_SCANS:
-                    raise UndecodableImage(f"a JPEG file with more than {MAX_JPEG_SCANS} scans")
-                if image.mode == "RGB" and _quickly(data, image.size, out):
-                    return
+                _check_scans(data)
             image.load()
             out[:] = _resized_by_pillow(_in_rgb(image), out.shape[0])
     except UndecodableImage:
@@ -139,14 +148,49 @@ def decoder_version() -> str:
     return json.dumps({"code": cache.sha256_of(Path(__file__)), **versions}, sort_keys=True)
 
 
-def _quickly(data: bytes, size: tuple[int, int], out: Pixels) -> bool:
+def _check(width: int, height: int) -> None:
+    """Refuse what would take too much memory, before it is decoded."""
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
+        raise UndecodableImage(f"{width}x{height} pixels, more than {MAX_SIDE_PX} on a side or {MAX_PIXELS} in all")
+
+
+def _check_scans(jpeg: bytes) -> None:
+    """Refuse what would take too much time."""
+    if jpeg.count(JPEG_SCAN) > MAX_JPEG_SCANS:
+        raise UndecodableImage(f"a JPEG file with more than {MAX_JPEG_SCANS} scans")
+
+
+def _has_one_scan(jpeg: bytes) -> bool:
+    """Whether a file is sequential with all its colours in the first scan: libjpeg then refuses another one.
+
+    Looking through the whole file for scans takes five times as long as through its segments.
+    """
+    at, colours = 2, 0
+    while at + 9 < len(jpeg) and jpeg[at] == 0xFF:
+        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if marker in SEQUENTIAL_FRAMES:
+            colours = jpeg[at + 9]
+        elif marker == JPEG_SCAN[1]:
+            return bool(colours == jpeg[at + 4])
+        elif marker in OTHER_FRAMES:
+            return False
+        at += 2 + length
+    return False
+
+
+def _quickly(data: bytes, out: Pixels) -> bool:
     """Decode a whole and sound JPEG file in colour; False leaves it, and the verdict on it, to Pillow."""
     try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=True)
+        if colours != "YCbCr":
+            return False
+        _check(width, height)
+        if not _has_one_scan(data):
+            _check_scans(data)
         pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+    except UndecodableImage:
+        raise
     except ValueError:
-        return False
-    width, height = size
-    if pixels.shape != (height, width, CHANNELS):
         return False
     size_px = out.shape[0]
     if cykooz_resizer is None:

@@ -5,11 +5,13 @@ What an image's pixels are is a Source's business: files here, decoded images ke
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -65,13 +67,23 @@ class Files:
         self.images = images
         self.size_px = size_px
         self.labels: Indices = np.array([image.label for image in images], np.int64)
+        # Reading waits, so many threads may; decoding computes, and more threads than cores would only push each other
+        # out of the caches and queue for the interpreter's lock.
+        self._slots: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_cores()):
+            self._slots.put(None)
 
     def fetch(self, indices: Indices, out: Pixels) -> None:
         """See Source; raises UndecodableImage with the image's name."""
         for index, pixels in zip(indices, out, strict=True):
             image = self.images[index]
             try:
-                decoding.decode_into(decoding.read(image.path), pixels)
+                data = decoding.read(image.path)
+                self._slots.get()
+                try:
+                    decoding.decode_into(data, pixels)
+                finally:
+                    self._slots.put(None)
             except UndecodableImage as error:
                 raise UndecodableImage(f"{shown(image.name)}: {error}") from error
 
@@ -103,6 +115,10 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.missing = len(self.indices)
+
+
+_Task = tuple[_Job, int, int]
+"""A batch, and the first and the end of its rows that one thread fills."""
 
 
 class Loader:
@@ -213,30 +229,33 @@ class Loader:
         return bool(self._jobs) and (not self._jobs[0].missing or self._jobs[0].error is not None)
 
     def _work(self) -> None:
-        while (task := self._task()) is not None:
+        task, error = self._next_task(None, None), None
+        while task is not None:
             job, start, end = task
-            error: BaseException | None = None
             try:
                 self.source.fetch(job.indices[start:end], job.pixels[start:end])
+                error = None
             except BaseException as raised:  # belongs to whoever takes the batch, never to a thread
                 error = raised
-            with self._has_worked:
+            task = self._next_task(task, error)
+
+    def _next_task(self, done: _Task | None, error: BaseException | None) -> _Task | None:
+        """Hand in a task and have the next one, waiting for it where necessary; None once there will be none."""
+        with self._may_work:
+            if done is not None:
+                job, start, end = done
                 job.missing -= end - start
                 job.error = job.error or error
                 self._active -= 1
                 if not job.missing or error or self._paused:
                     self._has_worked.notify_all()
-
-    def _task(self) -> tuple[_Job, int, int] | None:
-        """The next rows to be filled; waits for some, None once there will be none."""
-        with self._may_work:
             while not self._closed:
-                job = None if self._paused else self._job()
-                if job is not None:
-                    start = job.assigned
-                    job.assigned = min(start + (self.source.at_once or len(job.indices)), len(job.indices))
+                new = None if self._paused else self._job()
+                if new is not None:
+                    start = new.assigned
+                    new.assigned = min(start + (self.source.at_once or len(new.indices)), len(new.indices))
                     self._active += 1
-                    return job, start, job.assigned
+                    return new, start, new.assigned
                 if self._exhausted:
                     break
                 self._may_work.wait()
@@ -304,6 +323,11 @@ def as_dataset(loader: Loader, placement: str = "/CPU:0") -> tf.data.Dataset:
     if "GPU" in placement.upper():
         return data.apply(tf.data.experimental.prefetch_to_device(placement, buffer_size=AHEAD_BATCHES))
     return data.prefetch(1)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parts(count: int, batch_size: int, seed: int | None, endless: bool) -> Iterator[Indices]:
