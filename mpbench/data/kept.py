@@ -37,11 +37,13 @@ class Kept:
     Args:
         pixels: shape (images, size, size, 3).
         labels: class of each.
+        where: it lies: `memory` or `disk`.
     """
 
     at_once: int | None = None
 
-    def __init__(self, pixels: Pixels, labels: Indices) -> None:
+    def __init__(self, pixels: Pixels, labels: Indices, where: str) -> None:
+        self.cache = where
         self.pixels = pixels
         self.labels = labels
         self.size_px = pixels.shape[1]
@@ -94,7 +96,7 @@ def source(
             done += len(batch)
 
         _decode_all(files, workers, progress, put)
-        return Kept(pixels, files.labels)
+        return Kept(pixels, files.labels, kind)
     entry = cache.folder("decoded") / f"{_key(images, size_px, digests)}.npy"
     shape = (len(images), size_px, size_px, CHANNELS)
     kept = _opened(entry, shape)
@@ -118,7 +120,7 @@ def source(
             raise UsageProblem(f"{what}, and {entry.parent} does not give back what was written: valid is none")
     else:
         progress(f"{len(images)} decoded images from the cache")
-    return Kept(kept, files.labels)
+    return Kept(kept, files.labels, kind)
 
 
 def _decode_all(files: Files, workers: int, progress: Progress, put: Callable[[Pixels], None]) -> None:

@@ -42,11 +42,13 @@ class Source(Protocol):
     Attributes:
         labels: class of each; their number is that of the images.
         size_px: height and width of all.
+        cache: where they come from decoded: `none`, `memory` or `disk`.
         at_once: how many images one thread fetches before it looks for the next task; None for a whole batch.
     """
 
     labels: Indices
     size_px: int
+    cache: str
     at_once: int | None
 
     def fetch(self, indices: Indices, out: Pixels) -> None:
@@ -61,6 +63,7 @@ class Files:
         size_px: height and width that they are resized to.
     """
 
+    cache = "none"
     at_once: int | None = 1
 
     def __init__(self, images: Sequence[LabelledImage], size_px: int) -> None:
@@ -133,6 +136,7 @@ class Loader:
         endless: epochs follow one another, batches go on over their ends and are always full. Otherwise one epoch,
             whose last batch is filled up with zeros.
         paused: starts no work until `resume`.
+        label: what tables call the images.
 
     Raises:
         Exception: from `next`, what the source raised for an image of that batch; the loader is then closed.
@@ -148,12 +152,14 @@ class Loader:
         seed: int | None = None,
         endless: bool = True,
         paused: bool = False,
+        label: str = "",
     ) -> None:
         self.source = source
         self.batch_size = batch_size
         self.workers = workers
         self.ahead = ahead
         self.endless = endless
+        self.label = label
         self._buffers = _Buffers((batch_size, source.size_px, source.size_px, CHANNELS), ahead + 1)
         self._parts = _parts(len(source.labels), batch_size, seed, endless)
         self._jobs: deque[_Job] = deque()
