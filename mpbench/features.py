@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from mpbench import cache
 from mpbench import device as devices
-from mpbench.data import images as decoding
+from mpbench.data import images as image_sets
 from mpbench.data.archives import shown
+from mpbench.data.decoding import UndecodableImage, decoder_version
 from mpbench.data.source import LabelledImage
 from mpbench.errors import CaseFailure
 from mpbench.models import preprocessing, scale_to_one
@@ -33,7 +34,7 @@ from mpbench.precision import Precision
 from mpbench.weights import Weights, load_pooled_base
 
 PROGRESS_SECONDS = 15.0
-SOURCES = ("features.py", "models.py", "weights.py", "data/images.py")
+SOURCES = ("features.py", "models.py", "weights.py", "data/images.py", "data/loader.py", "data/decoding.py")
 """The code that features depend on: a cache must not outlive it."""
 
 Progress = Callable[[str], None]
@@ -130,9 +131,9 @@ def extract(spec: FeatureSpec, pooled: keras.Model, images: Sequence[LabelledIma
 
 def _batches(spec: FeatureSpec, images: Sequence[LabelledImage]) -> Iterator[tuple[Features, int]]:
     try:
-        with closing(decoding.batches(images, spec.image_size_px, spec.batch_size)) as batches:
+        with closing(image_sets.batches(images, spec.image_size_px, spec.batch_size)) as batches:
             yield from batches
-    except decoding.UndecodableImage as error:  # it could be decoded when the session began
+    except UndecodableImage as error:  # it could be decoded when the session began
         raise CaseFailure(f"{spec.label}: {error}") from error
 
 
@@ -190,7 +191,8 @@ def _key(spec: FeatureSpec, images: Sequence[LabelledImage], digests: dict[str, 
         "thesis_preprocessing": spec.thesis_preprocessing,
         "jit": spec.jit,
         "device": [spec.device.kind, devices.device_name(spec.device), _processor()],
-        "versions": {package: metadata.version(package) for package in ("tensorflow", "keras", "numpy", "pillow")},
+        "versions": {package: metadata.version(package) for package in ("tensorflow", "keras", "numpy")},
+        "decoder": decoder_version(),
         "code": [cache.sha256_of(Path(__file__).parent / source) for source in SOURCES],
         "images": [[image.name, digests[image.name]] for image in images],
     }

@@ -1,242 +1,26 @@
-"""mpbench.data.images: every image decodes or gives one line that says why, in bounded memory."""
+"""mpbench.data.images: what a data set is worth, and its batches."""
 
 import hashlib
-import io
 import os
-import random
-import struct
 import threading
 import time
-import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import GOOD, data_set, encoded
 from PIL import Image
 
-from mpbench.data import archives, images
-from mpbench.data.images import UndecodableImage, batches, check, decode
-from mpbench.data.source import DataSet, LabelledImage
+from mpbench.data import archives, decoding
+from mpbench.data.decoding import UndecodableImage
+from mpbench.data.images import batches, check
+from mpbench.data.loader import AHEAD_BATCHES
+from mpbench.data.source import DataSet
 from mpbench.errors import UsageProblem
-
-RED = (250, 20, 30)
-
-
-def encoded(image, kind, **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def noise(mode="RGB", size=(20, 14)):
-    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels).convert(mode)
-
-
-def decoded(tmp_path, content, size_px=8):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(content)
-    return decode(path, size_px)
-
-
-def refused(tmp_path, content, *words):
-    with pytest.raises(UndecodableImage) as caught:
-        decoded(tmp_path, content)
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
-
-
-def data_set(folder, contents):
-    """A data set from lists of contents, one for each class."""
-    members = []
-    for label, files in enumerate(contents):
-        for i, content in enumerate(files):
-            path = folder / f"{label}.{i:03}.jpg"
-            path.write_bytes(content)
-            members.append(LabelledImage(path.name, path, label))
-    return DataSet("set", tuple(f"class{i}" for i in range(len(contents))), tuple(members))
 
 
 def quiet(text):
     pass
-
-
-GOOD = encoded(Image.new("RGB", (6, 5), RED), "PNG")
-
-
-def test_as_keras_loads_it(tmp_path):
-    keras = pytest.importorskip("keras")
-    path = tmp_path / "a.jpg"
-    path.write_bytes(encoded(noise(size=(50, 31)), "JPEG"))
-    loaded = keras.utils.load_img(path, target_size=(24, 24), interpolation="bilinear")
-    pixels = decode(path, 24)
-    assert (pixels.shape, pixels.dtype) == ((24, 24, 3), np.uint8)
-    assert pixels.flags.owndata
-    assert pixels.flags.writeable
-    np.testing.assert_array_equal(pixels, np.asarray(loaded))
-
-
-def uniform(mode):
-    """An image of one colour, which no writer has to approximate, and that colour."""
-    if mode == "I;16":
-        return Image.fromarray(np.full((5, 9), 200 << 8, np.uint16)), (200,) * 3
-    if mode in ("L", "LA"):
-        return Image.new("L", (9, 5), 200).convert(mode), (200,) * 3
-    if mode == "1":
-        return Image.new("1", (9, 5), 1), (255,) * 3
-    image = Image.new("RGB", (9, 5), RED)
-    return image.quantize(4) if mode == "P" else image.convert(mode), RED
-
-
-@pytest.mark.parametrize(
-    ("kind", "modes"),
-    [
-        ("JPEG", ["RGB", "L", "CMYK", "YCbCr"]),
-        ("PNG", ["RGB", "RGBA", "P", "L", "LA", "1", "I;16"]),
-        ("BMP", ["RGB", "RGBA", "P", "L", "1"]),
-        ("GIF", ["P", "L", "1"]),
-        ("TIFF", ["RGB", "RGBA", "P", "L", "LA", "1", "CMYK", "I;16"]),
-        ("WEBP", ["RGB", "RGBA", "L"]),
-    ],
-)
-def test_every_mode_of_every_format(tmp_path, kind, modes):
-    options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
-    for mode in modes:
-        image, colour = uniform(mode)
-        pixels = decoded(tmp_path, encoded(image, kind, **options))
-        np.testing.assert_allclose(pixels, np.broadcast_to(colour, (8, 8, 3)), atol=4, err_msg=mode)
-
-
-def test_big_endian_and_32_bits(tmp_path):
-    values = np.full((5, 9), 77 << 8)
-    for image in (Image.fromarray(values.astype(">u2")), Image.fromarray(values.astype(np.int32))):
-        assert decoded(tmp_path, encoded(image, "TIFF")).ravel().tolist() == [77] * 192
-
-
-def test_transparency_in_a_palette_is_no_warning(tmp_path, recwarn):
-    content = encoded(noise("P"), "PNG", transparency=bytes(range(256)))
-    decoded(tmp_path, content)
-    assert not recwarn.list
-
-
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_first_frame(tmp_path, kind):
-    frames = [Image.new("RGB", (5, 5), colour) for colour in (RED, (0, 0, 255), (0, 255, 0))]
-    options = {"lossless": True} if kind == "WEBP" else {}
-    content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    assert decoded(tmp_path, content)[0, 0].tolist() == list(RED)
-
-
-def test_what_is_not_an_image(tmp_path, monkeypatch):
-    refused(tmp_path, b"", "empty file")
-    refused(tmp_path, b"GIF", "not an image")
-    refused(tmp_path, b"<html>" * 100, "not an image")
-    refused(tmp_path, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image")
-    refused(tmp_path, encoded(noise(), "PPM"), "not an image")
-    for path in (tmp_path, tmp_path / "missing.jpg"):
-        with pytest.raises(UndecodableImage):
-            decode(path, 8)
-    os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(UndecodableImage, match="not a file"):
-        decode(tmp_path / "pipe.jpg", 8)
-
-    def denied(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "read_bytes", denied)
-    refused(tmp_path, GOOD, "cannot be read: Permission denied")
-    monkeypatch.setattr(images, "MAX_IMAGE_BYTES", 10)
-    refused(tmp_path, GOOD, "bytes, more than 10")
-
-
-def test_cut_off_files(tmp_path):
-    for kind in ("JPEG", "PNG", "BMP", "TIFF", "WEBP"):
-        content = encoded(noise(), kind)
-        refused(tmp_path, content[: len(content) // 2])
-        refused(tmp_path, content[:20])
-
-
-def png_of(width, height):
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize(
-    ("size", "word"),
-    [
-        ((1, 1_000_000), "1x1000000 pixels"),
-        ((9500, 9500), "9500x9500 pixels"),  # Pillow only warns
-        ((60_000, 60_000), "DecompressionBombError"),
-        ((8950, 8950), "8950x8950 pixels"),  # Pillow says nothing
-    ],
-)
-@pytest.mark.parametrize("action", ["error", "default"])
-def test_bombs(tmp_path, size, word, action):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter(action)
-        refused(tmp_path, png_of(*size), word)
-    assert not caught
-
-
-def test_a_jpeg_of_endless_scans(tmp_path):
-    content = encoded(noise(), "JPEG", progressive=True)
-    last = content.rindex(images.JPEG_SCAN)
-    assert decoded(tmp_path, content[:-2] + content[last:-2] * 20 + content[-2:]).shape == (8, 8, 3)
-    refused(tmp_path, content[:-2] + content[last:-2] * 500 + content[-2:], "scans")
-
-
-def test_odd_proportions_are_fine(tmp_path):
-    assert decoded(tmp_path, encoded(noise(size=(1, 3000)), "PNG")).shape == (8, 8, 3)
-    assert decoded(tmp_path, encoded(noise(size=(1, 1)), "JPEG")).shape == (8, 8, 3)
-
-
-def damaged(content, rng):
-    content = bytearray(content)
-    for _ in range(rng.randint(1, 6)):
-        at = rng.randrange(min(len(content), rng.choice([40, 200, 10_000])))
-        match rng.randrange(4):
-            case 0:
-                del content[at : at + rng.randint(1, 30)]
-            case 1:
-                del content[max(1, at) :]
-            case _:
-                content[at] = rng.randrange(256)
-        if not content:
-            break
-    return bytes(content)
-
-
-def test_damaged_files_never_raise_anything_else(tmp_path):
-    wholes = [
-        encoded(noise(), "JPEG"),
-        encoded(noise(), "JPEG", progressive=True),
-        encoded(noise("CMYK"), "JPEG"),
-        encoded(noise(), "PNG"),
-        encoded(noise("P"), "PNG", transparency=bytes(200)),
-        encoded(noise(), "GIF", save_all=True, append_images=[noise("L")]),
-        encoded(noise(), "TIFF"),
-        encoded(noise(), "TIFF", compression="tiff_lzw"),
-        encoded(noise(), "WEBP"),
-        encoded(noise("RGBA"), "WEBP", lossless=True),
-        encoded(noise(), "BMP"),
-    ]
-    rng = random.Random(0)
-    reasons = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for _ in range(2000):
-            try:
-                pixels = images._decoded(damaged(rng.choice(wholes), rng), 8)
-                assert pixels.shape == (8, 8, 3)
-            except UndecodableImage as error:
-                reasons.append(str(error))
-    assert 500 < len(reasons) < 2000
-    assert all(reason.isprintable() and "object at 0x" not in reason for reason in reasons)
 
 
 def test_check(tmp_path, monkeypatch):
@@ -256,8 +40,8 @@ def test_check(tmp_path, monkeypatch):
 
 def test_check_reads_every_file_once(tmp_path, monkeypatch):
     data = data_set(tmp_path, [[GOOD] * 10, [GOOD] * 10])
-    read, reads = Path.read_bytes, []
-    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read(path))
+    read, reads = os.open, []
+    monkeypatch.setattr(os, "open", lambda path, flags: reads.append(Path(path).name) or read(path, flags))
     check(data, 8, quiet)
     assert sorted(reads) == [image.name for image in data.images]
 
@@ -288,8 +72,8 @@ def own_threads():
 def test_an_interrupted_check_stops_at_once(tmp_path, monkeypatch):
     data = data_set(tmp_path, [[GOOD] * 300])
     monkeypatch.setattr(archives, "PROGRESS_S", 0.0)
-    read, reads = images._read, []
-    monkeypatch.setattr(images, "_read", lambda path: reads.append(path) or time.sleep(0.001) or read(path))
+    read, reads = decoding.read, []
+    monkeypatch.setattr(decoding, "read", lambda path: reads.append(path) or time.sleep(0.001) or read(path))
 
     def progress(text):
         raise KeyboardInterrupt
@@ -314,13 +98,13 @@ def test_batches_come_in_order_and_are_filled_up(tmp_path, count, valid):
 
 def test_batches_look_a_few_batches_ahead(tmp_path, monkeypatch):
     members = data_set(tmp_path, [[GOOD] * 100]).images
-    read, reads = images._read, []
-    monkeypatch.setattr(images, "_read", lambda path: reads.append(path) or read(path))
+    read, reads = decoding.read, []
+    monkeypatch.setattr(decoding, "read", lambda path: reads.append(path) or read(path))
     stream = batches(members, 8, 4)
     assert not reads
     for taken in range(1, 4):
         next(stream)
-        limit = 4 * taken + 4 * images.AHEAD_BATCHES
+        limit = 4 * taken + 4 * AHEAD_BATCHES
         deadline = time.monotonic() + 5
         while len(reads) < limit and time.monotonic() < deadline:
             time.sleep(0.005)

@@ -1,0 +1,262 @@
+"""One image file to pixels: the only decoder here, for checking images, for feeding steps and for features alike.
+
+The usual files, sound JPEGs in colour, are decoded by libjpeg-turbo (bit-equal to Pillow's decoder, without its copies)
+and resized by a SIMD version of Pillow's bilinear filter (within RESIZED_TOLERANCE_LEVELS of it); both let go of the
+interpreter's lock. Pillow does the rest: other formats, odd JPEGs, and whatever is damaged, to say why. What that gains
+is in docs/pipeline.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import re
+import stat
+import threading
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mpbench import cache
+from mpbench.data.archives import MAX_IMAGE_BYTES, shown
+from mpbench.errors import described
+
+try:
+    import cykooz_resizer
+except ImportError:  # it has no wheels for Linux on ARM: Pillow resizes there
+    cykooz_resizer = None
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""By content, not by suffix. Pillow knows more, of which some start other programs."""
+
+MAX_PIXELS = 80_000_000
+"""Below the number from which Pillow warns of a decompression bomb."""
+
+MAX_SIDE_PX = 20_000
+MAX_JPEG_SCANS = 500
+"""Usual are about 10. Every scan passes over the whole image: a small file could take hours."""
+
+RESIZED_TOLERANCE_LEVELS = 1
+"""Of 256: the most by which a value differs from Pillow's, whose filter rounds its weights otherwise."""
+
+JPEG_START = b"\xff\xd8\xff"
+JPEG_SCAN = b"\xff\xda"
+SEQUENTIAL_FRAMES = (0xC0, 0xC1)
+OTHER_FRAMES = tuple(marker for marker in range(0xC2, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
+"""Markers of a JPEG file's segments; those in between are tables."""
+
+CHANNELS = 3
+PACKAGES = ("pillow", "simplejpeg", "cykooz-resizer", "numpy")
+_PILLOWS_MODULES = re.compile(r"PIL\b")
+_own = threading.local()
+
+Pixels = NDArray[np.uint8]
+
+
+class UndecodableImage(ValueError):
+    """A file that is no image that can be used: one line that says why."""
+
+
+def decode(path: Path, size_px: int) -> Pixels:
+    """One image as Keras loads it: in RGB, bilinearly resized, its proportions not kept, the first frame of several.
+
+    Args:
+        size_px: height and width.
+
+    Returns:
+        Shape (size_px, size_px, 3).
+
+    Raises:
+        UndecodableImage: whatever is wrong with the file.
+    """
+    return decoded(read(path), size_px)
+
+
+def decoded(data: bytes, size_px: int) -> Pixels:
+    """As `decode`, of a file's bytes."""
+    pixels = np.empty((size_px, size_px, CHANNELS), np.uint8)
+    decode_into(data, pixels)
+    return pixels
+
+
+def read(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        UndecodableImage: it is no file, too large for an image, or cannot be read.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                raise UndecodableImage("not a file")
+            if status.st_size > MAX_IMAGE_BYTES:
+                raise UndecodableImage(f"{status.st_size} bytes, more than {MAX_IMAGE_BYTES}")
+            data = os.read(file, status.st_size)
+            while len(data) < status.st_size and (more := os.read(file, status.st_size - len(data))):
+                data += more
+            return data
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise UndecodableImage(f"cannot be read: {error.strerror}") from error
+
+
+def decode_into(data: bytes, out: Pixels) -> None:
+    """Decode a file's bytes to where they shall lie.
+
+    Args:
+        out: shape (size, size, 3); left in any state where this raises.
+
+    Raises:
+        UndecodableImage: whatever is wrong with the file.
+    """
+    if not data:
+        raise UndecodableImage("empty file")
+    try:
+        if data.startswith(JPEG_START) and _quickly(data, out):
+            return
+        _silence_pillow()
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            width, height = image.size
+            _check(width, height)
+            if image.format in ("JPEG", "MPO"):
+                _check_scans(data)
+            image.load()
+            out[:] = _resized_by_pillow(_in_rgb(image), out.shape[0])
+    except UndecodableImage:
+        raise
+    except UnidentifiedImageError as error:  # its text has an address, another one in each run
+        raise UndecodableImage(f"not an image ({', '.join(FORMATS)}), or its beginning is damaged") from error
+    except Exception as error:  # OSError, SyntaxError, struct.error, MemoryError, ...: Pillow's decoders raise anything
+        raise UndecodableImage(shown(described(error))) from error
+
+
+@functools.cache
+def decoder_version() -> str:
+    """All that pixels depend on apart from the file and their size, for keys of caches."""
+    versions = {package: _version(package) for package in PACKAGES}
+    return json.dumps({"code": cache.sha256_of(Path(__file__)), **versions}, sort_keys=True)
+
+
+def _check(width: int, height: int) -> None:
+    """Refuse what would take too much memory, before it is decoded."""
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
+        raise UndecodableImage(f"{width}x{height} pixels, more than {MAX_SIDE_PX} on a side or {MAX_PIXELS} in all")
+
+
+def _check_scans(jpeg: bytes) -> None:
+    """Refuse what would take too much time."""
+    if jpeg.count(JPEG_SCAN) > MAX_JPEG_SCANS:
+        raise UndecodableImage(f"a JPEG file with more than {MAX_JPEG_SCANS} scans")
+
+
+def _has_one_scan(jpeg: bytes) -> bool:
+    """Whether a file is sequential with all its colours in the first scan: libjpeg then refuses another one.
+
+    Looking through the whole file for scans takes five times as long as through its segments.
+    """
+    at, colours = 2, 0
+    while at + 9 < len(jpeg) and jpeg[at] == 0xFF:
+        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if marker in SEQUENTIAL_FRAMES:
+            colours = jpeg[at + 9]
+        elif marker == JPEG_SCAN[1]:
+            return bool(colours == jpeg[at + 4])
+        elif marker in OTHER_FRAMES:
+            return False
+        at += 2 + length
+    return False
+
+
+def _quickly(data: bytes, out: Pixels) -> bool:
+    """Decode a whole and sound JPEG file in colour; False leaves it, and the verdict on it, to Pillow."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=True)
+        if colours != "YCbCr":
+            return False
+        _check(width, height)
+        if not _has_one_scan(data):
+            _check_scans(data)
+        pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+    except UndecodableImage:
+        raise
+    except ValueError:
+        return False
+    size_px = out.shape[0]
+    if cykooz_resizer is None:
+        out[:] = _resized_by_pillow(Image.fromarray(pixels), size_px)
+    elif (height, width) == (size_px, size_px):
+        out[:] = pixels
+    else:
+        out[:] = _resizer(size_px)(pixels)
+    return True
+
+
+def _resizer(size_px: int) -> Any:
+    """This thread's own: it works in memory that it keeps."""
+    kept = getattr(_own, "resizer", None)
+    if kept is None or kept.size_px != size_px:
+        kept = _own.resizer = _Resizer(size_px)
+    return kept
+
+
+class _Resizer:
+    """Pillow's bilinear filter (as wide as the reduction asks for) with SIMD instructions."""
+
+    def __init__(self, size_px: int) -> None:
+        self.size_px = size_px
+        self._resizer = cykooz_resizer.Resizer()
+        filter_type = cykooz_resizer.FilterType.bilinear
+        self._options = cykooz_resizer.ResizeOptions(cykooz_resizer.ResizeAlg.convolution(filter_type))
+        self._target = cykooz_resizer.ImageData(size_px, size_px, cykooz_resizer.PixelType.U8x3)
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        height, width, _ = pixels.shape
+        source = cykooz_resizer.ImageData(width, height, cykooz_resizer.PixelType.U8x3, pixels.tobytes())
+        self._resizer.resize(source, self._target, self._options)
+        resized = np.frombuffer(self._target.get_buffer(), np.uint8)
+        return resized.reshape(self.size_px, self.size_px, CHANNELS)
+
+
+def _resized_by_pillow(image: Image.Image, size_px: int) -> Pixels:
+    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def _in_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip, to white mostly
+        values = np.clip(np.asarray(image), 0, 0xFFFF) >> 8
+        image = Image.fromarray(values.astype(np.uint8))
+    return image.convert("RGB")
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _silence_pillow() -> None:
+    """No warnings from Pillow's modules about odd files, in whatever thread, and no errors where they are errors.
+
+    `warnings.catch_warnings` would change and restore the filters of the whole process under the other threads' feet.
+    """
+    if list(warnings.filters[:1]) != [("ignore", None, Warning, _PILLOWS_MODULES, 0)]:
+        warnings.filterwarnings("ignore", module=_PILLOWS_MODULES.pattern)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,171 @@
+"""Decoded images of a set that fits, in memory or in a file: a Source that copies where the files' one decodes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from mpbench import cache
+from mpbench.data.archives import Progress, throttled
+from mpbench.data.decoding import CHANNELS, Pixels, decoder_version, read
+from mpbench.data.loader import DEFAULT_WORKERS, Files, Indices, Loader, Source
+from mpbench.data.source import LabelledImage
+from mpbench.errors import UsageProblem
+
+CACHES = ("none", "memory", "disk")
+OPTION = "--mp-cache"
+MEMORY_SHARE = 0.5
+"""Of the memory that is free; the rest is for models, batches and everybody else."""
+
+DISK_RESERVE_BYTES = 1 << 30
+"""Left free on the disk."""
+
+FILL_BATCH = 32
+GIB = 1 << 30
+
+
+class Kept:
+    """Decoded images in an array.
+
+    Args:
+        pixels: shape (images, size, size, 3).
+        labels: class of each.
+        where: it lies: `memory` or `disk`.
+    """
+
+    at_once: int | None = None
+
+    def __init__(self, pixels: Pixels, labels: Indices, where: str) -> None:
+        self.cache = where
+        self.pixels = pixels
+        self.labels = labels
+        self.size_px = pixels.shape[1]
+
+    def fetch(self, indices: Indices, out: Pixels) -> None:
+        """See Source."""
+        np.take(self.pixels, indices, axis=0, out=out, mode="clip")  # other modes write to a copy of `out` first
+
+
+def source(
+    images: Sequence[LabelledImage],
+    size_px: int,
+    kind: str,
+    digests: Mapping[str, str],
+    progress: Progress,
+    workers: int = DEFAULT_WORKERS,
+) -> Source:
+    """Images as a loader takes them, decoded once beforehand where they are to be kept.
+
+    Args:
+        images: that can be decoded.
+        size_px: height and width.
+        kind: one of CACHES. `disk` keeps them in mpbench's cache for later sessions too.
+        digests: SHA-256 of each image's file, by its name; of files that are missing there it is computed.
+        progress: called with how far it is every few seconds.
+        workers: threads that decode.
+
+    Raises:
+        UsageProblem: they do not fit; before anything is decoded.
+        UndecodableImage: an image is not what it was when it was checked.
+    """
+    files = Files(images, size_px)
+    if kind == "none":
+        return files
+    count_bytes = len(images) * size_px * size_px * CHANNELS
+    what = f"{OPTION} {kind}: {len(images)} images of {size_px} px take {count_bytes / GIB:.2f} GiB"
+    if kind == "memory":
+        free = _free_memory_bytes()
+        if count_bytes > MEMORY_SHARE * free:
+            raise UsageProblem(
+                f"{what}, more than {MEMORY_SHARE:.0%} of the {free / GIB:.2f} GiB of memory that are free: "
+                "valid are disk, none or a smaller data set"
+            )
+        pixels = np.empty((len(images), size_px, size_px, CHANNELS), np.uint8)
+        done = 0
+
+        def put(batch: Pixels) -> None:
+            nonlocal done
+            pixels[done : done + len(batch)] = batch
+            done += len(batch)
+
+        _decode_all(files, workers, progress, put)
+        return Kept(pixels, files.labels, kind)
+    entry = cache.folder("decoded") / f"{_key(images, size_px, digests)}.npy"
+    shape = (len(images), size_px, size_px, CHANNELS)
+    kept = _opened(entry, shape)
+    if kept is None:
+        free = shutil.disk_usage(entry.parent).free
+        if count_bytes + DISK_RESERVE_BYTES > free:
+            raise UsageProblem(
+                f"{what}, and {max(free - DISK_RESERVE_BYTES, 0) / GIB:.2f} GiB of disk can be had in {entry.parent}: "
+                "valid are memory, none or a smaller data set"
+            )
+        try:
+            with cache.publish(entry) as partial, partial.open("wb") as file:
+                _write(file, shape, lambda put: _decode_all(files, workers, progress, put))
+        except OSError as error:
+            raise UsageProblem(
+                f"{what}, and writing them to {entry.parent} failed ({error.strerror}): valid are memory, none or a "
+                "smaller data set"
+            ) from error
+        kept = _opened(entry, shape)
+        if kept is None:
+            raise UsageProblem(f"{what}, and {entry.parent} does not give back what was written: valid is none")
+    else:
+        progress(f"{len(images)} decoded images from the cache")
+    return Kept(kept, files.labels, kind)
+
+
+def _decode_all(files: Files, workers: int, progress: Progress, put: Callable[[Pixels], None]) -> None:
+    say = throttled(progress)
+    done, total = 0, len(files.labels)
+    with Loader(files, FILL_BATCH, workers=workers, endless=False) as loader:
+        for batch in loader:
+            put(batch.pixels[: batch.valid])
+            done += batch.valid
+            say(f"decoding images: {done} of {total}")
+
+
+def _write(file: IO[bytes], shape: tuple[int, ...], fill: Callable[[Callable[[Pixels], None]], None]) -> None:
+    """Write, not map: a full disk under a map ends the process."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    fill(lambda batch: (file.write(batch.data), None)[1])
+
+
+def _opened(entry: Path, shape: tuple[int, ...]) -> Pixels | None:
+    """A file of the cache, mapped; None where there is none, or it is not whole."""
+    try:
+        pixels = np.load(entry, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return np.asarray(pixels) if pixels.shape == shape and pixels.dtype == np.uint8 else None
+
+
+def _key(images: Sequence[LabelledImage], size_px: int, digests: Mapping[str, str]) -> str:
+    parts = {
+        "size_px": size_px,
+        "decoder": decoder_version(),
+        "images": [digests.get(image.name) or hashlib.sha256(read(image.path)).hexdigest() for image in images],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _free_memory_bytes() -> int:
+    """Memory that can be had without swapping, within the limit of a container."""
+    free = None
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        return max(0, min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text())))
+    except (OSError, ValueError, StopIteration):  # no such file, or no limit
+        pass
+    return free if free is not None else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,353 @@
+"""Batches of images from threads that work a bounded number of batches ahead; it can be stopped while others are timed.
+
+What an image's pixels are is a Source's business: files here, decoded images kept in memory or on disk in `kept.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpbench.data import decoding
+from mpbench.data.archives import shown
+from mpbench.data.decoding import CHANNELS, Pixels, UndecodableImage
+from mpbench.data.source import LabelledImage
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+DEFAULT_WORKERS = 8
+"""As many as the thesis used."""
+
+AHEAD_BATCHES = 2
+THREAD_NAME = "mpbench-images"
+_ALONE = 2
+"""What sys.getrefcount says of an array in a list that nobody else holds."""
+
+Indices = NDArray[np.int64]
+
+
+class Source(Protocol):
+    """Images that can be had by their number.
+
+    Attributes:
+        labels: class of each; their number is that of the images.
+        size_px: height and width of all.
+        cache: where they come from decoded: `none`, `memory` or `disk`.
+        at_once: how many images one thread fetches before it looks for the next task; None for a whole batch.
+    """
+
+    labels: Indices
+    size_px: int
+    cache: str
+    at_once: int | None
+
+    def fetch(self, indices: Indices, out: Pixels) -> None:
+        """Write the images with these numbers to `out`, shape (len(indices), size_px, size_px, 3)."""
+
+
+class Files:
+    """Image files, read and decoded each time.
+
+    Args:
+        images: in the order of their numbers.
+        size_px: height and width that they are resized to.
+    """
+
+    cache = "none"
+    at_once: int | None = 1
+
+    def __init__(self, images: Sequence[LabelledImage], size_px: int) -> None:
+        self.images = images
+        self.size_px = size_px
+        self.labels: Indices = np.array([image.label for image in images], np.int64)
+        # Reading waits, so many threads may; decoding computes, and more threads than cores would only push each other
+        # out of the caches and queue for the interpreter's lock.
+        self._slots: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_cores()):
+            self._slots.put(None)
+
+    def fetch(self, indices: Indices, out: Pixels) -> None:
+        """See Source; raises UndecodableImage with the image's name."""
+        for index, pixels in zip(indices, out, strict=True):
+            image = self.images[index]
+            try:
+                data = decoding.read(image.path)
+                self._slots.get()
+                try:
+                    decoding.decode_into(data, pixels)
+                finally:
+                    self._slots.put(None)
+            except UndecodableImage as error:
+                raise UndecodableImage(f"{shown(image.name)}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and their classes.
+
+    Attributes:
+        pixels: shape (batch, size, size, 3); zeros beyond `valid`. Its memory is used again once nobody holds it.
+        labels: shape (valid,).
+        valid: how many are images: fewer than the batch only at the end of a loader that has one.
+    """
+
+    pixels: Pixels
+    labels: Indices
+    valid: int
+
+
+@dataclass
+class _Job:
+    """A batch in the making."""
+
+    indices: Indices
+    pixels: Pixels
+    assigned: int = 0
+    missing: int = field(init=False)
+    error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.missing = len(self.indices)
+
+
+_Task = tuple[_Job, int, int]
+"""A batch, and the first and the end of its rows that one thread fills."""
+
+
+class Loader:
+    """An iterator of batches; a context manager that stops its threads.
+
+    Args:
+        source: of the images; at least one.
+        batch_size: images.
+        workers: threads.
+        ahead: batches that may be finished or in the making and not taken.
+        seed: of the order, another one in each epoch; None for the order of the source.
+        endless: epochs follow one another, batches go on over their ends and are always full. Otherwise one epoch,
+            whose last batch is filled up with zeros.
+        paused: starts no work until `resume`.
+        label: what tables call the images.
+
+    Raises:
+        Exception: from `next`, what the source raised for an image of that batch; the loader is then closed.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        *,
+        workers: int = DEFAULT_WORKERS,
+        ahead: int = AHEAD_BATCHES,
+        seed: int | None = None,
+        endless: bool = True,
+        paused: bool = False,
+        label: str = "",
+    ) -> None:
+        self.source = source
+        self.batch_size = batch_size
+        self.workers = workers
+        self.ahead = ahead
+        self.endless = endless
+        self.label = label
+        self._buffers = _Buffers((batch_size, source.size_px, source.size_px, CHANNELS), ahead + 1)
+        self._parts = _parts(len(source.labels), batch_size, seed, endless)
+        self._jobs: deque[_Job] = deque()
+        self._exhausted = self._closed = False
+        self._paused = paused
+        self._active = 0
+        lock = threading.Lock()
+        self._may_work, self._has_worked = threading.Condition(lock), threading.Condition(lock)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{THREAD_NAME}-{i}", daemon=True) for i in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch, as soon as it is whole; while paused, only one that was whole before."""
+        with self._has_worked:
+            while not self._closed and not self._is_ready() and not (self._exhausted and not self._jobs):
+                self._has_worked.wait()
+            if self._closed or not self._jobs:
+                raise StopIteration
+            job = self._jobs.popleft()
+            self._may_work.notify_all()
+        if job.error is not None:
+            self.close()
+            raise job.error
+        return Batch(job.pixels, self.source.labels[job.indices], len(job.indices))
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def ready(self) -> int:
+        """How many of the next batches are whole."""
+        with self._has_worked:
+            return next((i for i, job in enumerate(self._jobs) if job.missing), len(self._jobs))
+
+    @property
+    def begun(self) -> int:
+        """How many batches are whole or in the making."""
+        with self._has_worked:
+            return len(self._jobs)
+
+    def pause(self) -> None:
+        """Start no other image; returns when those that were in the making are done and the threads take no CPU."""
+        with self._has_worked:
+            self._paused = True
+            while self._active:
+                self._has_worked.wait()
+
+    def resume(self) -> None:
+        """Go on where `pause` stopped."""
+        with self._may_work:
+            self._paused = False
+            self._may_work.notify_all()
+
+    def close(self) -> None:
+        """Stop the threads, whatever they were about to do; `next` then ends."""
+        with self._may_work:
+            self._closed = True
+            self._may_work.notify_all()
+            self._has_worked.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _is_ready(self) -> bool:
+        return bool(self._jobs) and (not self._jobs[0].missing or self._jobs[0].error is not None)
+
+    def _work(self) -> None:
+        task, error = self._next_task(None, None), None
+        while task is not None:
+            job, start, end = task
+            try:
+                self.source.fetch(job.indices[start:end], job.pixels[start:end])
+                error = None
+            except BaseException as raised:  # belongs to whoever takes the batch, never to a thread
+                error = raised
+            task = self._next_task(task, error)
+
+    def _next_task(self, done: _Task | None, error: BaseException | None) -> _Task | None:
+        """Hand in a task and have the next one, waiting for it where necessary; None once there will be none."""
+        with self._may_work:
+            if done is not None:
+                job, start, end = done
+                job.missing -= end - start
+                job.error = job.error or error
+                self._active -= 1
+                if not job.missing or error or self._paused:
+                    self._has_worked.notify_all()
+            while not self._closed:
+                new = None if self._paused else self._job()
+                if new is not None:
+                    start = new.assigned
+                    new.assigned = min(start + (self.source.at_once or len(new.indices)), len(new.indices))
+                    self._active += 1
+                    return new, start, new.assigned
+                if self._exhausted:
+                    break
+                self._may_work.wait()
+            return None
+
+    def _job(self) -> _Job | None:
+        """The batch to work on: the first with rows left, all before it being assigned, or a new one."""
+        if self._jobs and self._jobs[-1].assigned < len(self._jobs[-1].indices):
+            return self._jobs[-1]
+        if self._exhausted or len(self._jobs) >= self.ahead:
+            return None
+        indices = next(self._parts, None)
+        if indices is None:
+            self._exhausted = True
+            self._may_work.notify_all()
+            self._has_worked.notify_all()
+            return None
+        pixels = self._buffers.take()
+        pixels[len(indices) :] = 0
+        self._jobs.append(_Job(indices, pixels))
+        return self._jobs[-1]
+
+
+class _Buffers:
+    """Memory of batches, used again when nobody holds the batch, or a part of it, any more.
+
+    TensorFlow may compute on a NumPy array's own memory, so that a batch can be in use long after it was taken.
+    """
+
+    def __init__(self, shape: tuple[int, ...], keep: int) -> None:
+        self._shape = shape
+        self._keep = keep
+        self._kept: list[Pixels] = []
+
+    def take(self) -> Pixels:
+        for i in range(len(self._kept)):
+            if sys.getrefcount(self._kept[i]) == _ALONE:
+                return self._kept[i]
+        pixels = np.empty(self._shape, np.uint8)
+        if len(self._kept) < self._keep:
+            self._kept.append(pixels)
+        return pixels
+
+
+def as_dataset(loader: Loader, placement: str = "/CPU:0") -> tf.data.Dataset:
+    """A loader's batches as a tf.data.Dataset of (pixels, labels), a batch or two ahead where they will be used.
+
+    Args:
+        loader: closing it ends the dataset; only one iterator of the dataset may be in use.
+        placement: the device, as tf.device takes it; batches are copied to a GPU ahead.
+    """
+    import tensorflow as tf
+
+    size_px, count = loader.source.size_px, loader.batch_size if loader.endless else None
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        for batch in loader:
+            yield batch.pixels[: batch.valid], batch.labels
+
+    signature = (
+        tf.TensorSpec((count, size_px, size_px, CHANNELS), tf.uint8),
+        tf.TensorSpec((count,), tf.int64),
+    )
+    data = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    if "GPU" in placement.upper():
+        return data.apply(tf.data.experimental.prefetch_to_device(placement, buffer_size=AHEAD_BATCHES))
+    return data.prefetch(1)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parts(count: int, batch_size: int, seed: int | None, endless: bool) -> Iterator[Indices]:
+    """Numbers of the images of each batch."""
+    left = np.empty(0, np.int64)
+    epoch = 0
+    while count:
+        order = np.arange(count) if seed is None else np.random.default_rng([seed, epoch]).permutation(count)
+        left = np.concatenate([left, order])
+        epoch += 1
+        while len(left) >= batch_size:
+            yield left[:batch_size]
+            left = left[batch_size:]
+        if not endless:
+            break
+    if len(left):
+        yield left

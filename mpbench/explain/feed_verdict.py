@@ -1,0 +1,103 @@
+"""Is it the input pipeline? Pure functions of three times: a step whose batch stays on the device, a batch of the
+pipeline alone, and a step fed by the pipeline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+INPUT_BOUND = "input-bound"
+COMPUTE_BOUND = "compute-bound"
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What was measured of one precision of a model and phase.
+
+    Attributes:
+        device_seconds: of a step on a batch that stays on the device (median).
+        input_seconds: of a batch of the pipeline alone, running all the time (median).
+        fed_seconds: of a step on batches from the pipeline (median).
+        batch_size: images.
+
+    Raises:
+        ValueError: a time that is none.
+    """
+
+    device_seconds: float
+    input_seconds: float
+    fed_seconds: float
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("device_seconds", "input_seconds", "fed_seconds", "batch_size"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name}: {value!r}: valid is a number above 0")
+
+    @property
+    def verdict(self) -> str:
+        """`input-bound` where a batch takes the pipeline longer than the step takes for it, else `compute-bound`.
+
+        Where the pipeline has cores of its own, a fed step takes about the longer of the two times, and this says
+        which it is. On a CPU the pipeline and the step share the cores, and a fed step takes up to the sum of both
+        times: this names the larger part of it. The fed step itself is left out of the rule, since there it would be
+        longer than the device's step however little the input takes.
+        """
+        return INPUT_BOUND if self.input_seconds > self.device_seconds else COMPUTE_BOUND
+
+    @property
+    def added_seconds(self) -> float:
+        """What the input adds to a step; below 0 by noise only."""
+        return self.fed_seconds - self.device_seconds
+
+    @property
+    def added_share(self) -> float:
+        """The same as a share of the device's step."""
+        return self.added_seconds / self.device_seconds
+
+    @property
+    def delivered(self) -> float:
+        """Images/s of the pipeline alone."""
+        return self.batch_size / self.input_seconds
+
+    @property
+    def eaten(self) -> float:
+        """Images/s that the step could take."""
+        return self.batch_size / self.device_seconds
+
+
+def explanation(name: str, one: Fed) -> str:
+    """One precision in a sentence."""
+    rates = f"the pipeline delivers {_rate(one.delivered)} images/s and the step could eat {_rate(one.eaten)}"
+    return f"{name} is {one.verdict}: {rates}; {_added(one)}"
+
+
+def comparison(name: str, one: Fed, base: Fed) -> str:
+    """In a sentence what becomes of a precision's speedup when the pipeline feeds the step.
+
+    Args:
+        name: of the precision.
+        one, base: the precision, and the one that it is compared with.
+    """
+    on_device = base.device_seconds / one.device_seconds
+    fed = base.fed_seconds / one.fed_seconds
+    seen = f"{name} makes the step {_change(on_device)}, you see {fed:.1f}x"
+    rates = f"the pipeline delivers {_rate(one.delivered)} images/s and the step could eat {_rate(one.eaten)}"
+    return f"{seen}: {rates}" + ("" if one.verdict == INPUT_BOUND else f"; {_added(one)}")
+
+
+def _change(speedup: float) -> str:
+    return f"{speedup:.1f}x faster" if speedup >= 1 else f"{1 / speedup:.1f}x slower"
+
+
+def _added(one: Fed) -> str:
+    share = one.added_share
+    return f"the input adds {1000 * one.added_seconds:.3g} ms to a step ({100 * share:.0f} %)"
+
+
+def _rate(images_per_second: float) -> str:
+    """Three figures: more would be noise."""
+    digits = max(0, 2 - math.floor(math.log10(images_per_second)))
+    rounded = round(images_per_second, 2 - math.floor(math.log10(images_per_second)))
+    return f"{rounded:,.{digits}f}"
