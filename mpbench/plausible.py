@@ -69,23 +69,15 @@ ACCURACY_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("difference", "difference_low", "difference_high"), (-1, 1)),
 }
 
+MAX_COUNT, MAX_AMOUNT = 1e9, 1e24
+"""Of what is counted one by one; of FLOPs and bytes. Sums and rates of what is within them do not overflow."""
+
 PROBE_RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("rounds", "steps_per_round", "count", "images"), (1, ANY)),
-    **dict.fromkeys(
-        (
-            "batch_size",  # 0 where the figure depends on none
-            "image_size",
-            "others_cpu_share",
-            "minimal_bytes",
-            "parameters",
-            "flops",
-            "bytes",
-            "kernels",
-            "cast_bytes",
-            "workers",
-        ),
-        (0, ANY),
-    ),
+    **dict.fromkeys(("rounds", "steps_per_round", "count", "images"), (1, MAX_COUNT)),
+    # A batch of 0 where the figure depends on none.
+    **dict.fromkeys(("batch_size", "image_size", "kernels", "workers"), (0, MAX_COUNT)),
+    **dict.fromkeys(("flops", "bytes", "minimal_bytes", "cast_bytes", "parameters"), (0, MAX_AMOUNT)),
+    "others_cpu_share": (0, ANY),
     "tensor_core_share": (0, 1),
 }
 """As CASE_RANGES, of the records in `explain/records.py` that have the field."""

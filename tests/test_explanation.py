@@ -51,6 +51,13 @@ def test_tiny_layers_that_take_longer_one_by_one_than_in_the_step_are_still_name
     assert "100 % of what the parts of the float32 step take one by one" in phase.conclusions[0]
 
 
+def test_layers_that_take_much_longer_one_by_one_name_nothing():
+    """As where XLA makes one kernel of them: the step need not be bound by what they are."""
+    tiny = planted(LAUNCH, 250, 250)
+    phase = phase_of(*tiny, *peaks(), cases=cases(100, 100, phase="inference"), name="inference")
+    assert phase.conclusions == []
+
+
 def test_an_update_that_did_not_get_faster_is_named():
     parts = [
         *(part(name, ms) for name, ms in {"step": 100, "gradients": 50, "update": 48}.items()),

@@ -276,9 +276,12 @@ def dominant(rows: Mapping[str, float]) -> str | None:
         rows: of an account.
     """
     key = max((key for key in CAUSES if key in rows), key=lambda key: rows[key], default=None)
-    if key is None or rows[key] < MOST * _whole(rows) or abs(rows[UNEXPLAINED]) > rows[key]:
-        return None
-    return key
+    return key if key is not None and _carries(rows, key, MOST) else None
+
+
+def _carries(rows: Mapping[str, float], key: str, share: float) -> bool:
+    """Whether an account may name a row: it has that share, and neither it nor the step is less than is unexplained."""
+    return rows[key] >= share * _whole(rows) and abs(rows[UNEXPLAINED]) <= min(rows[key], math.fsum(rows.values()))
 
 
 def _whole(rows: Mapping[str, float]) -> float:
@@ -318,9 +321,7 @@ def not_faster(of: Difference) -> str | None:
     rows = of.after
     slow = [key for key in CAUSES if rows.get(key, 0.0) > 0 and rows[key] >= FASTER * of.before[key]]
     key = max(slow, key=lambda key: rows[key], default=None)
-    if key is None or rows[key] < NAMED_SHARE * _whole(rows) or abs(rows[UNEXPLAINED]) > rows[key]:
-        return None
-    return key
+    return key if key is not None and _carries(rows, key, NAMED_SHARE) else None
 
 
 def _not_faster(precision: str, of: Difference) -> str:

@@ -25,7 +25,7 @@ from mpbench.history import COMPARABLE_FACTS, SavedRun
 from mpbench.measure import paired
 from mpbench.precision import DEFAULT_BASELINE
 from mpbench.record import CaseRecord
-from mpbench.statistics import MIN_PAIRS, Interval, speedup_interval, time_interval
+from mpbench.statistics import MIN_PAIRS, Interval, speedup_interval, trimmed_mean_error
 
 Record = TypeVar("Record", bound="CaseRecord | ProbeRecord", covariant=True)
 
@@ -57,11 +57,10 @@ class Figure(Generic[Record]):
 
     @cached_property
     def doubt_seconds(self) -> float:
-        """Half of the 95 % interval of the time; of a few rounds half of their range."""
+        """Two standard errors of the time; of a few rounds half of their range."""
         if len(self.rounds) < MIN_PAIRS:
             return (max(self.rounds) - min(self.rounds)) / 2
-        interval = time_interval(self.rounds, resamples=500)
-        return (interval.high - interval.low) / 2
+        return 2 * trimmed_mean_error(self.rounds)[1]
 
 
 AnyFigure: TypeAlias = "Figure[CaseRecord | ProbeRecord]"

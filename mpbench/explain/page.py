@@ -51,22 +51,23 @@ def page_lines(findings: Sequence[Findings], notes: Sequence[str]) -> list[str]:
         notes: on the runs.
     """
     lines: list[str] = []
-    for found in findings:
-        lines += [*_model_lines(found), ""]
-    if len(findings) > 1 and (table := _side_by_side(findings)):
+    phases = [explanation(found) for found in findings]
+    for found, of in zip(findings, phases, strict=True):
+        lines += [*_model_lines(found, of), ""]
+    if len(findings) > 1 and (table := _side_by_side([phase for of in phases for phase in of])):
         lines += [*table, ""]
     lines += [f"note: {note}" for note in notes]
-    if any(phase.missing for found in findings for phase in explanation(found)):
+    if any(phase.missing for of in phases for phase in of):
         lines.append("All that was not measured: make why")
     if any(found.setting.device == "cpu" for found in findings):
         lines.append(CPU_NOTE)
     return [printable(line) for line in lines]
 
 
-def _model_lines(found: Findings) -> list[str]:
+def _model_lines(found: Findings, phases: Iterable[Phase]) -> list[str]:
     title = f"{found.setting.model} on {found.setting}"
     lines = [title, "=" * min(len(title), 120)]
-    for phase in explanation(found):
+    for phase in phases:
         lines += ["", *_phase_lines(phase)]
     if found.notes:
         lines += ["", *prose(f"note: {note}" for note in dict.fromkeys(found.notes))]
@@ -85,10 +86,10 @@ SHORT = {
 """Rows as the columns of the table of all models."""
 
 
-def _side_by_side(findings: Sequence[Findings]) -> list[str]:
+def _side_by_side(phases: Iterable[Phase]) -> list[str]:
     """Speedups of all models, and the shares of their steps."""
     rows = []
-    for phase in (phase for found in findings for phase in explanation(found)):
+    for phase in phases:
         for name, of in phase.headlines.items():
             limit = phase.allowed[name].speedup if name in phase.allowed else None
             percent = percent_of(phase.accounts[name]) if name in phase.accounts else {}
@@ -168,7 +169,7 @@ def _accounts(phase: Phase) -> list[str]:
         if of.predicted is not None
     ]
     if predicted:
-        with_update = any(of.split.update is not None for of in phase.measured.values())
+        with_update = all(of.split.update is not None for of in phase.measured.values() if of.predicted is not None)
         lines.append(f"The sum over the layers{' and the update' if with_update else ''} is {', '.join(predicted)}.")
     if phase.name == "training" and any(of.split.update is None for of in phase.measured.values()):
         lines.append("Where the update was not measured, it is in what is unexplained.")
