@@ -56,7 +56,7 @@ def activate(choice: str, require_gpu: bool) -> Device:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # NVML's order and nvidia-smi's; CUDA's own puts the fastest card first, and the facts would name another one.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    with _held_back_stderr() as said:
+    with held_back_stderr() as said:
         import keras
         import tensorflow as tf
 
@@ -79,7 +79,7 @@ def activate(choice: str, require_gpu: bool) -> Device:
 
 
 @contextmanager
-def _held_back_stderr() -> Iterator[list[str]]:
+def held_back_stderr() -> Iterator[list[str]]:
     """Keep what the libraries print while they load (a dozen lines, even at log level 3) for whoever needs it."""
     said: list[str] = []
     sys.stderr.flush()

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from mpbench.device import DEVICES
+from mpbench.data.kept import CACHES
+from mpbench.data.loader import DEFAULT_WORKERS
 from mpbench.errors import UsageProblem
 from mpbench.models import LEARNING_RATE, canonical_name, min_image_size_px
 from mpbench.precision import CONTROL, DEFAULT_BASELINE, PRECISIONS
@@ -14,11 +16,6 @@ from mpbench.sweep import Point, parse_sweep
 JIT_CHOICES = {"auto": None, "on": True, "off": False}
 LARGEST_BATCH = 0
 """In place of a number of images: as many as fit."""
-
-DEFAULT_WORKERS = 8
-"""The thesis's."""
-
-CACHES = ("none", "memory", "disk")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from saved_runs import cases
 
 from mpbench.explain.account import KEPT, UPDATE
 from mpbench.explain.explanation import dominant, explanation, not_faster
-from mpbench.explain.fed import COMPUTE_BOUND, INPUT_BOUND, feed_verdict
+from mpbench.explain.feed_verdict import COMPUTE_BOUND, INPUT_BOUND
 from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY
 
 KINDS = {
@@ -117,9 +117,20 @@ def test_a_step_behind_a_slow_loader_is_input_bound():
     phase = phase_of(*feeds, pipeline(95))
     assert [verdict.verdict for verdict in phase.feed_verdicts.values()] == [COMPUTE_BOUND, INPUT_BOUND]
     (sentence,) = phase.conclusions
-    assert sentence.startswith("mixed_float16, training, input-bound: ")
-    assert feed_verdict(0.1, None, 0.12).verdict == INPUT_BOUND
-    assert feed_verdict(0.1, None, 0.105).verdict == COMPUTE_BOUND
+    assert sentence.startswith(
+        "training: mixed_float16 makes the step 1.7x faster, you see 1.1x: the pipeline delivers "
+    )
+
+
+def test_without_the_pipeline_alone_the_fed_step_decides():
+    feeds = [
+        feed("device", 100),
+        feed("fed", 120),
+        feed("device", 100, "mixed_float16"),
+        feed("fed", 105, "mixed_float16"),
+    ]
+    phase = phase_of(*feeds)
+    assert [verdict.verdict for verdict in phase.feed_verdicts.values()] == [INPUT_BOUND, COMPUTE_BOUND]
 
 
 def test_the_headline_is_that_of_the_speed_cases_with_their_interval():

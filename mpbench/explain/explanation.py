@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from mpbench.explain import feed_verdict
 from mpbench.explain.account import (
     CAUSES,
     LABELS,
@@ -24,7 +25,6 @@ from mpbench.explain.account import (
     measured,
     steps_of,
 )
-from mpbench.explain.fed import INPUT_BOUND, FeedVerdict, feed_verdict
 from mpbench.explain.findings import AnyFigure, Figure, Findings, interval_of
 from mpbench.explain.records import LayerRecord
 from mpbench.explain.roofline import Allowed, Peaks, Roof, allowed, peaks_of, roof
@@ -178,8 +178,20 @@ class Phase:
         return {name: of for name, of in fed.items() if of}
 
     @cached_property
-    def feed_verdicts(self) -> dict[str, FeedVerdict]:
-        return {name: feed_verdict(of.device, of.pipeline, of.fed) for name, of in self.fed.items()}
+    def feed_verdicts(self) -> dict[str, feed_verdict.Judged]:
+        batch_size = self.found.setting.batch_size
+        whole = {
+            name: feed_verdict.Fed(of.device, of.pipeline, of.fed, batch_size)
+            for name, of in self.fed.items()
+            if of.pipeline is not None
+        }
+        base = whole.get(self.found.baseline or "")
+        return {
+            name: feed_verdict.judged(name, whole[name], None if name == self.found.baseline else base)
+            if name in whole
+            else feed_verdict.judged_without_pipeline(name, of.device, of.fed)
+            for name, of in self.fed.items()
+        }
 
     def changes(self, precision: str) -> list[LayerChange]:
         """Layers measured in both, those first that gain or lose most."""
@@ -254,9 +266,9 @@ class Phase:
     def conclusions(self) -> list[str]:
         """What the figures support, in sentences; none where they support nothing."""
         said = [
-            f"{name}, {self.name}, {verdict.sentence}."
-            for name, verdict in self.feed_verdicts.items()
-            if verdict.verdict == INPUT_BOUND
+            f"{self.name}: {verdict.sentence}."
+            for verdict in self.feed_verdicts.values()
+            if verdict.verdict == feed_verdict.INPUT_BOUND
         ]
         said += [_dominant(name, rows) for name, rows in self.accounts.items()]
         for name, of in self.differences.items():

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 INPUT_BOUND = "input-bound"
 COMPUTE_BOUND = "compute-bound"
 
+WAITING_SHARE = 0.1
+"""Of the device's step: one that takes so much longer when it is fed waits for its input. Only where the pipeline was
+not measured alone."""
+
 
 @dataclass(frozen=True)
 class Fed:
@@ -65,6 +69,30 @@ class Fed:
     def eaten(self) -> float:
         """Images/s that the step could take."""
         return self.batch_size / self.device_seconds
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Attributes:
+    verdict: INPUT_BOUND or COMPUTE_BOUND.
+    sentence: the same in words.
+    """
+
+    verdict: str
+    sentence: str
+
+
+def judged(name: str, one: Fed, base: Fed | None = None) -> Judged:
+    """A precision's verdict, in a sentence that compares it with the baseline where one is given."""
+    return Judged(one.verdict, comparison(name, one, base) if base else explanation(name, one))
+
+
+def judged_without_pipeline(name: str, device_seconds: float, fed_seconds: float) -> Judged:
+    """A verdict from the fed step alone, where the pipeline was not measured."""
+    waits = fed_seconds > (1 + WAITING_SHARE) * device_seconds
+    verdict = INPUT_BOUND if waits else COMPUTE_BOUND
+    times = f"a fed step takes {1000 * fed_seconds:.3g} ms, the step alone {1000 * device_seconds:.3g} ms"
+    return Judged(verdict, f"{name} is {verdict}: {times}")
 
 
 def explanation(name: str, one: Fed) -> str:

@@ -330,14 +330,7 @@ def _feed_lines(phase: Phase) -> list[str]:
         table.append(row | {"verdict": phase.feed_verdicts[name].verdict})
     if not table:
         return []
-    lines = ["", *table_lines(table)]
-    base = phase.fed.get(phase.found.baseline or "")
-    lines += [
-        f"With its input {name} is {base.fed / of.fed:.2f} times as fast, without {base.device / of.device:.2f}."
-        for name, of in phase.fed.items()
-        if base and of is not base
-    ]
-    return [*lines, *prose(f"{name}: {verdict.sentence}." for name, verdict in phase.feed_verdicts.items())]
+    return ["", *table_lines(table), *prose(f"{verdict.sentence}." for verdict in phase.feed_verdicts.values())]
 
 
 def _profiles(phase: Phase) -> list[str]:

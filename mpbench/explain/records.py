@@ -165,14 +165,15 @@ class PeakRecord(ProbeRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileRecord(ProbeRecord):
-    """A profile of a few steps; its rounds are the seconds of each, which profiling has made slower.
+    """A profile of a few steps; its rounds are seconds per step as without a profiler, measured before.
 
     Attributes:
         source: what took it, with its version.
         on_device: whether its times are the device's own (a GPU's kernels) or the host's.
         classes: seconds per step of each kind of kernel or operation, largest first, as `name=seconds` joined with
-            `; `.
-        tensor_core_share: of the device's time, what ran on tensor cores; None where there are none, or nothing says.
+            `; `. Where several ran at once each has a part of the time, so they add up to the time in which any ran.
+        tensor_core_share: of the device's time, what ran on tensor cores as far as kernels' names say, at least that
+            is; None where there are none, or nothing says.
     """
 
     kind: ClassVar[str] = "profile"

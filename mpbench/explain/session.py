@@ -16,7 +16,7 @@ from mpbench.accuracy import checked_images, find_images
 from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.explain.records import FEEDS, PARTS, Probed
 from mpbench.measure import Plan
-from mpbench.models import check_factory, load_factory
+from mpbench.models import SEED, check_factory, load_factory
 from mpbench.precision import PRECISIONS
 from mpbench.run import Run
 from mpbench.settings import Profile, Settings, check_image_size
@@ -352,9 +352,12 @@ class ProbeRun:
             del self._distinct[key]
 
     def _load(self) -> Loader:
+        from mpbench.data.kept import source
         from mpbench.data.loader import Loader
 
-        settings, profile = self._run.settings, self._profile()
-        data = find_images(settings.accuracy.data, MAX_PIPELINE_IMAGES, self._run.progress)
-        images = checked_images(data, profile.image_size_px, self._run.progress)
-        return Loader(images, profile.image_size_px, profile.batch_size, settings.workers, settings.cache)
+        settings, profile, say = self._run.settings, self._profile(), self._run.progress
+        images = checked_images(
+            find_images(settings.accuracy.data, MAX_PIPELINE_IMAGES, say), profile.image_size_px, say
+        )
+        kept = source(images.all, profile.image_size_px, settings.cache, images.digests, say, settings.workers)
+        return Loader(kept, profile.batch_size, workers=settings.workers, seed=SEED, paused=True, label=images.label)
