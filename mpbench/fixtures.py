@@ -11,6 +11,7 @@ import pytest
 from mpbench import device as devices
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.explain import profile
 from mpbench.items import ACCURACY, CAUSE_MARK, POINT, phase_of
 from mpbench.record import AccuracyRecord
 from mpbench.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
@@ -57,6 +58,8 @@ def probe(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 
     def probe_case(benchmark: Any) -> None:
         _may_leave_unused(benchmark)
+        if case.kind == "profile" and (reason := profile.unavailable()):
+            pytest.skip(reason)
         if benchmark.disabled:
             _or_fail(lambda: stash[PROBES].run_once(case))
             benchmark.pedantic(lambda: None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from mpbench.device import DEVICES
 from mpbench.data.kept import CACHES
 from mpbench.data.loader import DEFAULT_WORKERS
+from mpbench.device import DEVICES
 from mpbench.errors import UsageProblem
 from mpbench.models import LEARNING_RATE, canonical_name, min_image_size_px
 from mpbench.precision import CONTROL, DEFAULT_BASELINE, PRECISIONS

@@ -117,9 +117,7 @@ def test_a_step_behind_a_slow_loader_is_input_bound():
     phase = phase_of(*feeds, pipeline(95))
     assert [verdict.verdict for verdict in phase.feed_verdicts.values()] == [COMPUTE_BOUND, INPUT_BOUND]
     (sentence,) = phase.conclusions
-    assert sentence.startswith(
-        "training: mixed_float16 makes the step 1.7x faster, you see 1.1x: the pipeline delivers "
-    )
+    assert sentence.startswith("training: mixed_float16 makes the step 1.7x faster, you see 1.1x: the pipeline ")
 
 
 def test_without_the_pipeline_alone_the_fed_step_decides():
