@@ -221,3 +221,30 @@ def overflowing_base(shape):
     image = keras.Input(shape)
     x = keras.layers.Conv2D(8, 3, kernel_initializer=keras.initializers.Constant(1e4))(image)
     return keras.Model(image, keras.layers.Activation("relu")(x))
+
+
+def huge_dense(shape):
+    """Nearly all of its time is one product: compute-bound."""
+    image = keras.Input(shape)
+    x = keras.layers.Flatten()(image)
+    for _ in range(2):
+        x = keras.layers.Dense(4096)(x)
+    return keras.Model(image, keras.layers.Dense(2)(x))
+
+
+def elementwise_only(shape):
+    """Nearly all of its time goes by reading and writing: memory-bound."""
+    image = keras.Input(shape)
+    x = keras.layers.UpSampling2D(16)(image)
+    for _ in range(5):
+        x = keras.layers.Add()([x, keras.layers.ReLU()(x)])
+    return keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def thousand_tiny_layers(shape):
+    """Nearly all of its time goes by launching: each layer has a few values."""
+    image = keras.Input(shape)
+    x = keras.layers.GlobalAveragePooling2D()(image)
+    for _ in range(500):
+        x = keras.layers.ReLU()(keras.layers.Dense(3)(x))
+    return keras.Model(image, keras.layers.Dense(2)(x))
