@@ -32,12 +32,12 @@ from mpbench.explain.watch import no_collecting
 from mpbench.models import SEED
 from mpbench.steps import StepSpec
 
-CHAIN_SECONDS = 2e-3
+CHAIN_SECONDS = 1e-3
 """A layer is called so often in one function that it takes this long; against it what is left of the call's own cost
 after it has been taken off is little."""
 
-MAX_CHAIN_CALLS = 64
-MAX_CHAIN_KERNELS = 300
+MAX_CHAIN_CALLS = 32
+MAX_CHAIN_KERNELS = 200
 """Tracing takes about a millisecond for each."""
 
 MAX_CHAIN_BYTES = {"cpu": 2**28, "gpu": 2**31}
