@@ -226,3 +226,22 @@ def test_sums_over_the_layers_are_the_published_figures(name, size_px, billions)
     layers = distinct_layers(model, (size_px, size_px, 3), 1)
     total = sum(layer.count * call_costs(layer.call, "inference").flops for layer in layers)
     assert total / 2e9 == pytest.approx(billions, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "intensity", "kernels"),
+    [
+        ("huge_dense", 64, (20, 40), (6, 20)),
+        ("elementwise_only", 8, (0, 0.2), (5, 20)),
+        ("thousand_tiny_layers", 2, (0, 0.5), (1500, 2000)),
+    ],
+)
+def test_models_with_a_planted_cause_have_it(name, batch_size, intensity, kernels):
+    """FLOPs for each byte that must move at least, and launches."""
+    model = build_model(f"tiny_models:{name}", 16, PRECISIONS["float32"])
+    costs = [
+        (layer.count, call_costs(layer.call, "inference")) for layer in distinct_layers(model, (16, 16, 3), batch_size)
+    ]
+    flops = sum(count * cost.flops for count, cost in costs)
+    assert intensity[0] <= flops / sum(count * cost.minimal_bytes for count, cost in costs) <= intensity[1]
+    assert kernels[0] <= sum(count * cost.kernels for count, cost in costs) <= kernels[1]

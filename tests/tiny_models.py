@@ -247,3 +247,31 @@ def room_for_37_or_80(shape):
     image = keras.Input(shape)
     x = _Room()(keras.layers.GlobalAveragePooling2D()(image))
     return keras.Model(image, keras.layers.Dense(5, activation="softmax")(x))
+
+
+def huge_dense(shape):
+    """Nearly all of its time is one product: compute-bound."""
+    image = keras.Input(shape)
+    x = keras.layers.Flatten()(image)
+    for _ in range(2):
+        x = keras.layers.Dense(4096)(x)
+    return keras.Model(image, keras.layers.Dense(2)(x))
+
+
+def elementwise_only(shape):
+    """Nearly all of its time goes by reading and writing: memory-bound."""
+    image = keras.Input(shape)
+    x = keras.layers.UpSampling2D(16)(image)
+    for _ in range(5):
+        x = keras.layers.Add()([x, keras.layers.ReLU()(x)])
+    return keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def thousand_tiny_layers(shape):
+    """Nearly all of its time goes by launching: each layer has a few values."""
+    image = keras.Input(shape)
+    x = keras.layers.GlobalAveragePooling2D()(image)
+    for _ in range(10):  # in parts: Keras follows a model's layers by recursion
+        part = [layer for _ in range(50) for layer in (keras.layers.Dense(3), keras.layers.ReLU())]
+        x = keras.Sequential(part)(x)
+    return keras.Model(image, keras.layers.Dense(2)(x))

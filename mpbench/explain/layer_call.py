@@ -103,7 +103,7 @@ def call_costs(call: LayerCall, phase: str) -> Costs:
 
 
 def _needed(concrete: Any) -> list[Any]:
-    """The operations that its outputs and assignments need; a gradient that nobody asked for is in the graph too."""
+    """What its outputs and assignments need of its graph; gradients that nobody asked for are in there too."""
     found: dict[str, Any] = {}
     waiting = [tensor.op for tensor in concrete.outputs] + list(concrete.graph.control_outputs)
     while waiting:

@@ -32,12 +32,12 @@ from mpbench.explain.watch import no_collecting
 from mpbench.models import SEED
 from mpbench.steps import StepSpec
 
-CHAIN_SECONDS = 2e-3
+CHAIN_SECONDS = 1e-3
 """A layer is called so often in one function that it takes this long; against it what is left of the call's own cost
 after it has been taken off is little."""
 
-MAX_CHAIN_CALLS = 64
-MAX_CHAIN_KERNELS = 300
+MAX_CHAIN_CALLS = 32
+MAX_CHAIN_KERNELS = 200
 """Tracing takes about a millisecond for each."""
 
 MAX_CHAIN_BYTES = {"cpu": 2**28, "gpu": 2**31}
@@ -56,7 +56,7 @@ def layer_probe(distinct: DistinctLayer, spec: StepSpec) -> Probe:
     """
     with tf.device(spec.device.placement):
         step = LayerStep(distinct, spec)
-    costs = call_costs(distinct.call, spec.phase)
+    costs = step.costs
 
     def record(**fields: Any) -> LayerRecord:
         return LayerRecord(
@@ -87,6 +87,7 @@ class LayerStep:
     Attributes:
         calls: of the layer in one run.
         jit: whether XLA compiles it.
+        costs: of one call.
     """
 
     def __init__(self, distinct: DistinctLayer, spec: StepSpec) -> None:
@@ -98,8 +99,8 @@ class LayerStep:
         devices.check_tf32_is_apart(spec.precision.tf32, spec.precision.policy, spec.device, self.jit)
         self._copies = spec.device.kind == "cpu" and not self.jit
         self._build(1)
-        kernels = max(1, call_costs(distinct.call, spec.phase).kernels)
-        if (calls := self._wanted_calls(kernels)) > 1:
+        self.costs = call_costs(distinct.call, spec.phase)
+        if (calls := self._wanted_calls(max(1, self.costs.kernels))) > 1:
             self._build(calls)
 
     def run(self, times: int) -> None:

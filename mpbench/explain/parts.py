@@ -185,7 +185,7 @@ class PartedStep(Step):
     def _update_bytes(self) -> float:
         weights = [as_array(weight) for weight in self._model.trainable_weights]
         # Besides its slots an optimizer has counters and rates: single values.
-        slots = [as_array(variable) for variable in self._inner_optimizer().variables if variable.shape]
+        slots = [as_array(variable) for variable in self._inner_optimizer().variables if len(variable.shape)]
         return update_bytes(weights, weights, slots)
 
     def _casts(self) -> tuple[Callable[[], Any], float]:

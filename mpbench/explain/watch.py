@@ -73,7 +73,11 @@ def watch_calls(model: keras.Model, image_shape: tuple[int, int, int], batch_siz
     except Exception as error:  # whatever a user's layers raise
         raise CaseFailure(f"its layers cannot be watched: {described(error)}") from error
     trained = _depends_on_weights(concrete, model)
-    return [_layer_call(one, trained) for one in seen]
+    operations: dict[int, list[Any]] = {}
+    for one in seen:  # a part may run in a graph of its own, such as a branch
+        if id(one.graph) not in operations:
+            operations[id(one.graph)] = one.graph.get_operations()
+    return [_layer_call(one, operations[id(one.graph)][one.first_operation : one.end], trained) for one in seen]
 
 
 def traced_whole(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -182,8 +186,7 @@ def _depends_on_weights(concrete: Any, model: keras.Model) -> set[str]:
     return depending
 
 
-def _layer_call(seen: _Seen, trained: set[str]) -> LayerCall:
-    operations = seen.graph.get_operations()[seen.first_operation : seen.end]
+def _layer_call(seen: _Seen, operations: Sequence[Any], trained: set[str]) -> LayerCall:
     args, kwargs = keras.tree.map_structure(_spec, (seen.args, seen.kwargs))
     return LayerCall(
         layer=seen.layer,
