@@ -1,5 +1,6 @@
 """mpbench.data.decoding: every file decodes as Pillow would, or gives one line that says why, in bounded memory."""
 
+import io
 import os
 import random
 import struct
@@ -13,6 +14,7 @@ from PIL import Image
 
 from mpbench.data import decoding
 from mpbench.data.decoding import UndecodableImage, decode
+from mpbench.data.generated import CLASSES, picture
 
 
 def decoded(tmp_path, content, size_px=8):
@@ -202,3 +204,77 @@ def test_damaged_files_never_raise_anything_else(tmp_path):
                 reasons.append(str(error))
     assert 500 < len(reasons) < 2000
     assert all(reason.isprintable() and "object at 0x" not in reason for reason in reasons)
+
+
+def by_pillow(content, size_px):
+    with Image.open(io.BytesIO(content)) as image:
+        resized = image.convert("RGB").resize((size_px, size_px), Image.Resampling.BILINEAR)
+    return np.asarray(resized).astype(int)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Names of the files left to Pillow."""
+    quickly, left = decoding._quickly, []
+    monkeypatch.setattr(decoding, "_quickly", lambda data, out: quickly(data, out) or bool(left.append(data)))
+    return left
+
+
+@pytest.mark.parametrize("size_px", [16, 96, 224, 600])
+def test_generated_pictures_agree_with_pillow(size_px, slow):
+    """Smaller, and larger than the pictures."""
+    for kind in CLASSES:
+        for index in range(2):
+            content = picture(kind, index, seed=0)
+            difference = np.abs(decoding.decoded(content, size_px) - by_pillow(content, size_px))
+            assert difference.max() <= decoding.RESIZED_TOLERANCE_LEVELS
+            assert difference.mean() < 0.25
+    assert not slow
+
+
+@pytest.mark.parametrize("size_px", [8, 21])
+@pytest.mark.parametrize(
+    "options", [{"subsampling": s, "progressive": p} for s in (0, 1, 2) for p in (False, True)] + [{"keep_rgb": True}]
+)
+def test_kinds_of_jpeg_agree_with_pillow(options, size_px):
+    for size in ((21, 21), (64, 33), (1, 50), (7, 3)):
+        content = encoded(noise(size=size), "JPEG", **options)
+        np.testing.assert_allclose(decoding.decoded(content, size_px), by_pillow(content, size_px), atol=1)
+
+
+def test_odd_and_damaged_jpegs_are_left_to_pillow(slow):
+    whole = encoded(noise(size=(64, 48)), "JPEG")
+    for content in (
+        encoded(noise("CMYK"), "JPEG"),
+        encoded(noise("L"), "JPEG"),
+        encoded(noise(), "JPEG", keep_rgb=True),
+    ):
+        np.testing.assert_array_equal(decoding.decoded(content, 8), by_pillow(content, 8))
+    assert len(slow) == 3
+    without_end = whole[:-2]
+    with pytest.raises(UndecodableImage, match="truncated"):
+        decoding.decoded(without_end[:-200], 8)
+    assert len(slow) == 4
+    decoding.decoded(whole, 8)
+    assert len(slow) == 4
+
+
+def test_without_the_fast_filter_pillow_resizes(monkeypatch):
+    content = encoded(noise(size=(64, 48)), "JPEG")
+    monkeypatch.setattr(decoding, "cykooz_resizer", None)
+    np.testing.assert_array_equal(decoding.decoded(content, 8), by_pillow(content, 8))
+
+
+def test_only_a_file_with_all_colours_in_one_scan_has_one_scan():
+    sequential, progressive = encoded(noise(), "JPEG"), encoded(noise(), "JPEG", progressive=True)
+    assert decoding._has_one_scan(sequential)
+    assert decoding._has_one_scan(encoded(noise("L"), "JPEG"))
+    assert not decoding._has_one_scan(progressive)
+    scan = sequential.index(decoding.JPEG_SCAN)
+    fewer = sequential[: scan + 4] + b"\x01" + sequential[scan + 5 :]
+    assert not decoding._has_one_scan(fewer)
+    for end in range(scan + 10):
+        assert end > scan + 4 or not decoding._has_one_scan(sequential[:end])
+    repeated = sequential[:-2] + sequential[scan:-2] * 600 + sequential[-2:]
+    with pytest.raises(UndecodableImage, match="more than 500 scans"):
+        decoding.decoded(repeated, 8)

@@ -90,10 +90,10 @@ def input_probe(loader: Loader) -> Probe:
     """
 
     def run(batches: int) -> None:
+        loader.resume()
         for _ in range(batches):
             _next(loader)
 
-    loader.resume()
     run(1)
     loader.pause()
     record = functools.partial(

@@ -1,0 +1,196 @@
+"""mpbench.data.loader: every image once an epoch, a few batches ahead, and nothing while paused."""
+
+import threading
+import time
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_files import GOOD, data_set
+
+from mpbench.data.decoding import UndecodableImage
+from mpbench.data.loader import AHEAD_BATCHES, Batch, Files, Loader, as_dataset
+
+
+class Numbers:
+    """Images that are their own numbers; keeps those that were asked for."""
+
+    size_px = 2
+    cache = "none"
+
+    def __init__(self, count, at_once=1, wait=lambda: None):
+        self.labels = np.arange(count) * 10
+        self.at_once = at_once
+        self.wait = wait
+        self.fetched = []
+
+    def fetch(self, indices, out):
+        self.wait()
+        self.fetched.extend(indices)
+        out[:] = np.asarray(indices)[:, None, None, None]
+
+
+def numbers(batch):
+    assert batch.pixels.dtype == np.uint8
+    found = batch.pixels[: batch.valid, 0, 0, 0].astype(int)
+    np.testing.assert_array_equal(
+        batch.pixels[: batch.valid], np.broadcast_to(found[:, None, None, None], (len(found), 2, 2, 3))
+    )
+    assert not batch.pixels[batch.valid :].any()
+    np.testing.assert_array_equal(batch.labels, found * 10)
+    return found.tolist()
+
+
+def joined(lists):
+    return [*chain.from_iterable(lists)]
+
+
+def own_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("mpbench-images")]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 30),
+    batch_size=st.integers(1, 12),
+    workers=st.integers(1, 5),
+    ahead=st.integers(1, 3),
+    at_once=st.sampled_from([1, 3, None]),
+    seed=st.sampled_from([None, 0]),
+)
+def test_an_epoch_holds_every_image_once(count, batch_size, workers, ahead, at_once, seed):
+    source = Numbers(count, at_once)
+    with Loader(source, batch_size, workers=workers, ahead=ahead, seed=seed, endless=False) as loader:
+        taken = [numbers(batch) for batch in loader]
+    assert [len(part) for part in taken[:-1]] == [batch_size] * (len(taken) - 1)
+    assert sorted(joined(taken)) == list(range(count))
+    assert seed is not None or joined(taken) == list(range(count))
+    assert not own_threads()
+
+
+def test_epochs_follow_one_another_each_in_an_order_of_its_own():
+    def orders(seed):
+        with Loader(Numbers(10), 4, workers=3, seed=seed) as loader:
+            taken = joined(numbers(next(loader)) for _ in range(10))
+        return [taken[start : start + 10] for start in range(0, 40, 10)]
+
+    shuffled = orders(1)
+    assert all(sorted(order) == list(range(10)) for order in shuffled)
+    assert len({tuple(order) for order in shuffled}) == 4
+    assert orders(1) == shuffled
+    assert orders(2) != shuffled
+    assert orders(None) == [list(range(10))] * 4
+
+
+def test_a_batch_larger_than_the_set_is_filled_by_several_epochs():
+    with Loader(Numbers(3), 8) as loader:
+        assert numbers(next(loader)) == [0, 1, 2, 0, 1, 2, 0, 1]
+
+
+def test_no_images_no_batches():
+    with Loader(Numbers(0), 4, endless=False) as loader:
+        assert list(loader) == []
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert condition()
+
+
+def test_it_works_so_many_batches_ahead_and_no_further():
+    source = Numbers(100)
+    with Loader(source, 4, workers=3) as loader:
+        for taken in range(3):
+            until(lambda: loader.ready == AHEAD_BATCHES)
+            assert len(source.fetched) == 4 * (taken + AHEAD_BATCHES)
+            assert loader.begun == AHEAD_BATCHES
+            next(loader)
+
+
+def test_while_paused_no_image_is_begun():
+    source = Numbers(1000, wait=lambda: time.sleep(0.001))
+    with Loader(source, 4, workers=4, ahead=3) as loader:
+        next(loader)
+        loader.pause()
+        before = len(source.fetched)
+        while loader.ready:
+            next(loader)
+        time.sleep(0.05)
+        assert len(source.fetched) == before
+        loader.resume()
+        assert numbers(next(loader))
+        assert len(source.fetched) > before
+
+
+def test_a_loader_may_begin_paused():
+    source = Numbers(10)
+    with Loader(source, 4, paused=True) as loader:
+        time.sleep(0.02)
+        assert (loader.begun, source.fetched) == (0, [])
+        loader.resume()
+        assert numbers(next(loader)) == [0, 1, 2, 3]
+
+
+def test_pausing_waits_for_the_images_in_the_making():
+    let_go, began = threading.Event(), threading.Event()
+    source = Numbers(10, wait=lambda: (began.set(), let_go.wait()))
+    with Loader(source, 4, workers=2) as loader:
+        began.wait()
+        pausing = threading.Thread(target=loader.pause)
+        pausing.start()
+        time.sleep(0.02)
+        assert pausing.is_alive()
+        let_go.set()
+        pausing.join()
+        assert len(source.fetched) == 2
+
+
+def test_closing_ends_whoever_waits():
+    let_go = threading.Event()
+    loader = Loader(Numbers(10), 4, paused=True)
+    ended = []
+    waiting = threading.Thread(target=lambda: (ended.extend(loader), let_go.set()))
+    waiting.start()
+    loader.close()
+    assert let_go.wait(10)
+    assert (ended, own_threads()) == ([], [])
+    loader.close()
+    assert list(loader) == []
+
+
+def test_a_failure_belongs_to_its_batch(tmp_path):
+    members = data_set(tmp_path, [[GOOD] * 10]).images
+    members[5].path.write_bytes(b"x")
+    loader = Loader(Files(members, 8), 4)
+    assert next(loader).valid == 4
+    with pytest.raises(UndecodableImage, match=r"0\.005\.jpg: not an image"):
+        next(loader)
+    assert not own_threads()
+
+
+def test_memory_is_used_again_but_never_while_somebody_holds_it():
+    tf = pytest.importorskip("tensorflow")
+    with Loader(Numbers(200), 4, workers=3) as loader:
+        held = next(loader)
+        part = next(loader).pixels[1:3, 0]
+        tensor = tf.convert_to_tensor(next(loader).pixels)
+        addresses = {next(loader).pixels.ctypes.data for _ in range(30)}
+    assert numbers(held) == [0, 1, 2, 3]
+    assert part[:, 0, 0].tolist() == [5, 6]
+    assert tensor.numpy()[:, 0, 0, 0].tolist() == [8, 9, 10, 11]
+    assert len(addresses) <= AHEAD_BATCHES + 4
+    assert held.pixels.ctypes.data not in addresses
+
+
+@pytest.mark.parametrize("endless", [True, False])
+def test_as_a_dataset(endless):
+    pytest.importorskip("tensorflow")
+    with Loader(Numbers(10), 4, workers=3, endless=endless) as loader:
+        dataset = as_dataset(loader)
+        assert dataset.element_spec[0].shape.as_list() == [4 if endless else None, 2, 2, 3]
+        taken = [numbers(Batch(pixels.numpy(), labels.numpy(), len(labels))) for pixels, labels in dataset.take(5)]
+    assert joined(taken) == ([*range(10)] * 2 if endless else [*range(10)])
