@@ -84,11 +84,12 @@ def test_no_call_is_optimised_away(phase, jit):
     np.testing.assert_allclose(halvings, 2 * 3 if phase == "training" else 0, atol=0.01)
 
 
-def test_what_is_left_of_a_round_is_one_call(monkeypatch):
+def test_what_is_left_of_a_round_is_one_call():
     (layer, *_) = layers_of(spec_of())
     step = LayerStep(layer, spec_of())
     step.calls, step._empty_seconds = 4, [2.0, 1.0, 3.0]
     assert step.seconds(10.0) == (10.0 - 2.0) / 4
+    assert step.seconds(1.5) == layer_step.MIN_CALL_SECONDS
 
 
 def test_short_layers_are_called_often_and_long_ones_once(monkeypatch):

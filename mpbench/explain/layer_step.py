@@ -43,6 +43,10 @@ MAX_CHAIN_KERNELS = 200
 MAX_CHAIN_BYTES = {"cpu": 2**28, "gpu": 2**31}
 """Of inputs, outputs and gradients of all calls together; a single call is timed whatever it needs."""
 
+MIN_CALL_SECONDS = 1e-7
+"""No operation is launched in less: a round that leaves less when the empty function's time is taken off shows that
+function's noise, not the layer."""
+
 EMPTY_CALLS = 10
 """Calls of the empty function before each round."""
 
@@ -118,7 +122,7 @@ class LayerStep:
 
     def seconds(self, measured: float) -> float:
         """Seconds of one call of the layer, of the seconds of a run."""
-        return (measured - statistics.median(self._empty_seconds)) / self.calls
+        return max((measured - statistics.median(self._empty_seconds)) / self.calls, MIN_CALL_SECONDS)
 
     def check(self) -> None:
         """Raise CaseFailure if what came out differs in shape or dtype from what the layer gives in the model."""

@@ -23,7 +23,6 @@ from mpbench.device import activate
 from mpbench.explain.layer_step import LayerStep
 from mpbench.explain.layers import named_layers
 from mpbench.explain.parts import PartedStep
-from mpbench.explain.watch import watch_calls  # noqa: F401  (loads Keras before a model is built)
 from mpbench.models import build_model, canonical_name
 from mpbench.precision import PRECISIONS
 from mpbench.steps import Step, StepSpec
