@@ -19,7 +19,6 @@ from mpbench.data.loader import DEFAULT_WORKERS, Files, Indices, Loader, Source
 from mpbench.data.source import LabelledImage
 from mpbench.errors import UsageProblem
 
-CACHES = ("none", "memory", "disk")
 OPTION = "--mp-cache"
 MEMORY_SHARE = 0.5
 """Of the memory that is free; the rest is for models, batches and everybody else."""
@@ -66,7 +65,7 @@ def source(
     Args:
         images: that can be decoded.
         size_px: height and width.
-        kind: one of CACHES. `disk` keeps them in mpbench's cache for later sessions too.
+        kind: `none`, `memory` or `disk`. `disk` keeps them in mpbench's cache for later sessions too.
         digests: SHA-256 of each image's file, by its name; of files that are missing there it is computed.
         progress: called with how far it is every few seconds.
         workers: threads that decode.

@@ -5,11 +5,13 @@ What an image's pixels are is a Source's business: files here, decoded images ke
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -68,13 +70,23 @@ class Files:
         self.images = images
         self.size_px = size_px
         self.labels: Indices = np.array([image.label for image in images], np.int64)
+        # Reading waits, so many threads may; decoding computes, and many more threads than cores would only push each
+        # other out of the caches and queue for the interpreter's lock. One more, so that no core waits for a hand-over.
+        self._slots: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_cores() + 1):
+            self._slots.put(None)
 
     def fetch(self, indices: Indices, out: Pixels) -> None:
         """See Source; raises UndecodableImage with the image's name."""
         for index, pixels in zip(indices, out, strict=True):
             image = self.images[index]
             try:
-                decoding.decode_into(decoding.read(image.path), pixels)
+                data = decoding.read(image.path)
+                self._slots.get()
+                try:
+                    decoding.decode_into(data, pixels)
+                finally:
+                    self._slots.put(None)
             except UndecodableImage as error:
                 raise UndecodableImage(f"{shown(image.name)}: {error}") from error
 
@@ -317,6 +329,11 @@ def as_dataset(loader: Loader, placement: str = "/CPU:0") -> tf.data.Dataset:
     if "GPU" in placement.upper():
         return data.apply(tf.data.experimental.prefetch_to_device(placement, buffer_size=AHEAD_BATCHES))
     return data.prefetch(1)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parts(count: int, batch_size: int, seed: int | None, endless: bool) -> Iterator[Indices]:
