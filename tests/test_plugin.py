@@ -8,10 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import keras  # noqa: F401
 import pytest
 
+from mpbench import device, group  # noqa: F401
 from mpbench.record import is_case, read_case
 
+# Keras is imported above because pytester unloads what a run in this process imports, and TensorFlow, loaded a second
+# time, aborts.
 ROOT = Path(__file__).parent.parent
 SPEED = {"test_training.py", "test_inference.py"}
 """The others are left out of a run unless they are named, and counted as deselected: test_cause_plugin.py."""
@@ -26,13 +30,19 @@ def project(pytester, monkeypatch):
     shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=lambda _, names: {*names} - SPEED)
     shutil.copy(ROOT / "tests" / "tiny_models.py", pytester.path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Runs in this process: what the tests have imported must not stand in for files of the same name, nor may what
+    # else the machine does decide a test.
+    for path in (pytester.path / "bench").glob("*.py"):
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
+    monkeypatch.setattr(device, "others_cpu_seconds", lambda: None)
     return pytester
 
 
 def run(project, *args, models="feature_map"):
+    """In this process, where TensorFlow is loaded already: loading it takes longer than these runs."""
     names = ",".join(f"tiny_models:{name}" for name in models.split(","))
-    return project.runpytest_subprocess(
-        "bench", "--mp-device=cpu", "--mp-image-size=16", "--mp-max-time=2", f"--mp-models={names}", *args
+    return project.runpytest_inprocess(
+        "bench", "--mp-device=cpu", "--mp-image-size=16", "--mp-max-time=1", f"--mp-models={names}", *args
     )
 
 
@@ -180,7 +190,7 @@ def test_collecting_and_refusing_import_no_tensorflow(project, args):
 
 
 def test_the_ids_and_defaults_of_the_matrix(project):
-    result = project.runpytest_subprocess("bench", "--collect-only", "-q")
+    result = project.runpytest_inprocess("bench", "--collect-only", "-q")
     expected = [
         f"bench/test_{phase}.py::test_{phase}[{model}-{precision}]"
         for phase in ("inference", "training")
@@ -259,7 +269,7 @@ def test_a_users_own_bench_file(project):
         """
     )
     args = ("--mp-device=cpu", "--mp-image-size=16", "--mp-max-time=0.5", "--benchmark-json=run.json")
-    result = project.runpytest_subprocess("test_mine.py", *args)
+    result = project.runpytest_inprocess("test_mine.py", *args)
     result.assert_outcomes(passed=4, skipped=1, errors=1)
     result.stdout.fnmatch_lines(["*the fixture `measure` needs the mark mpbench(phase=...)*"])
     benches = json.loads((project.path / "run.json").read_text())["benchmarks"]
@@ -288,7 +298,7 @@ def test_a_wrong_mark_is_a_usage_error(project, mark):
             measure(benchmark, model, precision)
         """
     )
-    result = project.runpytest_subprocess("test_mine.py")
+    result = project.runpytest_inprocess("test_mine.py")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: test_mine.py::test_mine: mark mpbench: *valid is*"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
@@ -296,7 +306,7 @@ def test_a_wrong_mark_is_a_usage_error(project, mark):
 
 def test_a_session_without_speed_cases_loads_nothing(project):
     plain = project.makepyfile("def test_plain():\n    assert True")
-    result = project.runpytest_subprocess(plain)
+    result = project.runpytest_inprocess(plain)
     result.assert_outcomes(passed=1)
     assert "loading TensorFlow" not in result.stdout.str()
 
