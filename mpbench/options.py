@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mpbench.data.kept import CACHES
 from mpbench.data.loader import DEFAULT_WORKERS
 from mpbench.models import DEFAULT_MODELS
 from mpbench.precision import DEFAULT_PRECISIONS, PRECISIONS
+from mpbench.settings import CACHES
 
 DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archive), or the path of a zip or a folder"
 

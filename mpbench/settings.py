@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from mpbench.data.kept import CACHES
 from mpbench.data.loader import DEFAULT_WORKERS
 from mpbench.device import DEVICES
 from mpbench.errors import UsageProblem
@@ -14,6 +13,9 @@ from mpbench.precision import CONTROL, DEFAULT_BASELINE, PRECISIONS
 from mpbench.sweep import Point, parse_sweep
 
 JIT_CHOICES = {"auto": None, "on": True, "off": False}
+CACHES = ("none", "memory", "disk")
+"""Where the input pipeline can keep decoded images."""
+
 LARGEST_BATCH = 0
 """In place of a number of images: as many as fit."""
 
