@@ -7,7 +7,7 @@ from probe_records import feed, found_in, layer, part, peaks, pipeline, profile
 from records import record
 from saved_runs import cases
 
-from mpbench.explain.account import KEPT, UPDATE
+from mpbench.explain.account import KEPT, UNEXPLAINED, UPDATE
 from mpbench.explain.explanation import dominant, explanation, not_faster
 from mpbench.explain.feed_verdict import COMPUTE_BOUND, INPUT_BOUND
 from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY
@@ -129,6 +129,15 @@ def test_without_the_pipeline_alone_the_fed_step_decides():
     ]
     phase = phase_of(*feeds)
     assert [verdict.verdict for verdict in phase.feed_verdicts.values()] == [INPUT_BOUND, COMPUTE_BOUND]
+
+
+def test_what_is_between_launch_bound_layers_is_launch_overhead():
+    rows = {COMPUTE: 0.0, MEMORY: 0.1, LAUNCH: 2.0, UNEXPLAINED: 6.0}
+    assert dominant(rows) == LAUNCH
+    # Not where other layers take more, where the step is something else, or where the layers alone take longer.
+    assert dominant(rows | {MEMORY: 2.5}) is None
+    assert dominant(rows | {UPDATE: 9.0}) is None
+    assert dominant(rows | {MEMORY: 4.0, UNEXPLAINED: -3.0}) is None
 
 
 def test_the_headline_is_that_of_the_speed_cases_with_their_interval():

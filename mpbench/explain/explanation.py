@@ -13,7 +13,9 @@ from functools import cached_property
 from mpbench.explain import feed_verdict
 from mpbench.explain.account import (
     CAUSES,
+    KEPT,
     LABELS,
+    UNCLASSED,
     UNEXPLAINED,
     Difference,
     Fed,
@@ -27,7 +29,7 @@ from mpbench.explain.account import (
 )
 from mpbench.explain.findings import AnyFigure, Figure, Findings, interval_of
 from mpbench.explain.records import LayerRecord
-from mpbench.explain.roofline import Allowed, Peaks, Roof, allowed, peaks_of, roof
+from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY, Allowed, Peaks, Roof, allowed, peaks_of, roof
 from mpbench.statistics import Interval
 
 PHASES = ("training", "inference")
@@ -282,13 +284,24 @@ def _not_measured(what: str, file: str) -> str:
 
 
 def dominant(rows: Mapping[str, float]) -> str | None:
-    """The row that is most of a step, by key; None where none is, or more is unexplained than it could bear.
+    """The row that is most of a step, by key; None where none is, or more is unexplained than it could bear. Launch
+    overhead is named with what is in no layer, see `launching`.
 
     Args:
         rows: of an account.
     """
     key = max((key for key in CAUSES if key in rows), key=lambda key: rows[key], default=None)
-    return key if key is not None and _carries(rows, key, MOST) else None
+    if key is not None and _carries(rows, key, MOST):
+        return key
+    return LAUNCH if launching(rows) else None
+
+
+def launching(rows: Mapping[str, float]) -> bool:
+    """Whether most of a step is launching: most that its layers take is launch-bound, and with what is in no layer that
+    is most of the step. What passes between two operations is in no layer that was timed alone."""
+    layers = math.fsum(rows.get(key, 0.0) for key in (COMPUTE, MEMORY, LAUNCH, KEPT, UNCLASSED))
+    launch, between = rows.get(LAUNCH, 0.0), rows.get(UNEXPLAINED, 0.0)
+    return between > 0 and launch > MOST * layers and launch + between >= MOST * _whole(rows)
 
 
 def _carries(rows: Mapping[str, float], key: str, share: float) -> bool:
@@ -311,6 +324,12 @@ def share_in_words(rows: Mapping[str, float], key: str, of: str) -> str:
 
 def _dominant(precision: str, rows: Mapping[str, float]) -> str:
     key = dominant(rows)
+    if key == LAUNCH and not _carries(rows, key, MOST):
+        shares = [f"{100 * rows[row] / _whole(rows):.0f} %" for row in (LAUNCH, UNEXPLAINED)]
+        return (
+            f"Most of the {precision} step: launch overhead: {shares[0]} in launch-bound layers, {shares[1]} between "
+            "layers, of which those are most."
+        )
     return f"Most of the {precision} step: {LABELS[key]}, {share_in_words(rows, key, precision)}." if key else ""
 
 

@@ -60,6 +60,9 @@ LAYER_TIME_SHARE = 1 / 20
 LAYER_ROUND_SECONDS = 0.02
 """A fifth of a step's round, for the same reason."""
 
+LAYER_TOLERANCE_FACTOR = 5
+"""Errors of a hundred layers mostly cancel in their sum."""
+
 MAX_PIPELINE_IMAGES = 1000
 """Different images that the pipeline reads; as many as a quick run draws. More of them measure the disk, not the
 pipeline."""
@@ -252,7 +255,7 @@ class ProbeRun:
     def _plan(self, kind: str) -> Plan:
         profile, tolerance = self._profile(), self._run.settings.tolerance
         if kind == "layers":
-            return Plan(profile.max_seconds * LAYER_TIME_SHARE, tolerance, LAYER_ROUND_SECONDS)
+            return Plan(profile.max_seconds * LAYER_TIME_SHARE, tolerance * LAYER_TOLERANCE_FACTOR, LAYER_ROUND_SECONDS)
         return Plan(profile.max_seconds, tolerance)
 
     def _common(self, case: ProbeCase) -> dict[str, Any]:
