@@ -93,7 +93,7 @@ class Step:
             self._batch = synthetic_batch(spec.batch_size or 1, spec.image_shape)
             self._labels: tf.Tensor | None = None
             self._model = build_model(spec.model, spec.image_size_px, spec.precision)
-            self.jit = self._resolve_jit()
+            self.jit = resolved_jit(spec, self._model)
             devices.check_tf32_is_apart(spec.precision.tf32, spec.precision.policy, spec.device, self.jit)
             if spec.phase == "training":
                 self._prepare_training()
@@ -195,12 +195,6 @@ class Step:
         del self._model, self._batch, self._call, self._last
         gc.collect()
 
-    def _resolve_jit(self) -> bool:
-        if self.spec.jit is not None:
-            return self.spec.jit
-        # Keras's own answer to "auto"; it looks at the machine's GPUs, not at the device that the step runs on.
-        return self.spec.device.kind == "gpu" and bool(self._model.jit_compile)
-
     def _prepare_training(self) -> None:
         compile_model(self._model, self.spec.precision, self.jit, self.spec.image_shape)
         # Built before tracing: otherwise its variables are created inside the first trace, which TensorFlow then
@@ -258,6 +252,14 @@ class Step:
             return None
         optimizer = self._model.optimizer
         return optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else None
+
+
+def resolved_jit(spec: StepSpec, model: keras.Model) -> bool:
+    """Whether XLA compiles a model's step."""
+    if spec.jit is not None:
+        return spec.jit
+    # Keras's own answer to "auto"; it looks at the machine's GPUs, not at the device that the step runs on.
+    return spec.device.kind == "gpu" and bool(model.jit_compile)
 
 
 def _sums(variables: list[Any]) -> list[tuple[str, float]]:

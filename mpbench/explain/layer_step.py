@@ -67,7 +67,7 @@ def layer_probe(distinct: DistinctLayer, spec: StepSpec) -> Probe:
             **{**fields, "model": spec.model, "phase": spec.phase},
             precision=spec.precision.name,
             jit=step.jit,
-            tf32=spec.precision.tf32,
+            tf32=spec.precision.tf32 and devices.tf32_available(spec.device),
             layer=distinct.id,
             layer_type=distinct.layer_type,
             count=distinct.count,

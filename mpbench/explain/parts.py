@@ -59,7 +59,7 @@ def part_probes(spec: StepSpec, parts: Sequence[str], progress: Progress = lambd
                 **{**fields, "model": spec.model, "phase": spec.phase},
                 precision=spec.precision.name,
                 jit=step.jit,
-                tf32=spec.precision.tf32,
+                tf32=spec.precision.tf32 and devices.tf32_available(spec.device),
                 part=part,
                 minimal_bytes=minimal_bytes,
             )

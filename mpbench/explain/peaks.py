@@ -116,7 +116,7 @@ def _probe(
             **{**fields, "model": "", "phase": ""},
             precision=precision.name,
             jit=jit,
-            tf32=precision.tf32,
+            tf32=precision.tf32 and devices.tf32_available(device),
             what=what,
             size=size,
             flops=flops,

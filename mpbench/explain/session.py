@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mpbench import device as devices
@@ -161,7 +161,7 @@ class ProbeRun:
         self._run = run
         self._outcomes: dict[str, Probed | Exception] = {}
         self._loader: Loader | None = None
-        self._distinct: dict[tuple[str, str], dict[str, DistinctLayer]] = {}
+        self._distinct: dict[tuple[str, str], tuple[dict[str, DistinctLayer], bool]] = {}
 
     def select(self, cases: Iterable[ProbeCase]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
@@ -316,12 +316,14 @@ class ProbeRun:
         if kind == "layers":
             from mpbench.explain.layer_step import layer_probe
 
-            distinct = self._layers(params["model"], precision)[params["layer"]]
-            return {first.arm: layer_probe(distinct, self._spec(params["model"], precision, params["phase"]))}
+            layers, jit = self._layers(params["model"], precision)
+            spec = replace(self._spec(params["model"], precision, params["phase"]), jit=jit)
+            return {first.arm: layer_probe(layers[params["layer"]], spec)}
         if kind == "peaks":
             from mpbench.explain.peaks import peak_probe
 
-            return {first.arm: peak_probe(params["what"], PRECISIONS[precision], self._run.activate())}
+            device, asked = self._run.activate(), self._run.settings.jit
+            return {first.arm: peak_probe(params["what"], PRECISIONS[precision], device, asked)}
         if kind == "profile":
             from mpbench.explain.profile import profile_probe
 
@@ -334,16 +336,22 @@ class ProbeRun:
         probes = feed_probes(self._spec(params["model"], precision, params["phase"]), self._loader, say)
         return {member.arm: probes[member["feed"]] for member in members}
 
-    def _layers(self, model: str, precision: str) -> dict[str, DistinctLayer]:
-        """The distinct layers of a model built in a precision, by id; the ids are the same in all precisions."""
+    def _layers(self, model: str, precision: str) -> tuple[dict[str, DistinctLayer], bool]:
+        """The distinct layers of a model built in a precision, by id, the same ids in all precisions; and whether XLA
+        compiles its step, and so each of them."""
         key = model, precision
         if key not in self._distinct:
             from mpbench.explain.layers import named_layers
             from mpbench.models import build_model
+            from mpbench.steps import resolved_jit
 
-            how, size_px = PRECISIONS[precision], self._profile().image_size_px
-            layers = named_layers(build_model(model, size_px, how), model, size_px, self._profile().batch_size, how)
-            self._distinct[key] = {layer.id: layer for layer in layers}
+            how, profile = PRECISIONS[precision], self._profile()
+            built = build_model(model, profile.image_size_px, how)
+            layers = named_layers(built, model, profile.image_size_px, profile.batch_size, how)
+            self._distinct[key] = (
+                {layer.id: layer for layer in layers},
+                resolved_jit(self._spec(model, precision, ""), built),
+            )
         return self._distinct[key]
 
     def _forget(self, case: ProbeCase) -> None:
