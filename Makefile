@@ -14,7 +14,6 @@ bench: $(VENV)/.installed
 
 why: $(VENV)/.installed
 	$(BIN)/pytest $(sort $(wildcard bench/test_*.py)) --benchmark-json=why.json $(ARGS)
-	$(BIN)/python -m mpbench explain why.json
 
 test: $(VENV)/.installed
 	$(BIN)/pytest tests/ $(ARGS)

@@ -24,7 +24,8 @@ from mpbench.accuracy import Experiment
 from mpbench.accuracy_tables import accuracy_summary
 from mpbench.baseline import Baseline, choose_from_storage
 from mpbench.errors import UsageProblem, described
-from mpbench.explain.records import is_probe
+from mpbench.explain.explain_command import session_lines
+from mpbench.explain.records import Probed, is_probe
 from mpbench.explain.session import PARAMETERS, ProbeRun, cases_of_kind
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper, check_missing
@@ -299,7 +300,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             lines += filter(None, [config.stash[NEIGHBOURS].look_again()])
             for line in lines:
                 terminalreporter.write_line(line)
-        if config.stash[PROBED]:
+        probed: dict[str, Probed] = config.stash[PROBED]
+        if probed:
+            terminalreporter.section("why")
+            measured: dict[str, Measured] = config.stash[REPORTED]
+            for line in session_lines(measured, probed):
+                terminalreporter.write_line(line)
             terminalreporter.write_line(_how_to_explain(config))
         for line in _close_journal(config):
             terminalreporter.write_line(line)
@@ -351,7 +357,7 @@ def _gatekeeper(config: pytest.Config) -> Gatekeeper:
 def _how_to_explain(config: pytest.Config) -> str:
     file = config.stash[KEEPER].file if KEEPER in config.stash else None
     what = shown(file) if file else "FILE, after a run with --benchmark-json=FILE"
-    return f"To have them explained: python -m mpbench explain {what}"
+    return f"The same again, or as JSON: python -m mpbench explain {what}"
 
 
 def _benchmark_session(config: pytest.Config) -> Any:

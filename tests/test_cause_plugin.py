@@ -66,7 +66,7 @@ def test_layers_have_taken_the_place_of_the_case_that_stood_for_all(why):
     assert f"test_layer[{MODEL}-global_average_pooling2d-inference-float32]" in names
     assert not any("-each-" in name for name in names)
     assert "INTERNALERROR" not in why[1].stdout
-    assert "To have them explained: python -m mpbench explain why.json" in why[1].stdout
+    assert "The same again, or as JSON: python -m mpbench explain why.json" in why[1].stdout
 
 
 def test_groups_in_the_table_are_what_is_measured_together(why):
@@ -87,6 +87,10 @@ def test_explain_adds_up(why):
     assert result.returncode == 0, result.stderr
     assert MODEL in result.stdout
     assert "unexplained" in result.stdout
+    page = result.stdout.splitlines()
+    assert page[0] in why[1].stdout.splitlines()
+    assert [line for line in page if line not in why[1].stdout.splitlines()] == []
+    assert " images/s: 1000 generated pictures to 16x16 px, 2 threads, cache none" in why[1].stdout
 
 
 def test_unless_named_they_are_left_out(tmp_path):

@@ -1,9 +1,11 @@
-"""`python -m mpbench explain`: why a saved run's speedups are what they are."""
+"""`python -m mpbench explain`: why a saved run's speedups are what they are; the same at the end of a session."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,34 @@ from mpbench.errors import UsageProblem, printable
 from mpbench.explain.findings import matched, merged
 from mpbench.explain.page import page_lines
 from mpbench.explain.page_json import as_data
-from mpbench.history import UnreadableRun, read_run
+from mpbench.explain.records import InputRecord, Probed
+from mpbench.history import SavedCase, SavedRun, UnreadableRun, read_run
+from mpbench.record import Measured
 
 FINE = 0
+
+
+def session_lines(measured: Mapping[str, Measured], probed: Mapping[str, Probed]) -> list[str]:
+    """What a session has found out, before it is saved.
+
+    Args:
+        measured, probed: its speed cases and its cases that look for causes, by full name.
+    """
+    cases = {name: SavedCase(name, case.record, tuple(case.rounds)) for name, case in measured.items()}
+    run = SavedRun(Path("this run"), datetime.now(timezone.utc), "", False, "", {}, cases, {}, probed)
+    findings, left_out = matched([run])
+    return [*_pipelines(probed.values()), *(page_lines(findings, left_out) if findings else [])]
+
+
+def _pipelines(probed: Iterable[Probed]) -> list[str]:
+    return [
+        printable(
+            f"Input pipeline: {r.batch_size / one.median_seconds:,.0f} images/s: {r.images} {r.data} to "
+            f"{r.image_size}x{r.image_size} px, {r.workers} threads, cache {r.cache}"
+        )
+        for one in probed
+        if isinstance(r := one.record, InputRecord)
+    ]
 
 
 def add_explain(subparsers: Any) -> None:
