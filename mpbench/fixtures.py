@@ -12,7 +12,7 @@ from mpbench import device as devices
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.explain import profile
-from mpbench.items import ACCURACY, CAUSE_MARK, POINT, phase_of
+from mpbench.items import ACCURACY, CAUSE_MARK, POINT, is_any_layer, phase_of
 from mpbench.record import AccuracyRecord
 from mpbench.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
 
@@ -58,6 +58,8 @@ def probe(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 
     def probe_case(benchmark: Any) -> None:
         _may_leave_unused(benchmark)
+        if is_any_layer(case):
+            pytest.skip("its layers are known only to a session that runs without xdist")
         if case.kind == "profile" and (reason := profile.unavailable()):
             pytest.skip(reason)
         if benchmark.disabled:

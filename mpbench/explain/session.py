@@ -330,10 +330,10 @@ class ProbeRun:
             return {first.arm: profile_probe(self._spec(params["model"], precision, params["phase"]), say)}
         from mpbench.explain.feed import feed_probes, input_probe
 
-        assert self._loader is not None
+        loader = self._loader = self._loader or self._load()  # a session that did not prepare: an xdist worker
         if kind == "input":
-            return {first.arm: input_probe(self._loader)}
-        probes = feed_probes(self._spec(params["model"], precision, params["phase"]), self._loader, say)
+            return {first.arm: input_probe(loader)}
+        probes = feed_probes(self._spec(params["model"], precision, params["phase"]), loader, say)
         return {member.arm: probes[member["feed"]] for member in members}
 
     def _layers(self, model: str, precision: str) -> tuple[dict[str, DistinctLayer], bool]:
