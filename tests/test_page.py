@@ -107,7 +107,8 @@ def test_milliseconds_have_the_digits_that_their_doubt_leaves(noise, seconds):
 
 def test_a_difference_that_is_not_sure_gets_no_shares():
     parts = [part("step", 100, rounds=12), part("step", 98, "mixed_float16", rounds=12)]
-    text = "\n".join(page(*parts))
+    updates = [part("update", 10, name, rounds=12) for name in ("float32", "mixed_float16")]
+    text = "\n".join(page(*parts, *updates))
     assert "The steps differ too little, or not for sure: no shares of the saving." in text
     assert "The figures name no main cause." in text
 
@@ -142,7 +143,7 @@ def test_models_stand_side_by_side():
 
 def test_more_precisions_get_more_columns():
     probes = [part("step", ms, name) for name, ms in {"float32": 100, "tf32": 70, "mixed_bfloat16": 60}.items()]
-    header, _ = table(page(*probes), "where the step goes")
+    header, _ = table(page(*probes, part("update", 10)), "where the step goes")
     assert header[1:] == ["float32", "tf32", "mixed_bfloat16"]
 
 
@@ -208,3 +209,16 @@ def test_any_part_of_it_makes_a_page_and_strict_json(chosen, with_speed):
     assert all(line.isprintable() for line in lines)
     assert not any("nan" in line.split() or "-0" in line.split() for line in lines)
     json.dumps(as_data(findings, notes), allow_nan=False)
+
+
+def test_of_a_step_alone_there_is_no_account():
+    feeds = [
+        feed("device", 100),
+        feed("fed", 120),
+        feed("device", 60, "mixed_float16"),
+        feed("fed", 96, "mixed_float16"),
+    ]
+    text = "\n".join(page(*feeds, pipeline(95)))
+    assert "you see 1.2x" in text
+    assert "where the step goes" not in text
+    assert "what became of it" not in text

@@ -149,8 +149,13 @@ def _headline(name: str, baseline: str, of: Headline) -> str:
     )
 
 
+def _says_something(phase: Phase) -> bool:
+    """Whether anything but the step itself was measured."""
+    return any(set(rows) != {UNEXPLAINED} for rows in phase.accounts.values())
+
+
 def _accounts(phase: Phase) -> list[str]:
-    if phase.steps is None:
+    if phase.steps is None or not _says_something(phase):
         return []
     digits = decimals(phase.steps.figures.values())
     cells = {name: (milliseconds(rows, digits), percent_of(rows)) for name, rows in phase.accounts.items()}
@@ -187,7 +192,7 @@ def _accounts(phase: Phase) -> list[str]:
 
 def _differences(phase: Phase) -> list[str]:
     lines: list[str] = []
-    for name, of in phase.differences.items():
+    for name, of in phase.differences.items() if _says_something(phase) else ():
         assert phase.steps is not None
         base = phase.found.baseline or ""
         digits = decimals([phase.steps.figures[base], phase.steps.figures[name]])
