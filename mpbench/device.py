@@ -201,15 +201,23 @@ def peak_memory_bytes(device: Device) -> int:
 
 def room_bytes() -> int | None:
     """Resident memory that this process could reach before the system, or its container, runs out; None if unknown."""
+    free = free_memory_bytes()
+    try:
+        return None if free is None else _kib("/proc/self/status", "VmRSS:") + free
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def free_memory_bytes() -> int | None:
+    """Memory that can be had without swapping, within the limit of a container; None where nothing says (no Linux)."""
     try:
         free = _kib("/proc/meminfo", "MemAvailable:")
-        mine = _kib("/proc/self/status", "VmRSS:")
     except (OSError, ValueError, StopIteration):
         return None
     with suppress(OSError, ValueError):  # cgroup version 2; no limit reads "max"
         group = Path("/sys/fs/cgroup")
         free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return mine + max(free, 0)
+    return max(free, 0)
 
 
 def _kib(file: str, name: str) -> int:

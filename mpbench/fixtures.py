@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from mpbench import device as devices
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.explain import profile
+from mpbench.explain.records import ProbeRecord
 from mpbench.items import ACCURACY, CAUSE_MARK, POINT, is_any_layer, phase_of
-from mpbench.record import AccuracyRecord
+from mpbench.record import AccuracyRecord, CaseRecord
 from mpbench.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
 
 
@@ -40,9 +41,7 @@ def measure(request: pytest.FixtureRequest, mpbench_point: str) -> Callable[[Any
             benchmark.pedantic(lambda: None)
             return
         measured = _or_fail(lambda: stash[RUN].result(case))
-        stash[CLOCKS][case.id].load(measured.rounds)
-        benchmark.extra_info.update(measured.record.as_extra_info())
-        benchmark.pedantic(lambda: None, rounds=len(measured.rounds))
+        _hand_over(request, benchmark, measured.record, measured.rounds)
         stash[REPORTED][case.id] = measured
 
     return measure_case
@@ -67,9 +66,7 @@ def probe(request: pytest.FixtureRequest) -> Callable[[Any], None]:
             benchmark.pedantic(lambda: None)
             return
         probed = _or_fail(lambda: stash[PROBES].result(case))
-        stash[CLOCKS][case.id].load(probed.rounds)
-        benchmark.extra_info.update(probed.record.as_extra_info())
-        benchmark.pedantic(lambda: None, rounds=len(probed.rounds))
+        _hand_over(request, benchmark, probed.record, probed.rounds)
         stash[PROBED][case.id] = probed
 
     return probe_case
@@ -90,9 +87,7 @@ def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable
             if SCRIBE in config.stash:
                 config.stash[SCRIBE].finished({request.node.nodeid: comparison})
         config.stash[COMPARED][request.node.nodeid] = comparison.record
-        benchmark.extra_info.update(comparison.record.as_extra_info())
-        config.stash[CLOCKS][request.node.nodeid].load(comparison.pass_seconds)
-        benchmark.pedantic(lambda: None, rounds=len(comparison.pass_seconds))
+        _hand_over(request, benchmark, comparison.record, comparison.pass_seconds)
         return comparison.record
 
     return compare
@@ -114,6 +109,18 @@ def gpu(request: pytest.FixtureRequest) -> devices.Device:
     if device.kind != "gpu":
         pytest.skip("no GPU: --mp-require-gpu makes that an error")
     return device
+
+
+def _hand_over(
+    request: pytest.FixtureRequest,
+    benchmark: Any,
+    record: CaseRecord | ProbeRecord | AccuracyRecord,
+    rounds: Sequence[float],
+) -> None:
+    """Let a case's own `benchmark` fixture report rounds, in seconds, that have been measured."""
+    request.config.stash[CLOCKS][request.node.nodeid].load(rounds)
+    benchmark.extra_info.update(record.as_extra_info())
+    benchmark.pedantic(lambda: None, rounds=len(rounds))
 
 
 def _or_fail(function: Callable[[], Any]) -> Any:

@@ -28,6 +28,7 @@ from mpbench.record import (
     SCHEMA_KEY,
     AccuracyRecord,
     CaseRecord,
+    blocks_of,
     read_accuracy,
     read_case,
 )
@@ -77,8 +78,7 @@ class SavedCase:
     @property
     def blocks(self) -> list[int]:
         """Number of the block of each round."""
-        gaps = {int(number) for number in self.record.unpaired_blocks.split(",") if number}
-        return [n for n in range(len(self.rounds) + len(gaps)) if n not in gaps][: len(self.rounds)]
+        return blocks_of(self.rounds, self.record.unpaired_blocks)
 
     @property
     def median_seconds(self) -> float:

@@ -227,6 +227,12 @@ def kept_rounds(seconds: Iterable[float]) -> tuple[float, ...]:
     return tuple(float(f"{value:.{ROUND_DIGITS}g}") for value in seconds)
 
 
+def blocks_of(rounds: Sequence[float], unpaired_blocks: str) -> list[int]:
+    """Number of the block of each round, from a record's `unpaired_blocks`."""
+    gaps = {int(number) for number in unpaired_blocks.split(",") if number}
+    return [n for n in range(len(rounds) + len(gaps)) if n not in gaps][: len(rounds)]
+
+
 @functools.cache
 def _names(record: type) -> tuple[tuple[str, bool], ...]:
     """Its fields, and which of them older files need not have."""

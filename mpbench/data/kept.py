@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 from mpbench import cache
+from mpbench import device as devices
 from mpbench.data.archives import Progress, throttled
 from mpbench.data.decoding import CHANNELS, Pixels, decoder_version, read
 from mpbench.data.loader import DEFAULT_WORKERS, Files, Indices, Loader, Source
@@ -158,13 +159,6 @@ def _key(images: Sequence[LabelledImage], size_px: int, digests: Mapping[str, st
 
 
 def _free_memory_bytes() -> int:
-    """Memory that can be had without swapping, within the limit of a container."""
-    free = None
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        return max(0, min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text())))
-    except (OSError, ValueError, StopIteration):  # no such file, or no limit
-        pass
-    return free if free is not None else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """All of the memory where nothing says how much is free."""
+    free = devices.free_memory_bytes()
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if free is None else free

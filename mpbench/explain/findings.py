@@ -24,7 +24,7 @@ from mpbench.explain.records import (
 from mpbench.history import COMPARABLE_FACTS, SavedRun
 from mpbench.measure import paired
 from mpbench.precision import DEFAULT_BASELINE
-from mpbench.record import CaseRecord
+from mpbench.record import CaseRecord, blocks_of
 from mpbench.statistics import MIN_PAIRS, Interval, speedup_interval, trimmed_mean_error
 
 Record = TypeVar("Record", bound="CaseRecord | ProbeRecord", covariant=True)
@@ -52,8 +52,7 @@ class Figure(Generic[Record]):
     @property
     def blocks(self) -> list[int]:
         """Number of the block of each round, as in SavedCase."""
-        gaps = {int(number) for number in self.record.unpaired_blocks.split(",") if number}
-        return [n for n in range(len(self.rounds) + len(gaps)) if n not in gaps][: len(self.rounds)]
+        return blocks_of(self.rounds, self.record.unpaired_blocks)
 
     @cached_property
     def doubt_seconds(self) -> float:

@@ -26,7 +26,7 @@ from mpbench import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.explain.layer_call import CallFunction, call_costs
 from mpbench.explain.layers import DistinctLayer
-from mpbench.explain.probe import Probe
+from mpbench.explain.probe import LEAST_SECONDS, Probe
 from mpbench.explain.records import LayerRecord
 from mpbench.explain.watch import no_collecting
 from mpbench.models import SEED
@@ -43,9 +43,8 @@ MAX_CHAIN_KERNELS = 200
 MAX_CHAIN_BYTES = {"cpu": 2**28, "gpu": 2**31}
 """Of inputs, outputs and gradients of all calls together; a single call is timed whatever it needs."""
 
-MIN_CALL_SECONDS = 1e-7
-"""No operation is launched in less: a round that leaves less when the empty function's time is taken off shows that
-function's noise, not the layer."""
+MIN_CALL_SECONDS = LEAST_SECONDS
+"""One floor for all probes: what is at it is marked there."""
 
 EMPTY_CALLS = 10
 """Calls of the empty function before each round."""

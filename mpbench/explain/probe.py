@@ -17,9 +17,9 @@ from mpbench.statistics import MIN_PAIRS, time_interval
 
 Progress = Callable[[str], None]
 
-LEAST_SECONDS = 1e-9
-"""In place of what is less: a layer that takes no longer than the call that is taken off it cannot be measured. It is
-NOISY, and adds nothing to a step."""
+LEAST_SECONDS = 1e-7
+"""In place of what is less: no operation is launched in less, so what is left when the call's own time is taken off is
+noise of that. Such a figure is NOISY."""
 
 
 @dataclass(frozen=True)
