@@ -101,12 +101,12 @@ class Scribe:
         for id, case in self._keeper.begin(of_session, resume, groups).items():
             extra_info, rounds = case.benchmark["extra_info"], tuple(case.rounds)
             if id in self._run.cases:
-                self._run.restore({id: Measured(read_case(extra_info), rounds)})
+                self._run.outcomes.restore({id: Measured(read_case(extra_info), rounds)})
             elif id in self._probes.cases:
-                self._probes.restore({id: Probed(read_probe(extra_info), rounds)})
+                self._probes.outcomes.restore({id: Probed(read_probe(extra_info), rounds)})
             else:
                 compared[id] = Comparison(read_accuracy(extra_info), rounds)
-        self._run.on_measured = self._probes.on_measured = self.finished
+        self._run.outcomes.on_measured = self._probes.outcomes.on_measured = self.finished
         return compared
 
     def finished(self, cases: Mapping[str, Measured | Probed | Comparison]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from mpbench import device as devices
 from mpbench.errors import CaseFailure, described
@@ -53,6 +53,73 @@ class Case:
         return f"{self.model} {self.phase} {self.point}".strip()
 
 
+class Grouped(Protocol):
+    """A case of a group."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def arm(self) -> str: ...
+    @property
+    def group(self) -> tuple[str, ...]: ...
+
+
+OneCase = TypeVar("OneCase", bound=Grouped)
+Result = TypeVar("Result")
+
+
+class Outcomes(Generic[OneCase, Result]):
+    """What became of cases: the first of a group that is asked for has all selected ones of its group measured.
+
+    Attributes:
+        on_measured: called once for each group with its measured cases by id, before any of them is reported.
+    """
+
+    def __init__(self) -> None:
+        self.on_measured: Callable[[Mapping[str, Result]], None] = lambda measured: None
+        self._by_id: dict[str, Result | Exception] = {}
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._by_id
+
+    def restore(self, measured: Mapping[str, Result]) -> None:
+        """Take cases as measured, by their ids; all selected ones of a group or none."""
+        self._by_id.update(measured)
+
+    def result(
+        self,
+        case: OneCase,
+        cases: Iterable[OneCase],
+        measure: Callable[[Mapping[str, OneCase]], Mapping[str, Result | Exception]],
+    ) -> Result:
+        """The measurement of one case; measures its whole group where that has not happened yet.
+
+        Args:
+            cases: all selected ones.
+            measure: takes a group's cases by arm, returns what became of each.
+
+        Raises:
+            CaseFailure: the case failed for a known reason.
+            Exception: whatever else ended it.
+        """
+        if case.id not in self._by_id:
+            devices.check_not_deterministic()
+            members = {other.arm: other for other in cases if other.group == case.group}
+            try:
+                outcomes = measure(members)
+            except BaseException as error:  # a time-out's too: the other cases must not measure it all again
+                lost = CaseFailure(f"measuring its group ended with {described(error)}")
+                self._by_id.update({member.id: lost for member in members.values()})
+                raise
+            by_id = {members[arm].id: outcome for arm, outcome in outcomes.items()}
+            self._by_id.update(by_id)
+            self.on_measured({id: one for id, one in by_id.items() if not isinstance(one, Exception)})
+        outcome = self._by_id[case.id]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
 class Run:
     """The state of one session.
 
@@ -62,6 +129,7 @@ class Run:
 
     Attributes:
         before_loading: called once, when all that can be checked without TensorFlow has been.
+        outcomes: of its cases.
     """
 
     def __init__(self, settings: Settings, write_line: Callable[[str], None]) -> None:
@@ -72,9 +140,7 @@ class Run:
         self._write_line = write_line
         self._started = time.monotonic()
         self._device: devices.Device | None = None
-        self._outcomes: dict[str, Measured | Exception] = {}
-        self.on_measured: Callable[[Mapping[str, Measured]], None] = lambda measured: None
-        """Called once for each group with its measured cases by id, before any of them is reported."""
+        self.outcomes: Outcomes[Case, Measured] = Outcomes()
 
     def select(self, cases: Iterable[Case]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
@@ -83,10 +149,6 @@ class Run:
         for case in self.cases.values():
             groups.setdefault(case.label, set()).add(case.group)
         self._shared_labels = {label for label, of_label in groups.items() if len(of_label) > 1}
-
-    def restore(self, measured: Mapping[str, Measured]) -> None:
-        """Take cases as measured, by their ids; all selected ones of a group or none."""
-        self._outcomes.update(measured)
 
     def variant(self, case: Case) -> str:
         """What tells a case's group from another of the same model and phase; empty where there is no other."""
@@ -116,7 +178,7 @@ class Run:
         Raises:
             UsageProblem: no GPU, an image too small for the profile's model, a factory that gives no Keras model.
         """
-        models = sorted({case.model for case in self.cases.values() if case.id not in self._outcomes})
+        models = sorted({case.model for case in self.cases.values() if case.id not in self.outcomes})
         if not models:
             return
         factories = [name for name in models if ":" in name]
@@ -133,30 +195,8 @@ class Run:
                 check_factory(name, size_px)
 
     def result(self, case: Case) -> Measured:
-        """The measurement of one case; measures its whole group where that has not happened yet.
-
-        Raises:
-            CaseFailure: the case failed for a known reason.
-            Exception: whatever else ended it.
-        """
-        if case.id not in self._outcomes:
-            from mpbench.group import measure_group
-
-            devices.check_not_deterministic()
-            members = {other.arm: other for other in self.cases.values() if other.group == case.group}
-            try:
-                outcomes = measure_group(self._plan(members.values()), self.progress)
-            except BaseException as error:  # a time-out's too: the other cases must not measure it all again
-                lost = CaseFailure(f"measuring its group ended with {described(error)}")
-                self._outcomes.update({member.id: lost for member in members.values()})
-                raise
-            by_id = {members[arm].id: outcome for arm, outcome in outcomes.items()}
-            self._outcomes.update(by_id)
-            self.on_measured({id: outcome for id, outcome in by_id.items() if isinstance(outcome, Measured)})
-        outcome = self._outcomes[case.id]
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        """The measurement of one case; see `Outcomes.result`."""
+        return self.outcomes.result(case, self.cases.values(), self._measure)
 
     def take_first_steps(self, case: Case) -> None:
         """Build one case, take its first steps and check them, without measuring; raises as `result` does."""
@@ -167,6 +207,11 @@ class Run:
     def progress(self, text: str) -> None:
         """Show a line with the time since the session began."""
         self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
+
+    def _measure(self, members: Mapping[str, Case]) -> Mapping[str, Measured | Exception]:
+        from mpbench.group import measure_group
+
+        return measure_group(self._plan(members.values()), self.progress)
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
         from mpbench.group import GroupPlan

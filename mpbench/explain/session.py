@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from mpbench import device as devices
 from mpbench.accuracy import checked_images, find_images
-from mpbench.errors import CaseFailure, UsageProblem, described
+from mpbench.errors import UsageProblem
 from mpbench.explain.records import FEEDS, PARTS, Probed
 from mpbench.measure import Plan
 from mpbench.models import SEED, check_factory, load_factory
 from mpbench.precision import PRECISIONS
-from mpbench.run import Run
+from mpbench.run import Outcomes, Run
 from mpbench.settings import Profile, Settings, check_image_size
 
 if TYPE_CHECKING:
@@ -156,20 +156,14 @@ class ProbeRun:
         self.cases: dict[str, ProbeCase] = {}
         self.layers: dict[str, list[str]] = {}
         """Ids of the distinct layers of the models of which they are known."""
-        self.on_measured: Callable[[Mapping[str, Probed]], None] = lambda measured: None
-        """As in `Run`."""
+        self.outcomes: Outcomes[ProbeCase, Probed] = Outcomes()
         self._run = run
-        self._outcomes: dict[str, Probed | Exception] = {}
         self._loader: Loader | None = None
         self._distinct: dict[tuple[str, str], tuple[dict[str, DistinctLayer], bool]] = {}
 
     def select(self, cases: Iterable[ProbeCase]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
         self.cases = {case.id: case for case in cases}
-
-    def restore(self, measured: Mapping[str, Probed]) -> None:
-        """Take cases as measured, by their ids; all selected ones of a group or none."""
-        self._outcomes.update(measured)
 
     def prepare(self) -> None:
         """Find what is wrong with the options before anything is built; and learn which layers the models have.
@@ -198,37 +192,8 @@ class ProbeRun:
             self.layers[name] = layer_ids(name, profile.image_size_px)
 
     def result(self, case: ProbeCase) -> Probed:
-        """The measurement of one case; measures its whole group where that has not happened yet.
-
-        Raises: as `Run.result`.
-        """
-        if case.id not in self._outcomes:
-            from mpbench.explain.probe import measure_probes
-
-            devices.check_not_deterministic()
-            members = {other.arm: other for other in self.cases.values() if other.group == case.group}
-            label = case.label
-            try:
-                outcomes = measure_probes(
-                    self._builders(list(members.values())),
-                    self._plan(case.kind),
-                    self._common(case),
-                    self._run.activate(),
-                    f"{self._size()}, {label}",
-                    lambda text: self._run.progress(f"{label}: {text}"),
-                )
-            except BaseException as error:  # a time-out's too: the other cases must not measure it all again
-                lost = CaseFailure(f"measuring its group ended with {described(error)}")
-                self._outcomes.update({member.id: lost for member in members.values()})
-                raise
-            self._forget(case)
-            by_id = {members[arm].id: outcome for arm, outcome in outcomes.items()}
-            self._outcomes.update(by_id)
-            self.on_measured({id: outcome for id, outcome in by_id.items() if isinstance(outcome, Probed)})
-        outcome = self._outcomes[case.id]
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        """The measurement of one case; see `Outcomes.result`."""
+        return self.outcomes.result(case, self.cases.values(), self._measure)
 
     def run_once(self, case: ProbeCase) -> None:
         """Build one case, run it and check it, without measuring; raises as `result` does."""
@@ -244,6 +209,22 @@ class ProbeRun:
         """Stop the pipeline's threads; without effect where there is none."""
         if self._loader is not None:
             self._loader.close()
+
+    def _measure(self, members: Mapping[str, ProbeCase]) -> Mapping[str, Probed | Exception]:
+        from mpbench.explain.probe import measure_probes
+
+        cases = list(members.values())
+        first, label = cases[0], cases[0].label
+        outcomes = measure_probes(
+            self._builders(cases),
+            self._plan(first.kind),
+            self._common(first),
+            self._run.activate(),
+            f"{self._size()}, {label}",
+            lambda text: self._run.progress(f"{label}: {text}"),
+        )
+        self._forget(first)
+        return outcomes
 
     def _profile(self) -> Profile:
         return self._run.settings.resolved_profile(self._run.activate().kind)
