@@ -280,7 +280,7 @@ class _Book:
         key = id(run), name
         if key not in self._levels:
             usable = id(run) in self._members[name] and not _no_figure(run.cases[name])
-            self._levels[key] = level(np.log(run.cases[name].rounds)) if usable else None
+            self._levels[key] = level(np.log(run.cases[name].judged.rounds)) if usable else None
         return self._levels[key]
 
     def _ratio(self, run: SavedRun, name: str) -> Level | None:
@@ -293,7 +293,10 @@ class _Book:
             case = run.cases[name]
             logs: list[float] = []
             if case.record.baseline == self.new.cases[name].record.baseline:
-                logs = [math.log(theirs / mine) for mine, theirs in zip(*paired(case, run.cases[base]), strict=True)]
+                logs = [
+                    math.log(theirs / mine)
+                    for mine, theirs in zip(*paired(case.judged, run.cases[base].judged), strict=True)
+                ]
             self._levels[key] = level(logs) if len(logs) >= MIN_ROUNDS else None
         return self._levels[key]
 
@@ -339,7 +342,9 @@ def _comparable(
 
 def _no_figure(case: SavedCase) -> str:
     """Why a case's rounds can neither be judged nor be a baseline; empty where they can."""
-    if len(case.rounds) < MIN_ROUNDS:
+    if case.record.throttled:
+        return "measured while the GPU was throttled"
+    if len(case.judged.rounds) < MIN_ROUNDS:
         return f"fewer than {MIN_ROUNDS} rounds"
     others = case.record.others_cpu_share
     if case.record.device == "cpu" and others is not None and others > BUSY_SHARE:
@@ -383,7 +388,7 @@ def _baseline_of(run: SavedRun, case: SavedCase) -> str | None:
     return None
 
 
-def _group(case: SavedCase) -> tuple[str, str, str, str]:
-    """Equal for the precisions that were measured together."""
+def _group(case: SavedCase) -> tuple[str, str, str]:
+    """Equal for the precisions of which one's speedup refers to another."""
     r = case.record
-    return case.fullname.partition("[")[0], r.model, r.variant, r.phase
+    return case.fullname.partition("[")[0], r.name, r.phase

@@ -28,7 +28,7 @@ from mpbench.record import (
     SCHEMA_KEY,
     AccuracyRecord,
     CaseRecord,
-    blocks_of,
+    OfRounds,
     read_accuracy,
     read_case,
 )
@@ -39,7 +39,7 @@ MAX_RUN_BYTES = 64 * 2**20
 COMPARABLE_FACTS = ("gpu", "driver", "cuda", "cudnn", "tensorflow", "keras", "cpu", "cores")
 """Facts of the machine that must agree before figures of two runs may be compared."""
 
-COMPARABLE_SETTINGS = ("device", "device_name", "profile", "batch_size", "image_size", "jit", "tf32")
+COMPARABLE_SETTINGS = ("device", "device_name", "profile", "batch_size", "image_size", "jit", "tf32", "replicas")
 """Settings of a case that must agree before two of its figures may be compared."""
 
 NO_COMMIT = ("unversioned", "unknown")
@@ -62,7 +62,7 @@ class UnreadableRun(ValueError):
 
 
 @dataclass(frozen=True)
-class SavedCase:
+class SavedCase(OfRounds):
     """One speed case of a saved run.
 
     Attributes:
@@ -74,16 +74,6 @@ class SavedCase:
     fullname: str
     record: CaseRecord
     rounds: tuple[float, ...]
-
-    @property
-    def blocks(self) -> list[int]:
-        """Number of the block of each round."""
-        return blocks_of(self.rounds, self.record.unpaired_blocks)
-
-    @property
-    def median_seconds(self) -> float:
-        """Of the rounds: seconds per step."""
-        return float(np.median(self.rounds))
 
 
 @dataclass(frozen=True)
@@ -120,7 +110,7 @@ def configuration(run: SavedRun, case: SavedCase | Probed) -> dict[str, Any]:
         Values by the names in COMPARABLE_FACTS and COMPARABLE_SETTINGS, in that order; None where unknown.
     """
     facts = {name: run.facts.get(name) for name in COMPARABLE_FACTS}
-    return facts | {name: getattr(case.record, name) for name in COMPARABLE_SETTINGS}
+    return facts | {name: getattr(case.record, name, None) for name in COMPARABLE_SETTINGS}
 
 
 def load_runs(folder: Path, warn: Callable[[str], None]) -> list[SavedRun]:
@@ -238,7 +228,12 @@ def _schema(extra_info: Mapping[str, Any]) -> str | None:
 def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
     record = read_case(_checked(CaseRecord, benchmark["extra_info"]))
     check_case(record)
-    return SavedCase(fullname, record, _rounds(benchmark, record))
+    if not UNPAIRED_BLOCKS.fullmatch(record.throttled_blocks):
+        raise ValueError(f"throttled_blocks: {_quoted(record.throttled_blocks)}: valid are numbers between commas")
+    case = SavedCase(fullname, record, _rounds(benchmark, record))
+    if not case.judged.rounds:
+        raise ValueError("throttled_blocks: names the block of every round")
+    return case
 
 
 def _probe(benchmark: dict[str, Any]) -> Probed:

@@ -26,6 +26,16 @@ CASE_RANGES: dict[str, tuple[float, float]] = {
     "rounds": (1, ANY),
     "steps_per_round": (1, ANY),
     "others_cpu_share": (0, ANY),
+    "replicas": (1, ANY),
+    "trace_seconds": (0, ANY),
+    "compile_seconds": (0, ANY),
+    "sm_clock_mhz": (0, ANY),
+    "memory_clock_mhz": (0, ANY),
+    "temperature_c": (-273.15, ANY),
+    "utilisation_percent": (0, 100),
+    "power_limited_share": (0, 1),
+    "joules_per_step": (0, ANY),
+    "joules_spread": (0, ANY),
 }
 """Least and largest possible value of a field; None is possible where its type allows it."""
 
@@ -95,12 +105,16 @@ PROBE_CHOICES: dict[str, tuple[str, ...]] = {
 def check_case(record: CaseRecord) -> None:
     """Raises ValueError, which names the field, where a speed case's record cannot be."""
     _check_ranges(record, CASE_RANGES)
-    for name in ("speedup_low", "speedup", "speedup_high"):
-        value = getattr(record, name)
-        if value is not None and value <= 0:
-            raise ValueError(f"{name}: {value} is not positive")
-    if record.interval is not None and record.interval.low > record.interval.high:
-        raise ValueError(f"speedup_low: {record.speedup_low} is larger than speedup_high, {record.speedup_high}")
+    for estimate, low, high in (
+        ("speedup", "speedup_low", "speedup_high"),
+        ("reference_ratio", "reference_low", "reference_high"),
+    ):
+        values = {name: getattr(record, name) for name in (low, estimate, high)}
+        for name, value in values.items():
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}: {value} is not positive")
+        if None not in values.values() and values[low] > values[high]:
+            raise ValueError(f"{low}: {values[low]} is larger than {high}, {values[high]}")
 
 
 def check_accuracy(record: AccuracyRecord) -> None:

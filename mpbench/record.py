@@ -47,6 +47,22 @@ class CaseRecord:
             differ, of the time per image.
         point: of a sweep, as its label, such as `batch=8`; empty where nothing was swept.
         others_cpu_share: of all cores' time, what others used while the group was measured; None where unknown.
+        way: how its precision was run where a group runs it in several ways, such as `jit=on` or `replicas=2`.
+        replicas: copies of the model that share the work of a step, each with a batch of batch_size.
+        layout: of images, as Keras has it: `channels_last` (NHWC) or `channels_first`; the framework may transpose.
+        trace_seconds: of first_step_seconds, tracing in Python.
+        compile_seconds: of first_step_seconds, the first run beyond a later step: graph optimisation, XLA, autotuning.
+        reference: the way that reference_ratio refers to, `jit=off` or `replicas=1`; empty where there is none.
+        reference_ratio, reference_low, reference_high: time of a step of the same precision in that way over this
+            one's, with its 95 % interval. XLA's speedup; of replicas the scaling efficiency, 1 being ideal.
+        throttled_blocks: numbers of the blocks whose round was measured while the GPU was throttled, comma-separated.
+        throttled: too few rounds were free of it, so that the figures are those of all rounds.
+        sm_clock_mhz, memory_clock_mhz: median over the rounds.
+        temperature_c: the highest, degrees Celsius.
+        utilisation_percent: median over the rounds, as NVML has it.
+        power_limited_share: of the rounds, in which the clock was lowered to stay within the power limit.
+        joules_per_step: median over passes of seconds each; all replicas together.
+        joules_spread: largest less smallest pass, as a share of the median.
     """
 
     model: str
@@ -81,17 +97,42 @@ class CaseRecord:
     speedup_high: float | None
     others_cpu_share: float | None = None  # not in the first files of schema 1, as what follows
     point: str = ""
+    way: str = ""
+    replicas: int = 1
+    layout: str = ""
+    trace_seconds: float | None = None
+    compile_seconds: float | None = None
+    reference: str = ""
+    reference_ratio: float | None = None
+    reference_low: float | None = None
+    reference_high: float | None = None
+    throttled_blocks: str = ""
+    throttled: bool = False
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    temperature_c: float | None = None
+    utilisation_percent: float | None = None
+    power_limited_share: float | None = None
+    joules_per_step: float | None = None
+    joules_spread: float | None = None
 
     @property
     def name(self) -> str:
-        """The model, and what tells its group from another."""
-        return f"{self.model} {self.variant}".strip()
+        """The model, and what tells its figures from others of the same precision."""
+        return " ".join(filter(None, [self.model, self.variant, self.way]))
+
+    @property
+    def joules_per_image(self) -> float | None:
+        return None if self.joules_per_step is None else self.joules_per_step / (self.batch_size * self.replicas)
+
+    @property
+    def over_reference(self) -> Interval | None:
+        """Scaling efficiency of replicas, or XLA's speedup: see `reference_ratio`."""
+        return _interval(self.reference_ratio, self.reference_low, self.reference_high)
 
     @property
     def interval(self) -> Interval | None:
-        if self.speedup is None or self.speedup_low is None or self.speedup_high is None:
-            return None
-        return Interval(self.speedup, self.speedup_low, self.speedup_high)
+        return _interval(self.speedup, self.speedup_low, self.speedup_high)
 
     def as_extra_info(self) -> dict[str, Any]:
         return {SCHEMA_KEY: SCHEMA, **asdict(self)}
@@ -229,7 +270,7 @@ def kept_rounds(seconds: Iterable[float]) -> tuple[float, ...]:
 
 def blocks_of(rounds: Sequence[float], unpaired_blocks: str) -> list[int]:
     """Number of the block of each round, from a record's `unpaired_blocks`."""
-    gaps = {int(number) for number in unpaired_blocks.split(",") if number}
+    gaps = _numbers(unpaired_blocks)
     return [n for n in range(len(rounds) + len(gaps)) if n not in gaps][: len(rounds)]
 
 
@@ -239,13 +280,51 @@ def _names(record: type) -> tuple[tuple[str, bool], ...]:
     return tuple((f.name, f.default is not MISSING) for f in fields(record))
 
 
+def _numbers(text: str) -> set[int]:
+    return {int(number) for number in text.split(",") if number}
+
+
+def _interval(estimate: float | None, low: float | None, high: float | None) -> Interval | None:
+    return None if estimate is None or low is None or high is None else Interval(estimate, low, high)
+
+
 @dataclass(frozen=True)
-class Measured:
-    """A case's record with its rounds, in seconds per step."""
+class Judged:
+    """Rounds that count, in seconds per step, with the numbers of their blocks."""
+
+    rounds: tuple[float, ...]
+    blocks: tuple[int, ...]
+
+
+class OfRounds:
+    """What follows from a case's record and its rounds, measured or read back."""
 
     record: CaseRecord
     rounds: Sequence[float]
 
     @property
+    def blocks(self) -> list[int]:
+        """Number of the block of each round."""
+        return blocks_of(self.rounds, self.record.unpaired_blocks)
+
+    @property
+    def judged(self) -> Judged:
+        """The rounds that figures are made of: those measured while the GPU was not throttled, or else all."""
+        out = set() if self.record.throttled else _numbers(self.record.throttled_blocks)
+        if not out:
+            return Judged(tuple(self.rounds), tuple(self.blocks))
+        kept = [(one, block) for one, block in zip(self.rounds, self.blocks, strict=True) if block not in out]
+        return Judged(tuple(one for one, _ in kept), tuple(block for _, block in kept))
+
+    @property
     def median_seconds(self) -> float:
-        return float(np.median(self.rounds))
+        """Of the rounds that count: seconds per step."""
+        return float(np.median(self.judged.rounds))
+
+
+@dataclass(frozen=True)
+class Measured(OfRounds):
+    """A case's record with its rounds, in seconds per step."""
+
+    record: CaseRecord
+    rounds: Sequence[float]

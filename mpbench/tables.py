@@ -17,7 +17,7 @@ CPU_NOTE = (
     "it to float32 and back."
 )
 MIB = 2**20
-COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32")
+COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32", "replicas")
 """Settings that must agree before two figures of one case may be compared."""
 
 
