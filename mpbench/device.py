@@ -279,10 +279,7 @@ def nvml() -> Iterator[tuple[Any, Any]]:
         yield None, None
         return
     try:
-        gpu = None
-        with suppress(pynvml.NVMLError):
-            gpu = _first_visible_gpu(pynvml)
-        yield pynvml, gpu
+        yield pynvml, next(iter(visible_gpus(pynvml)), None)
     finally:
         with suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
@@ -312,16 +309,34 @@ def _gpu_facts() -> dict[str, Any]:
     return facts
 
 
-def _first_visible_gpu(pynvml: Any) -> Any:
-    """NVML counts all GPUs of the machine, TensorFlow only those that CUDA_VISIBLE_DEVICES leaves it."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if first.startswith(("GPU-", "MIG-")):
+def visible_gpus(pynvml: Any, count: int = 1) -> list[Any]:
+    """NVML's handles of the first of the GPUs that the cases see, or of as many as there are.
+
+    NVML counts all GPUs of the machine, TensorFlow only those that CUDA_VISIBLE_DEVICES leaves it, up to the first name
+    there that is none.
+    """
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    handles: list[Any] = []
+    for name in map(str, range(count)) if names is None else names.split(",")[:count]:
+        try:
+            handle = _gpu_named(pynvml, name.strip())
+        except pynvml.NVMLError:
+            break
+        if handle is None:
+            break
+        handles.append(handle)
+    return handles
+
+
+def _gpu_named(pynvml: Any, name: str) -> Any:
+    """The handle of one entry of CUDA_VISIBLE_DEVICES, None where it names no GPU; may raise NVMLError."""
+    if name.startswith(("GPU-", "MIG-")):
         with suppress(pynvml.NVMLError):
-            return pynvml.nvmlDeviceGetHandleByUUID(first)
+            return pynvml.nvmlDeviceGetHandleByUUID(name)
         # CUDA also takes the beginning of a UUID.
         gpus = (pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
-        return next((gpu for gpu in gpus if text(pynvml.nvmlDeviceGetUUID(gpu)).startswith(first)), None)
-    return pynvml.nvmlDeviceGetHandleByIndex(int(first)) if first.isdigit() else None
+        return next((gpu for gpu in gpus if text(pynvml.nvmlDeviceGetUUID(gpu)).startswith(name)), None)
+    return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else None
 
 
 def text(value: str | bytes) -> str:
