@@ -35,6 +35,7 @@ from mpbench.items import (
     MARK,
     PHASES,
     POINT,
+    WAY,
     kind_and_models_of,
     model_of,
     models_of,
@@ -115,6 +116,7 @@ def pytest_configure(config: pytest.Config) -> None:
             sweep=get("mp_sweep"),
             workers=get("mp_workers"),
             cache=get("mp_cache"),
+            replicas=get("mp_replicas"),
         )
         mode = check_mode(get("mp_lock"))
         check_missing(get("mp_gate_missing"), get("mp_gate"))
@@ -159,9 +161,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except UsageProblem as problem:
         # Raised here it would be an error of collecting this file, exit status 2, with a traceback.
         metafunc.config.stash[PROBLEMS].append(f"{metafunc.definition.nodeid}: {problem}")
-    if speed and speed.kwargs.get("phase") in PHASES and settings.sweep:
-        names = (*names, POINT)
-        cases = [(*case, str(point)) for case in cases for point in settings.sweep]
+    if speed and speed.kwargs.get("phase") in PHASES:
+        if len(settings.ways) > 1:
+            names = (*names, WAY)
+            cases = [(*case, way.label) for case in cases for way in settings.ways]
+        if settings.sweep:
+            names = (*names, POINT)
+            cases = [(*case, str(point)) for case in cases for point in settings.sweep]
     if names:
         metafunc.parametrize(names, cases, ids=["-".join(case) for case in cases])
 
