@@ -13,7 +13,7 @@ from mpbench.accuracy import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.explain import profile
 from mpbench.explain.records import ProbeRecord
-from mpbench.items import ACCURACY, CAUSE_MARK, POINT, is_any_layer, phase_of
+from mpbench.items import ACCURACY, CAUSE_MARK, POINT, WAY, is_any_layer, phase_of
 from mpbench.record import AccuracyRecord, CaseRecord
 from mpbench.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
 
@@ -24,8 +24,14 @@ def sweep_point() -> str:
     return ""
 
 
+@pytest.fixture(name=WAY)
+def way() -> str:
+    """The way to run a precision, as its label; a run with several parametrizes it."""
+    return ""
+
+
 @pytest.fixture
-def measure(request: pytest.FixtureRequest, mpbench_point: str) -> Callable[[Any, str, str], None]:
+def measure(request: pytest.FixtureRequest, mpbench_point: str, mpbench_way: str) -> Callable[[Any, str, str], None]:
     """Measure this case together with the selected ones of its group: `measure(benchmark, model, precision)`."""
     stash = request.config.stash
     case = stash[RUN].cases.get(request.node.nodeid)
@@ -34,8 +40,9 @@ def measure(request: pytest.FixtureRequest, mpbench_point: str) -> Callable[[Any
 
     def measure_case(benchmark: Any, model: str, precision: str) -> None:
         _may_leave_unused(benchmark)
-        if (model, precision) != (case.model, case.arm):
-            raise ValueError(f"measure was given {model}, {precision}: valid are this case's {case.model}, {case.arm}")
+        if (model, precision) != (case.model, case.precision):
+            valid = f"{case.model}, {case.precision}"
+            raise ValueError(f"measure was given {model}, {precision}: valid are this case's {valid}")
         if benchmark.disabled:
             _or_fail(lambda: stash[RUN].take_first_steps(case))
             benchmark.pedantic(lambda: None)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from mpbench.errors import UsageProblem
 from mpbench.gate import judge
 from mpbench.gate_rules import MISSING_CHOICES, Rules, read_rules
-from mpbench.history import SavedCase, SavedRun, facts_of, load_runs
-from mpbench.record import AccuracyRecord, Measured
+from mpbench.history import SavedRun, load_runs
 from mpbench.storage import DEFAULT_FOLDER
 from mpbench.verdict import Verdict
 
@@ -33,13 +30,8 @@ class Gatekeeper:
         self.rules = default_rules(root).with_missing(missing)
         self._earlier = load_runs(storage_folder(storage or DEFAULT_FOLDER), warn)
 
-    def verdicts(
-        self, measured: Mapping[str, Measured], compared: Mapping[str, AccuracyRecord], machine_info: Mapping[str, Any]
-    ) -> list[Verdict]:
-        """On this session's cases, by their full names."""
-        cases = {name: SavedCase(name, case.record, tuple(case.rounds)) for name, case in measured.items()}
-        now = datetime.now(timezone.utc)
-        new = SavedRun(Path(), now, "", False, "", facts_of(machine_info), cases, dict(compared))
+    def verdicts(self, new: SavedRun) -> list[Verdict]:
+        """On what a session has measured."""
         return judge(new, self._earlier, self.rules)
 
 

@@ -15,13 +15,32 @@ from mpbench import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.largest import confirm, fit
 from mpbench.measure import Arm, Plan, Series, measure
-from mpbench.precision import CONTROL
 from mpbench.record import CaseRecord, Measured, kept_rounds
 from mpbench.settings import LARGEST_BATCH, Profile
+from mpbench.statistics import Interval
 from mpbench.steps import Step, StepSpec, is_out_of_memory
 
 Progress = Callable[[str], None]
 GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Member:
+    """One arm of a group.
+
+    Attributes:
+        spec: its step.
+        way: label of the way to run its precision; empty where there is one.
+        control: a second arm like the baseline.
+        baseline: name of the arm that its speedup refers to, in the same way; None where there is none.
+        reference: name of the arm of its precision that was run in the first way; None where it is that one.
+    """
+
+    spec: StepSpec
+    way: str = ""
+    control: bool = False
+    baseline: str | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,16 +51,14 @@ class GroupPlan:
         label: for progress, such as `vgg16 training`.
         variant: what tells the group from another of the same model and phase; usually empty.
         point: of the sweep, as its label; usually empty.
-        specs: the arms by name, in the order in which they are built.
-        baseline: name of the arm that ratios refer to, or None where it is not among them.
+        members: the arms by name, in the order in which they are built.
         profile: sizes and time limit, as resolved.
         tolerance: relative half-width of the interval to reach.
     """
 
     label: str
     variant: str
-    specs: Mapping[str, StepSpec]
-    baseline: str | None
+    members: Mapping[str, Member]
     profile: Profile
     tolerance: float
     point: str = ""
@@ -59,28 +76,29 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
     """
     outcomes: dict[str, Outcome] = {}
     steps: dict[str, Step] = {}
-    for name, spec in plan.specs.items():
+    for name, member in plan.members.items():
         try:
-            step = _build(name, spec, plan, progress)
+            step = _build(name, member.spec, plan, progress)
             for other in steps.values():
                 step.check_is_apart_from(other)
             steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
-            outcomes[name] = explained(error, spec.device, spec.size)
+            outcomes[name] = explained(error, member.spec.device, member.spec.size)
     free = [name for name, step in steps.items() if step.spec.batch_size == LARGEST_BATCH]
     for find in (fit, confirm):
         for name in [name for name in free if name in steps]:
             try:
                 find(steps[name], lambda part, name=name: progress(f"{plan.label}, {name}: {part}"))  # type: ignore[misc]
             except Exception as error:
-                outcomes[name] = explained(error, steps[name].spec.device, plan.specs[name].size)
+                outcomes[name] = explained(error, steps[name].spec.device, plan.members[name].spec.size)
                 steps.pop(name).release()
     others_before, began = devices.others_cpu_seconds(), time.monotonic()
     arms = [Arm(name, step.run, step.skipped_steps, step.spec.batch_size) for name, step in steps.items()]
     series = measure(
         arms,
         Plan(plan.profile.max_seconds, plan.tolerance),
-        baseline=plan.baseline,
+        baseline={name: one.baseline for name, one in plan.members.items() if one.baseline},
+        references={name: one.reference for name, one in plan.members.items() if one.reference},
         progress=lambda text: progress(f"{plan.label}: {text}"),
     )
     share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
@@ -103,13 +121,13 @@ def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
     Raises:
         CaseFailure: the first arm that fails, where the reason is known; anything else as it was raised.
     """
-    for name, spec in plan.specs.items():
+    for name, member in plan.members.items():
         try:
-            step = _build(name, spec, plan, progress)
+            step = _build(name, member.spec, plan, progress)
             step.check()
             step.release()
         except Exception as error:
-            raise explained(error, spec.device, spec.size) from error
+            raise explained(error, member.spec.device, member.spec.size) from error
         finally:
             keras.backend.clear_session()
 
@@ -143,16 +161,19 @@ def others_share(before: float | None, after: float | None, seconds: float) -> f
 def _measured(
     name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, others_cpu_share: float | None
 ) -> Measured:
-    mine = series_by_name[name]
-    base = series_by_name.get(plan.baseline) if plan.baseline else None
-    spec = step.spec
-    speedup = mine.speedup if base and not base.error else None
+    mine, member, spec = series_by_name[name], plan.members[name], step.spec
+
+    def over(other: str | None, ratio: Interval | None) -> Interval | None:
+        """A ratio to another arm, unless that one was found to be wrong."""
+        return ratio if other is not None and not series_by_name[other].error else None
+
+    speedup, over_reference = over(member.baseline, mine.speedup), over(member.reference, mine.over_reference)
     record = CaseRecord(
         model=spec.model,
         precision=spec.precision.name,
         phase=spec.phase,
         variant=plan.variant,
-        control=name == CONTROL,
+        control=member.control,
         device=spec.device.kind,
         device_name=devices.device_name(spec.device),
         profile=plan.profile.name,
@@ -161,7 +182,7 @@ def _measured(
         jit=step.jit,
         tf32=spec.precision.tf32 and devices.tf32_available(spec.device),
         parameters=step.parameters,
-        images_per_second=spec.batch_size / float(np.median(mine.rounds)),
+        images_per_second=spec.replicas * spec.batch_size / float(np.median(mine.judged.rounds)),
         first_step_seconds=step.first_step_seconds,
         loss_scale=step.loss_scale(),
         skipped_steps=mine.skipped_steps,
@@ -174,12 +195,23 @@ def _measured(
         steps_per_round=mine.steps_per_round,
         unpaired_blocks=mine.unpaired_blocks,
         noisy=mine.noisy,
-        baseline=plan.specs[plan.baseline].precision.name if speedup and plan.baseline else None,
+        baseline=plan.members[member.baseline].spec.precision.name if speedup and member.baseline else None,
         speedup=speedup.estimate if speedup else None,
         speedup_low=speedup.low if speedup else None,
         speedup_high=speedup.high if speedup else None,
         others_cpu_share=others_cpu_share,
         point=plan.point,
+        way=member.way,
+        replicas=spec.replicas,
+        layout=keras.config.image_data_format(),
+        trace_seconds=step.trace_seconds,
+        compile_seconds=max(step.first_run_seconds - float(np.median(mine.judged.rounds)), 0.0),
+        reference=plan.members[member.reference].way if over_reference and member.reference else "",
+        reference_ratio=over_reference.estimate if over_reference else None,
+        reference_low=over_reference.low if over_reference else None,
+        reference_high=over_reference.high if over_reference else None,
+        throttled_blocks=",".join(map(str, mine.throttled_blocks)),
+        throttled=mine.throttled,
     )
     return Measured(record, kept_rounds(mine.rounds))
 

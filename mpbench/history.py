@@ -28,6 +28,7 @@ from mpbench.record import (
     SCHEMA_KEY,
     AccuracyRecord,
     CaseRecord,
+    Measured,
     OfRounds,
     read_accuracy,
     read_case,
@@ -90,6 +91,7 @@ class SavedRun:
         cases: speed cases by fullname.
         accuracy: accuracy comparisons by fullname.
         probes: by fullname, what the cases that look for causes have found; no figure of speed.
+        command: what was typed; empty where unknown.
     """
 
     path: Path
@@ -101,6 +103,29 @@ class SavedRun:
     cases: Mapping[str, SavedCase]
     accuracy: Mapping[str, AccuracyRecord]
     probes: Mapping[str, Probed] = field(default_factory=dict)
+    command: str = ""
+
+
+def unsaved_run(
+    machine_info: Mapping[str, Any],
+    measured: Mapping[str, Measured],
+    compared: Mapping[str, AccuracyRecord],
+    probed: Mapping[str, Probed],
+    command: str = "",
+) -> SavedRun:
+    """What a session has measured, by full names, as if it had been saved now."""
+    return SavedRun(
+        path=Path("this run"),
+        time=datetime.now(timezone.utc),
+        commit="",
+        dirty=False,
+        branch="",
+        facts=facts_of(machine_info),
+        cases={name: SavedCase(name, case.record, tuple(case.rounds)) for name, case in measured.items()},
+        accuracy=dict(compared),
+        probes=dict(probed),
+        command=command,
+    )
 
 
 def configuration(run: SavedRun, case: SavedCase | Probed) -> dict[str, Any]:
@@ -217,7 +242,14 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         cases=cases,
         accuracy=accuracy,
         probes=probes,
+        command=_command(saved),
     )
+
+
+def _command(saved: Mapping[str, Any]) -> str:
+    own = saved.get("mpbench")
+    command = own.get("command") if isinstance(own, dict) else None
+    return command if isinstance(command, str) else ""
 
 
 def _schema(extra_info: Mapping[str, Any]) -> str | None:

@@ -19,6 +19,9 @@ ACCURACY = "accuracy"
 POINT = "mpbench_point"
 """Parameter with the label of a point of a sweep; only where something is swept."""
 
+WAY = "mpbench_way"
+"""Parameter with the label of a way to run a precision; only where there are several."""
+
 
 def phase_of(item: pytest.Item) -> str | None:
     """The phase of a case; None for a test that is none."""
@@ -39,8 +42,8 @@ def case_of(item: pytest.Item) -> Case | None:
         return None
     params = dict(item.callspec.params)
     model, arm = str(params.pop("model")), str(params.pop("precision"))
-    point = str(params.pop(POINT, ""))
-    return Case(item.nodeid, _source(item, params), model, arm, phase, point)
+    point, way = (str(params.pop(name, "")) for name in (POINT, WAY))
+    return Case(item.nodeid, _source(item, params), model, arm, phase, point, way)
 
 
 def probe_case_of(item: pytest.Item) -> ProbeCase | None:

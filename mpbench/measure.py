@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,6 +55,7 @@ class Arm:
         skipped_steps: how many updates loss scaling has dropped so far; read outside the timed region.
         images: that each of its steps takes; where arms differ in it, speedups are of the time per image.
         before, after: what must happen around each of its rounds, outside the timed region.
+        throttled: whether the device was throttled in the round that has just ended; asked outside the timed region.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Arm:
     images: int = 1
     before: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
+    throttled: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Series:
         rounds: seconds per step, one figure a round, in the order measured; rounds in which a step was skipped
             are left out, since a skipped step is not a training step.
         blocks: the number of the block in which each round was measured; equal numbers pair across arms.
+        throttled_blocks: those of them in which the device was throttled.
         images: as in its Arm.
         steps_per_round: steps behind each figure.
         warmup_rounds: rounds run and dropped before the first block.
@@ -81,12 +84,14 @@ class Series:
         warmup_skipped_steps: the same during warm-up.
         interval: what was made narrow: the speedup, or where there is none the time of a step in seconds.
         speedup: over the baseline; None for the baseline itself and where it was not measured.
+        over_reference: the same over its reference.
         noisy: the time limit came before the interval was narrow enough.
         error: what ended this arm early; its rounds are then no result.
     """
 
     rounds: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
+    throttled_blocks: list[int] = field(default_factory=list)
     images: int = 1
     steps_per_round: int = 1
     warmup_rounds: int = 0
@@ -95,6 +100,7 @@ class Series:
     warmup_skipped_steps: int = 0
     interval: Interval | None = None
     speedup: Interval | None = None
+    over_reference: Interval | None = None
     noisy: bool = True
     error: Exception | None = None
 
@@ -102,6 +108,17 @@ class Series:
     def unpaired_blocks(self) -> str:
         """Numbers of the blocks that left no round, comma-separated; the others number the rounds."""
         return ",".join(str(b) for b in sorted(set(range(self.blocks[-1] + 1)) - set(self.blocks)))
+
+    @property
+    def throttled(self) -> bool:
+        """Whether so few rounds were free of throttling that all have to count."""
+        return len(self.blocks) - len(self.throttled_blocks) < min(MIN_PAIRS, len(self.blocks))
+
+    @property
+    def judged(self) -> Judged:
+        """The rounds that figures are made of: those measured while the device was not throttled, or else all."""
+        out = () if self.throttled else set(self.throttled_blocks)
+        return Judged.of((block, one) for block, one in zip(self.blocks, self.rounds, strict=True) if block not in out)
 
 
 @dataclass(frozen=True)
@@ -119,11 +136,27 @@ class Plan:
     round_seconds: float = ROUND_SECONDS
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Rounds that count, in seconds per step, with the numbers of their blocks."""
+
+    rounds: tuple[float, ...]
+    blocks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[int, float]]) -> Judged:
+        """From blocks with their rounds."""
+        kept = list(pairs)
+        return cls(tuple(one for _, one in kept), tuple(block for block, _ in kept))
+
+
 def measure(
     arms: Sequence[Arm],
     plan: Plan,
     *,
-    baseline: str | None = None,
+    baseline: str | Mapping[str, str] | None = None,
+    references: Mapping[str, str] | None = None,
+    agree: Callable[[float], float] = lambda mine: mine,
     clock: Clock = time.perf_counter,
     seed: int = 0,
     progress: Progress = lambda _: None,
@@ -135,7 +168,11 @@ def measure(
     Args:
         arms: what to measure; each has run at least one step before.
         plan: when to stop.
-        baseline: name of the arm that ratios refer to; None, or one that fails, leaves times instead of ratios.
+        baseline: name of the arm that ratios refer to, or for each arm its own; None, or one that fails, leaves times
+            instead of ratios.
+        references: for each arm another one that it is compared with besides; no reason to go on measuring.
+        agree: makes one figure of those that several machines have, the same on all: where they share the work of a
+            step, all must run the same rounds.
         clock: seconds, monotonic.
         seed: of the orders of the blocks and of the bootstrap.
         progress: called with a short text as each part begins, and with the outcome.
@@ -143,9 +180,12 @@ def measure(
     Returns:
         One series per arm, by name.
     """
-    group = _Group(arms, clock, seed, plan.round_seconds)
+    group = _Group(arms, clock, agree, seed, plan.round_seconds)
     if not arms:
         return group.series
+    bases = (
+        {arm.name: baseline for arm in arms if arm.name != baseline} if isinstance(baseline, str) else baseline or {}
+    )
     progress("warming up")
     _warm_up(group, plan.max_seconds * WARMUP_SHARE)
     progress("measuring")
@@ -155,17 +195,20 @@ def measure(
         block_started = clock()
         group.run_block(block)
         block += 1
-        elapsed = clock() - started
+        elapsed = agree(clock() - started)
         if block >= next_look:
-            widest = _judge(group.series, baseline, plan.tolerance, LOOK_RESAMPLES, seed)
+            widest = _judge(group.series, bases, plan.tolerance, LOOK_RESAMPLES, seed)
             passes = passes + 1 if widest <= plan.tolerance else 0
             if passes == LOOKS_TO_STOP:
                 break
             next_look = max(block + 1, math.ceil(block * LOOK_GROWTH))
-        block_seconds = clock() - block_started
+        block_seconds = agree(clock() - block_started)
         if block >= MIN_PAIRS and elapsed + block_seconds > plan.max_seconds:
             break
-    widest = _judge(group.series, baseline, plan.tolerance, seed=seed)
+    widest = _judge(group.series, bases, plan.tolerance, seed=seed)
+    for name, reference in (references or {}).items():
+        if _counts(group.series.get(reference)) and _counts(group.series[name]):
+            group.series[name].over_reference = _ratio(group.series[name], group.series[reference], seed=seed)
     if group.live:
         progress(f"{block} blocks in {clock() - started:.0f} s, 95 % interval within ±{100 * widest:.1f} %")
     return group.series
@@ -174,24 +217,30 @@ def measure(
 class _Group:
     """The arms that still run, their series, and the clock between them."""
 
-    def __init__(self, arms: Sequence[Arm], clock: Clock, seed: int, round_seconds: float) -> None:
+    def __init__(
+        self, arms: Sequence[Arm], clock: Clock, agree: Callable[[float], float], seed: int, round_seconds: float
+    ) -> None:
         self.series = {arm.name: Series(images=arm.images) for arm in arms}
         self.live = list(arms)
         self.clock = clock
+        self.agree = agree
         self._round_seconds = round_seconds
         self._rng = np.random.default_rng(seed)
 
     def run_block(self, block: int) -> None:
         """One round of every live arm, in random order; rounds with a skipped step are counted, not kept."""
-        for _, series, seconds, skipped in self._rounds():
+        for arm, series, seconds, skipped in self._rounds():
             series.skipped_steps += skipped
             if not skipped:
                 series.rounds.append(seconds)
                 series.blocks.append(block)
+                if self.agree(float(arm.throttled())):
+                    series.throttled_blocks.append(block)
 
     def warmup_block(self, windows: dict[str, list[float]]) -> None:
         """One round of every live arm, kept only in `windows`; a skipped step empties the arm's window."""
-        for name, series, seconds, skipped in self._rounds():
+        for arm, series, seconds, skipped in self._rounds():
+            name = arm.name
             series.warmup_rounds += 1
             series.warmup_skipped_steps += skipped
             windows[name] = [] if skipped else [*windows[name], seconds][-WARMUP_WINDOW_ROUNDS:]
@@ -201,13 +250,13 @@ class _Group:
                 series.steps_per_round = wanted
                 windows[name] = []
 
-    def _rounds(self) -> Iterator[tuple[str, Series, float, int]]:
-        """Run one round of every live arm, in random order: its name, series, seconds per step and skipped steps."""
+    def _rounds(self) -> Iterator[tuple[Arm, Series, float, int]]:
+        """Run one round of every live arm, in random order: the arm, series, seconds per step and skipped steps."""
         for arm in self._shuffled():
             series = self.series[arm.name]
             timed = self._timed(arm, series.steps_per_round)
             if timed is not None:
-                yield arm.name, series, *timed
+                yield arm, series, *timed
 
     def _shuffled(self) -> list[Arm]:
         return [self.live[i] for i in self._rng.permutation(len(self.live))]
@@ -223,7 +272,7 @@ class _Group:
             arm.run(steps)
             end = self.clock()
             arm.after()
-            return (end - start) / steps, arm.skipped_steps() - skipped_before
+            return self.agree((end - start) / steps), arm.skipped_steps() - skipped_before
         except Exception as error:  # an arm's failure, of whatever kind, is its own
             self.series[arm.name].error = error
             self.live.remove(arm)
@@ -241,36 +290,52 @@ def _warm_up(group: _Group, max_seconds: float) -> None:
         for arm in group.live:
             window = windows[arm.name]
             group.series[arm.name].settled = len(window) == WARMUP_WINDOW_ROUNDS and is_stationary(window)
-        if all(group.series[arm.name].settled for arm in group.live) or group.clock() - started > max_seconds:
+        if all(group.series[arm.name].settled for arm in group.live):
+            return
+        if group.agree(group.clock() - started) > max_seconds:
             return
 
 
 def _judge(
-    series: dict[str, Series], baseline: str | None, tolerance: float, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
+    series: dict[str, Series],
+    bases: Mapping[str, str],
+    tolerance: float,
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
 ) -> float:
-    """Put each arm's interval and noise flag into its series; returns the widest relative half-width."""
-    base = series.get(baseline) if baseline else None
-    if base is not None and (base.error is not None or len(base.rounds) < MIN_PAIRS):
-        base = None
+    """Put each arm's interval and noise flag into its series; returns the widest relative half-width.
+
+    Args:
+        bases: for each arm the one that its speedup refers to; no arm is another's base and has one itself.
+    """
+    with_base = {name: base for name, base in bases.items() if name in series and _counts(series.get(base))}
     widest = 0.0
-    candidates = [one for one in series.values() if one is not base and one.error is None]
-    if base is not None:
-        # Its figure enters every ratio and is as good as they are; alone, it is judged by itself.
-        base.noisy = False
-        candidates = candidates or [base]
-    for one in candidates:
-        one.speedup = _speedup(one, base, resamples, seed) if base and one is not base else None
-        one.interval = one.speedup
-        if base in (None, one) and len(one.rounds) >= MIN_PAIRS:
-            one.interval = time_interval(one.rounds, resamples=resamples, seed=seed)
+    for name, one in series.items():
+        if one.error is not None:
+            continue
+        one.speedup = None
+        if name in with_base:
+            one.interval = one.speedup = _ratio(one, series[with_base[name]], resamples, seed)
+        else:
+            rounds = one.judged.rounds
+            one.interval = time_interval(rounds, resamples=resamples, seed=seed) if len(rounds) >= MIN_PAIRS else None
+            if any(base == name and series[other].error is None for other, base in with_base.items()):
+                # Its figure enters every ratio and is as good as they are; alone, it is judged by itself.
+                one.noisy = False
+                continue
         width = math.inf if one.interval is None else one.interval.relative_half_width
         one.noisy = width > tolerance
         widest = max(widest, width)
     return widest
 
 
-def _speedup(one: Series, base: Series, resamples: int, seed: int) -> Interval | None:
-    mine, theirs = paired(one, base)
+def _counts(one: Series | None) -> bool:
+    """Whether ratios can refer to an arm."""
+    return one is not None and one.error is None and len(one.judged.rounds) >= MIN_PAIRS
+
+
+def _ratio(one: Series, base: Series, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Interval | None:
+    mine, theirs = paired(one.judged, base.judged)
     if len(mine) < MIN_PAIRS:
         return None
     return speedup_interval(

@@ -41,7 +41,13 @@ def add_options(parser: pytest.Parser) -> None:
         "--mp-jit",
         metavar="WHEN",
         default="auto",
-        help="compile steps with XLA: on, off, or auto as Keras has it: on a GPU, not on a CPU (auto)",
+        help="compile steps with XLA: on, off, both (side by side), or auto as Keras has it: on a GPU only (auto)",
+    )
+    add(
+        "--mp-replicas",
+        metavar="N",
+        default="1",
+        help="share each step among N GPUs, each with a whole batch, and measure one alone beside them (1)",
     )
     add(
         "--mp-sweep",

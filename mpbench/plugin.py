@@ -29,12 +29,14 @@ from mpbench.explain.records import Probed, is_probe
 from mpbench.explain.session import PARAMETERS, ProbeRun, cases_of_kind
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper, check_missing
+from mpbench.history import SavedRun, unsaved_run
 from mpbench.items import (
     ACCURACY,
     CAUSE_MARK,
     MARK,
     PHASES,
     POINT,
+    WAY,
     kind_and_models_of,
     model_of,
     models_of,
@@ -115,6 +117,7 @@ def pytest_configure(config: pytest.Config) -> None:
             sweep=get("mp_sweep"),
             workers=get("mp_workers"),
             cache=get("mp_cache"),
+            replicas=get("mp_replicas"),
         )
         mode = check_mode(get("mp_lock"))
         check_missing(get("mp_gate_missing"), get("mp_gate"))
@@ -127,8 +130,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if not choice.value:
             config.option.benchmark_compare_fail = []
     run = config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
-    command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
-    config.stash[LOCK] = SessionLock(mode, command, run.progress)
+    config.stash[LOCK] = SessionLock(mode, _command(config), run.progress)
     config.add_cleanup(config.stash[LOCK].release)
     config.stash[NEIGHBOURS] = Neighbours()
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
@@ -159,9 +161,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except UsageProblem as problem:
         # Raised here it would be an error of collecting this file, exit status 2, with a traceback.
         metafunc.config.stash[PROBLEMS].append(f"{metafunc.definition.nodeid}: {problem}")
-    if speed and speed.kwargs.get("phase") in PHASES and settings.sweep:
-        names = (*names, POINT)
-        cases = [(*case, str(point)) for case in cases for point in settings.sweep]
+    if speed and speed.kwargs.get("phase") in PHASES:
+        if len(settings.ways) > 1:
+            names = (*names, WAY)
+            cases = [(*case, way.label) for case in cases for way in settings.ways]
+        if settings.sweep:
+            names = (*names, POINT)
+            cases = [(*case, str(point)) for case in cases for point in settings.sweep]
     if names:
         metafunc.parametrize(names, cases, ids=["-".join(case) for case in cases])
 
@@ -259,8 +265,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], o
             saved["stats"].setdefault("data", rounds[saved["fullname"]])
     # Not in machine_info: that must not change from run to run.
     config.stash[NEIGHBOURS].look_again()
-    if found := config.stash[NEIGHBOURS].as_json():
-        output_json.setdefault("mpbench", {}).update(found)
+    output_json.setdefault("mpbench", {}).update(command=_command(config), **config.stash[NEIGHBOURS].as_json())
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -273,9 +278,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
     if GATE not in config.stash or not (measured or compared):
         return
-    machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
-    pytest_benchmark_update_machine_info(machine_info)
-    verdicts: list[Verdict] = config.stash[GATE].verdicts(measured, compared, machine_info)
+    verdicts: list[Verdict] = config.stash[GATE].verdicts(_this_run(config))
     config.stash[VERDICTS] = verdicts
     if is_red(verdicts) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -303,8 +306,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         probed: dict[str, Probed] = config.stash[PROBED]
         if probed:
             terminalreporter.section("why")
-            measured: dict[str, Measured] = config.stash[REPORTED]
-            for line in session_lines(measured, probed):
+            for line in session_lines(_this_run(config)):
                 terminalreporter.write_line(line)
             terminalreporter.write_line(_how_to_explain(config))
         for line in _close_journal(config):
@@ -325,6 +327,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if not broke_off and session.exitstatus in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         broke_off = f"exit status {int(session.exitstatus)}: the log says why"
     _write_summary(config, Ending(failures, session.exitstatus == pytest.ExitCode.INTERRUPTED, broke_off))
+
+
+def _command(config: pytest.Config) -> str:
+    """What was typed."""
+    return shlex.join(["pytest", *map(str, config.invocation_params.args)])
+
+
+def _this_run(config: pytest.Config) -> SavedRun:
+    """What has been measured so far."""
+    machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
+    pytest_benchmark_update_machine_info(machine_info)
+    measured, compared, probed = config.stash[REPORTED], config.stash[COMPARED], config.stash[PROBED]
+    return unsaved_run(machine_info, measured, compared, probed, _command(config))
 
 
 def _write_summary(config: pytest.Config, ending: Ending) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mpbench.measure import Judged
 from mpbench.statistics import Interval
 
 SCHEMA = 1
@@ -288,14 +289,6 @@ def _interval(estimate: float | None, low: float | None, high: float | None) -> 
     return None if estimate is None or low is None or high is None else Interval(estimate, low, high)
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Rounds that count, in seconds per step, with the numbers of their blocks."""
-
-    rounds: tuple[float, ...]
-    blocks: tuple[int, ...]
-
-
 class OfRounds:
     """What follows from a case's record and its rounds, measured or read back."""
 
@@ -313,8 +306,7 @@ class OfRounds:
         out = set() if self.record.throttled else _numbers(self.record.throttled_blocks)
         if not out:
             return Judged(tuple(self.rounds), tuple(self.blocks))
-        kept = [(one, block) for one, block in zip(self.rounds, self.blocks, strict=True) if block not in out]
-        return Judged(tuple(one for one, _ in kept), tuple(block for _, block in kept))
+        return Judged.of((block, one) for block, one in zip(self.blocks, self.rounds, strict=True) if block not in out)
 
     @property
     def median_seconds(self) -> float:

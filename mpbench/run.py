@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from mpbench import device as devices
 from mpbench.errors import CaseFailure, described
 from mpbench.models import check_factory, load_factory
-from mpbench.precision import PRECISIONS
+from mpbench.precision import CONTROL, PRECISIONS
 from mpbench.record import Measured
 from mpbench.settings import Settings, check_image_size
 from mpbench.sweep import parse_point
@@ -30,21 +30,28 @@ class Case:
         id: unique in the session (pytest's node id).
         source: where it comes from; equal for the cases of one test function with the same further parameters.
         model: canonical name or factory.
-        arm: a precision, or CONTROL.
+        precision: or CONTROL.
         phase: training or inference.
         point: of the sweep, as its label; empty where nothing is swept.
+        way: to run the precision, as its label; empty where there is one.
     """
 
     id: str
     source: str
     model: str
-    arm: str
+    precision: str
     phase: str
     point: str = ""
+    way: str = ""
+
+    @property
+    def arm(self) -> str:
+        """Unique in its group."""
+        return f"{self.precision} {self.way}".strip()
 
     @property
     def group(self) -> tuple[str, ...]:
-        """Equal for the cases that differ in their precision alone: those are measured together."""
+        """Equal for the cases that differ in their precision and way alone: those are measured together."""
         return (self.source, self.model, self.point) if self.point else (self.source, self.model)
 
     @property
@@ -214,31 +221,42 @@ class Run:
         return measure_group(self._plan(members.values()), self.progress)
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
-        from mpbench.group import GroupPlan
+        from mpbench.group import GroupPlan, Member
         from mpbench.steps import StepSpec
 
         members = list(cases)
         device = self.activate()
         point = parse_point(members[0].point) if members[0].point else None
         profile = self.settings.resolved_profile(device.kind, point)
-        specs = {
-            case.arm: StepSpec(
-                model=case.model,
-                precision=PRECISIONS[self.settings.arm_precision(case.arm)],
-                phase=case.phase,
-                batch_size=profile.batch_size,
-                image_size_px=profile.image_size_px,
-                jit=self.settings.jit,
-                device=device,
+        arms = {(case.precision, case.way): case.arm for case in members}
+        ways = {way.label: way for way in self.settings.ways}
+
+        def other_arm(case: Case, precision: str, way: str) -> str | None:
+            return None if (precision, way) == (case.precision, case.way) else arms.get((precision, way))
+
+        def member(case: Case) -> Member:
+            return Member(
+                StepSpec(
+                    model=case.model,
+                    precision=PRECISIONS[self.settings.arm_precision(case.precision)],
+                    phase=case.phase,
+                    batch_size=profile.batch_size,
+                    image_size_px=profile.image_size_px,
+                    jit=ways[case.way].jit,
+                    device=device,
+                    replicas=ways[case.way].replicas,
+                ),
+                way=case.way,
+                control=case.precision == CONTROL,
+                baseline=other_arm(case, self.settings.baseline, case.way),
+                reference=other_arm(case, case.precision, self.settings.ways[0].label),
             )
-            for case in members
-        }
+
         return GroupPlan(
             label=self.group_label(members[0]),
             variant=self.variant(members[0]),
             point=members[0].point,
-            specs=specs,
-            baseline=self.settings.baseline if self.settings.baseline in specs else None,
+            members={case.arm: member(case) for case in members},
             profile=profile,
             tolerance=self.settings.tolerance,
         )

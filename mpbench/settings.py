@@ -11,8 +11,9 @@ from mpbench.errors import UsageProblem
 from mpbench.models import LEARNING_RATE, canonical_name, min_image_size_px
 from mpbench.precision import CONTROL, DEFAULT_BASELINE, PRECISIONS
 from mpbench.sweep import Point, parse_sweep
+from mpbench.way import Way, ways
 
-JIT_CHOICES = {"auto": None, "on": True, "off": False}
+JIT_CHOICES = {"auto": None, "on": True, "off": False, "both": None}
 CACHES = ("none", "memory", "disk")
 """Where the input pipeline can keep decoded images."""
 
@@ -115,6 +116,8 @@ class Settings:
     batch_size: int | None
     image_size_px: int | None
     jit: bool | None
+    jit_both: bool
+    replicas: int
     tolerance: float
     max_seconds: float | None
     accuracy: AccuracySettings
@@ -126,6 +129,11 @@ class Settings:
     def arms(self) -> tuple[str, ...]:
         """Ids of the arms of each group: the precisions, and the control."""
         return (*self.precisions, CONTROL) if self.control else self.precisions
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """How each arm is run; the others refer to the first."""
+        return ways(self.jit, self.jit_both, self.replicas)
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -203,6 +211,7 @@ def check_settings(
     sweep: str | None,
     workers: str,
     cache: str,
+    replicas: str,
 ) -> Settings:
     """Settings from the options as typed.
 
@@ -226,6 +235,8 @@ def check_settings(
         batch_size=_positive_int("--mp-batch-size", batch_size, "images"),
         image_size_px=_positive_int("--mp-image-size", image_size, "pixels"),
         jit=JIT_CHOICES[_one_of("--mp-jit", jit, JIT_CHOICES)],
+        jit_both=jit == "both",
+        replicas=_positive_int("--mp-replicas", replicas, "replicas") or 1,
         tolerance=_positive_float("--mp-tolerance", tolerance, "per cent") / 100,
         max_seconds=None if max_time is None else _positive_float("--mp-max-time", max_time, "seconds"),
         accuracy=AccuracySettings(
@@ -242,6 +253,8 @@ def check_settings(
         workers=_positive_int("--mp-workers", workers, "threads") or DEFAULT_WORKERS,
         cache=_one_of("--mp-cache", cache, CACHES),
     )
+    if settings.jit_both and settings.replicas > 1:
+        raise UsageProblem(f"--mp-jit: both given together with --mp-replicas={replicas}: valid is on, off or auto")
     for option, value, axis in (("--mp-batch-size", batch_size, "batch"), ("--mp-image-size", image_size, "image")):
         if value is not None and any(point.axis == axis for point in settings.sweep):
             raise UsageProblem(f"{option}: given together with --mp-sweep={sweep}: valid is one of them")

@@ -40,6 +40,7 @@ class StepSpec:
         image_size_px: height and width.
         jit: XLA on, off, or (None) as Keras's `jit_compile="auto"` would have it: on for a GPU where the model can.
         device: where it runs.
+        replicas: how many share its work, each with a batch of its own.
     """
 
     model: str
@@ -49,6 +50,7 @@ class StepSpec:
     image_size_px: int
     jit: bool | None
     device: devices.Device
+    replicas: int = 1
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -72,7 +74,8 @@ class Step:
 
     Attributes:
         jit: whether XLA compiled it.
-        first_step_seconds: tracing, graph optimisation and compilation, and the first run.
+        trace_seconds: of tracing, in Python.
+        first_run_seconds: graph optimisation and compilation, and the first run.
         settling_steps: steps that it took until loss scaling accepted an update (0 without loss scaling).
         parameters: number of weights, trainable or not.
         peak_memory_bytes: see `device.peak_memory_bytes`; on a GPU without what was there before.
@@ -101,11 +104,17 @@ class Step:
             progress("tracing and compiling")
             start = time.perf_counter()
             self._call = self._trace()
+            self.trace_seconds = time.perf_counter() - start
             self._last: Any = None
             self.steps = 0
             self.run(1)
-            self.first_step_seconds = time.perf_counter() - start
+            self.first_run_seconds = time.perf_counter() - start - self.trace_seconds
             self.settle(progress)
+
+    @property
+    def first_step_seconds(self) -> float:
+        """Tracing, graph optimisation and compilation, and the first run."""
+        return self.trace_seconds + self.first_run_seconds
 
     def run(self, steps: int) -> None:
         """Run steps of its own batch back to back and wait until the device has finished them."""

@@ -24,23 +24,32 @@ DRAW = random.Random(os.getpid())
 
 
 @dataclass
+class Member:
+    spec: Any
+    way: str
+    control: bool
+    baseline: str | None
+    reference: str | None
+
+
+@dataclass
 class GroupPlan:
     label: str
     variant: str
-    specs: dict[str, Any]
-    baseline: str | None
+    members: dict[str, Member]
     profile: Any
     tolerance: float
     point: str = ""
 
 
 def measure_group(plan, progress):
-    progress(f"{plan.label}: measuring {len(plan.specs)} arms")
+    progress(f"{plan.label}: measuring {len(plan.members)} arms")
     time.sleep(SECONDS)
     outcomes = {}
-    for arm, spec in plan.specs.items():
+    for arm, member in plan.members.items():
+        spec = member.spec
         rounds = kept_rounds(DRAW.uniform(0.001, 0.002) for _ in range(ROUNDS))
-        speedup = None if arm == plan.baseline else 1.5
+        speedup = 1.5 if member.baseline else None
         outcomes[arm] = Measured(
             record(
                 spec.model,
@@ -48,9 +57,11 @@ def measure_group(plan, progress):
                 spec.phase,
                 variant=plan.variant,
                 point=plan.point,
-                control=arm == "control",
+                control=member.control,
+                way=member.way,
+                replicas=spec.replicas,
                 rounds=len(rounds),
-                baseline=speedup and plan.baseline,
+                baseline=member.baseline and plan.members[member.baseline].spec.precision.name,
                 speedup=speedup,
                 speedup_low=speedup,
                 speedup_high=speedup,
@@ -66,7 +77,9 @@ def compare(self, model, precision):
 
 
 def pytest_configure():
-    sys.modules["mpbench.group"] = types.SimpleNamespace(GroupPlan=GroupPlan, measure_group=measure_group)
+    sys.modules["mpbench.group"] = types.SimpleNamespace(
+        GroupPlan=GroupPlan, Member=Member, measure_group=measure_group
+    )
     sys.modules["mpbench.steps"] = types.SimpleNamespace(StepSpec=types.SimpleNamespace)
     devices.activate = lambda choice, require_gpu: devices.Device("cpu", "/CPU:0")
     mpbench.run.load_factory = mpbench.run.check_factory = lambda *args: None

@@ -5,7 +5,7 @@ import pytest
 from mpbench import group as groups
 from mpbench.device import Device
 from mpbench.errors import CaseFailure
-from mpbench.group import GroupPlan, measure_group
+from mpbench.group import GroupPlan, Member, measure_group
 from mpbench.precision import PRECISIONS
 from mpbench.record import Measured
 from mpbench.settings import Profile
@@ -17,12 +17,14 @@ PROFILE = Profile("quick", batch_size=4, image_size_px=16, max_seconds=0.5)
 
 def plan(models, phase="training"):
     """Arms float32 and mixed_float16, each of a tiny model of its own."""
-    specs = {
-        name: StepSpec(f"tiny_models:{model}", PRECISIONS[name], phase, 4, 16, None, CPU)
+    members = {
+        name: Member(
+            StepSpec(f"tiny_models:{model}", PRECISIONS[name], phase, 4, 16, None, CPU),
+            baseline="float32" if "float32" in models and name != "float32" else None,
+        )
         for name, model in models.items()
     }
-    baseline = "float32" if "float32" in specs else None
-    return GroupPlan(f"tiny {phase}", "", specs, baseline, PROFILE, 0.01)
+    return GroupPlan(f"tiny {phase}", "", members, PROFILE, 0.01)
 
 
 def test_both_arms_get_a_record_and_the_ratio_belongs_to_the_second():

@@ -1,5 +1,7 @@
 """mpbench.measure on a simulated machine: interleaving, warm-up, stopping, and what they are worth."""
 
+from dataclasses import replace
+
 import pytest
 from simulation import STEP_SECONDS, Machine
 
@@ -195,6 +197,66 @@ def test_nothing_left_to_measure_ends_at_once():
     assert series["a"].error is not None
     assert series["a"].rounds == []
     assert measure([], LONG) == {}
+
+
+def test_each_arm_can_have_a_baseline_and_a_reference_of_its_own():
+    machine = Machine()
+    steps = {"a": 1.0, "b": 2.0, "a fast": 0.5, "b fast": 0.25}
+    arms = [machine.arm(name, STEP_SECONDS * factor) for name, factor in steps.items()]
+    bases, references = {"b": "a", "b fast": "a fast"}, {"a fast": "a", "b fast": "b"}
+    series = measure(arms, LONG, baseline=bases, references=references, clock=machine.clock)
+    speedups = {name: one.speedup and one.speedup.estimate for name, one in series.items()}
+    assert speedups == {"a": None, "b": pytest.approx(0.5), "a fast": None, "b fast": pytest.approx(2.0)}
+    over = {name: one.over_reference and one.over_reference.estimate for name, one in series.items()}
+    assert over == {"a": None, "b": None, "a fast": pytest.approx(2.0), "b fast": pytest.approx(8.0)}
+    assert not any(one.noisy for one in series.values())
+
+
+def slowed(machine, name, share, factor=2.0):
+    """An arm that is throttled, and slower by that factor, in so many rounds of those after warm-up."""
+    state = {"round": -WARMUP_WINDOW_ROUNDS, "throttled": False}
+
+    def seconds(step):
+        state["round"] += 1
+        state["throttled"] = state["round"] % 10 < 10 * share and state["round"] > 0
+        return STEP_SECONDS * (factor if state["throttled"] else 1)
+
+    return replace(machine.arm(name, seconds), throttled=lambda: state["throttled"])
+
+
+def test_rounds_of_a_throttled_device_are_kept_and_do_not_count():
+    machine = Machine()
+    series = measure([machine.arm("a"), slowed(machine, "b", 0.5)], LONG, baseline="a", clock=machine.clock)
+    b = series["b"]
+    assert b.throttled_blocks
+    assert not b.throttled
+    assert len(b.rounds) == len(series["a"].rounds)
+    assert max(b.judged.rounds) == pytest.approx(STEP_SECONDS)
+    assert len(b.judged.rounds) == len(b.rounds) - len(b.throttled_blocks)
+    assert b.speedup.estimate == pytest.approx(1.0)
+
+
+def test_a_device_that_is_always_throttled_keeps_its_figures_and_says_so():
+    machine = Machine()
+    series = measure([machine.arm("a"), slowed(machine, "b", 1.0)], LONG, baseline="a", clock=machine.clock)
+    assert series["b"].throttled
+    assert series["b"].judged.rounds == tuple(series["b"].rounds)
+    assert series["b"].speedup.estimate == pytest.approx(0.5)
+
+
+def test_machines_that_agree_on_their_figures_run_the_same_rounds():
+    def log(factor, agree):
+        machine = Machine()
+        plan = Plan(max_seconds=3.0, tolerance=1e-9)
+        arms = [machine.arm("a", factor * STEP_SECONDS / 50), machine.arm("b", factor * STEP_SECONDS / 50)]
+        measure(arms, plan, baseline="a", agree=agree, clock=machine.clock)
+        return machine.log
+
+    told = []
+    slow = log(1.3, lambda mine: told.append(mine) or mine)
+    figures = iter(told)
+    assert log(1.0, lambda mine: next(figures)) == slow
+    assert log(1.0, lambda mine: mine) != slow
 
 
 def test_same_seed_same_order():

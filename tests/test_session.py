@@ -74,10 +74,18 @@ def test_labels():
     assert case("input").label == "input"
 
 
-def test_a_sweep_is_refused():
-    run = ProbeRun(Run(check_settings(**DEFAULTS | dict(sweep="batch=1,2")), print))
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (dict(sweep="batch=1,2"), "--mp-sweep: parts cases are measured at one size"),
+        (dict(jit="both"), "--mp-jit: both: parts cases are measured in one way: valid is on, off or auto"),
+        (dict(replicas="2"), "--mp-replicas: 2: parts cases are measured in one way: valid is 1"),
+    ],
+)
+def test_sweeps_and_several_ways_are_refused(given, told):
+    run = ProbeRun(Run(check_settings(**DEFAULTS | given), print))
     run.select([case("parts", "vgg16", "float32", "step")])
-    with pytest.raises(UsageProblem, match="--mp-sweep: parts cases are measured at one size"):
+    with pytest.raises(UsageProblem, match=told):
         run.prepare()
 
 

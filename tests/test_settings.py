@@ -28,6 +28,7 @@ DEFAULTS = dict(
     sweep=None,
     workers="8",
     cache="none",
+    replicas="1",
 )
 
 
@@ -73,7 +74,9 @@ def test_control_is_a_further_arm_in_the_baselines_precision():
         (dict(batch_size="-3"), ["--mp-batch-size", "'-3'"]),
         (dict(batch_size="two"), ["--mp-batch-size", "'two'", "whole number of images"]),
         (dict(image_size="1.5"), ["--mp-image-size", "'1.5'", "pixels"]),
-        (dict(jit="maybe"), ["--mp-jit", "'maybe'", "auto, on, off"]),
+        (dict(jit="maybe"), ["--mp-jit", "'maybe'", "auto, on, off, both"]),
+        (dict(replicas="0"), ["--mp-replicas", "'0'", "whole number of replicas, 1 or more"]),
+        (dict(jit="both", replicas="2"), ["--mp-jit", "both", "--mp-replicas=2", "valid is on, off or auto"]),
         (dict(tolerance="0"), ["--mp-tolerance", "'0'", "above 0"]),
         (dict(tolerance="nan"), ["--mp-tolerance", "'nan'"]),
         (dict(max_time="inf"), ["--mp-max-time", "'inf'"]),

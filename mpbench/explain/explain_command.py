@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,15 @@ from mpbench.explain.findings import matched, merged
 from mpbench.explain.page import page_lines
 from mpbench.explain.page_json import as_data
 from mpbench.explain.records import InputRecord, Probed
-from mpbench.history import SavedCase, SavedRun, UnreadableRun, read_run
-from mpbench.record import Measured
+from mpbench.history import SavedRun, UnreadableRun, read_run
 
 FINE = 0
 
 
-def session_lines(measured: Mapping[str, Measured], probed: Mapping[str, Probed]) -> list[str]:
-    """What a session has found out, before it is saved.
-
-    Args:
-        measured, probed: its speed cases and its cases that look for causes, by full name.
-    """
-    cases = {name: SavedCase(name, case.record, tuple(case.rounds)) for name, case in measured.items()}
-    run = SavedRun(Path("this run"), datetime.now(timezone.utc), "", False, "", {}, cases, {}, probed)
+def session_lines(run: SavedRun) -> list[str]:
+    """What a session has found out, before it is saved."""
     findings, left_out = matched([run])
-    return [*_pipelines(probed.values()), *(page_lines(findings, left_out) if findings else [])]
+    return [*_pipelines(run.probes.values()), *(page_lines(findings, left_out) if findings else [])]
 
 
 def _pipelines(probed: Iterable[Probed]) -> list[str]:

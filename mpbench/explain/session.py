@@ -173,8 +173,13 @@ class ProbeRun:
                 sweep, which these cases do not take.
         """
         cases = list(self.cases.values())
-        if self._run.settings.sweep:
+        settings = self._run.settings
+        if settings.sweep:
             raise UsageProblem(f"--mp-sweep: {cases[0].kind} cases are measured at one size: valid is a run without it")
+        if len(settings.ways) > 1:
+            option = "--mp-jit: both" if settings.jit_both else f"--mp-replicas: {settings.replicas}"
+            valid = "on, off or auto" if settings.jit_both else "1"
+            raise UsageProblem(f"{option}: {cases[0].kind} cases are measured in one way: valid is {valid}")
         models = sorted({case["model"] for case in cases if "model" in dict(case.params)})
         profile = self._profile()
         check_image_size(models, profile.image_size_px)

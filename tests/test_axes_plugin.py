@@ -1,4 +1,4 @@
-"""--mp-sweep as users meet it: one real run of tiny models at several sizes, and its wrong uses."""
+"""--mp-sweep and --mp-jit both as users meet them: real runs of tiny models, and wrong uses."""
 
 import json
 import shutil
@@ -48,6 +48,36 @@ def test_each_point_is_a_group_of_its_own(project):
         for batch in (1, 3)
     }
     assert all((r.speedup is None) == (r.precision == "float32") for r in records.values())
+
+
+def test_a_precision_with_xla_and_without_is_measured_in_one_group(project):
+    args = ("--mp-models=tiny_models:classifier", "--mp-image-size=16", "--mp-jit=both", "--mp-batch-size=4")
+    result = run(project, *args, "--benchmark-json=run.json")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "* s] tiny_models:classifier inference, mixed_float16 jit=on: building",
+            "* s] tiny_models:classifier inference: measuring",
+            "*benchmark 'tiny_models:classifier inference': 4 tests*",
+            "tiny_models:classifier jit=off  mixed_float16 *",
+            "tiny_models:classifier jit=on   mixed_float16 *",
+        ]
+    )
+    benches = json.loads((project.path / "run.json").read_text())["benchmarks"]
+    records = {bench["param"].split("-", 1)[1]: read_case(bench["extra_info"]) for bench in benches}
+    assert {name: (r.jit, r.baseline, r.reference) for name, r in records.items()} == {
+        "float32-jit=off": (False, None, ""),
+        "mixed_float16-jit=off": (False, "float32", ""),
+        "float32-jit=on": (True, None, "jit=off"),
+        "mixed_float16-jit=on": (True, "float32", "jit=off"),
+    }
+    for record in records.values():
+        assert (record.over_reference is None) == (not record.jit)
+        assert record.layout == "channels_last"
+        assert 0 < record.trace_seconds < record.first_step_seconds
+        assert record.compile_seconds <= record.first_step_seconds - record.trace_seconds
+    own = {name: r.reference_ratio for name, r in records.items() if r.jit}
+    assert all(r.reference_low <= own[name] <= r.reference_high for name, r in records.items() if r.jit)
 
 
 @pytest.mark.parametrize(

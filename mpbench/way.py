@@ -1,0 +1,38 @@
+"""Ways to run one precision that a group measures side by side: with XLA and without, on one replica and on several.
+
+Pure: labels, as they stand in case ids and records, and what they mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way.
+
+    Attributes:
+        label: in case ids and records, such as `jit=on`; empty for the only one of a run.
+        jit: XLA on, off, or (None) as Keras has it.
+        replicas: how many share the work of a step.
+    """
+
+    label: str
+    jit: bool | None
+    replicas: int = 1
+
+
+def ways(jit: bool | None, both: bool, replicas: int) -> tuple[Way, ...]:
+    """The ways of a run, the first being the one that the others refer to.
+
+    Args:
+        jit: as in Way.
+        both: with XLA and without; with one replica only.
+        replicas: how many; a single one is measured beside several, to tell how they scale.
+    """
+    if both:
+        return Way("jit=off", False), Way("jit=on", True)
+    if replicas > 1:
+        return Way("replicas=1", jit), Way(f"replicas={replicas}", jit, replicas)
+    return (Way("", jit),)
