@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import time
@@ -16,6 +17,7 @@ from mpbench.errors import CaseFailure
 from mpbench.largest import confirm, fit
 from mpbench.measure import Arm, Plan, Series, measure
 from mpbench.record import CaseRecord, Measured, kept_rounds
+from mpbench.release import without_locals
 from mpbench.settings import LARGEST_BATCH, Profile
 from mpbench.statistics import Interval
 from mpbench.steps import Step, StepSpec, is_out_of_memory
@@ -84,6 +86,8 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
             outcomes[name] = explained(error, member.spec.device, member.spec.size)
+        if name in outcomes:
+            gc.collect()  # outside the handler: what was half built is in cycles, and in the next one's way
     free = [name for name, step in steps.items() if step.spec.batch_size == LARGEST_BATCH]
     for find in (fit, confirm):
         for name in [name for name in free if name in steps]:
@@ -165,7 +169,7 @@ def _measured(
 
     def over(other: str | None, ratio: Interval | None) -> Interval | None:
         """A ratio to another arm, unless that one was found to be wrong."""
-        return ratio if other is not None and not series_by_name[other].error else None
+        return ratio if ratio is not None and other is not None and not series_by_name[other].error else None
 
     speedup, over_reference = over(member.baseline, mine.speedup), over(member.reference, mine.over_reference)
     record = CaseRecord(
@@ -217,11 +221,12 @@ def _measured(
 
 
 def explained(error: Exception, device: devices.Device, size: str) -> Exception:
-    """A CaseFailure in place of an error whose reason is known; without the frames that hold its tensors.
+    """A CaseFailure in place of an error whose reason is known; without the locals that hold its tensors.
 
     Args:
         size: of what was attempted, for people, such as `batch 64, 224 px, training`.
     """
+    without_locals(error)
     if not is_out_of_memory(error):
         return error
     wanted = re.search(r"shape ?\[[\d,]*\][^ ]*(?: and type \w+)?", str(error))
