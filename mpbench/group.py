@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from mpbench import device as devices
+from mpbench.energy import Energy, measure_energy
 from mpbench.errors import CaseFailure
 from mpbench.largest import confirm, fit
 from mpbench.measure import Arm, Plan, Series, measure
@@ -21,6 +22,7 @@ from mpbench.release import without_locals
 from mpbench.settings import LARGEST_BATCH, Profile
 from mpbench.statistics import Interval
 from mpbench.steps import Step, StepSpec, is_out_of_memory
+from mpbench.telemetry import Readings, open_telemetry
 
 Progress = Callable[[str], None]
 GIB = 2**30
@@ -96,27 +98,80 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             except Exception as error:
                 outcomes[name] = explained(error, steps[name].spec.device, plan.members[name].spec.size)
                 steps.pop(name).release()
-    others_before, began = devices.others_cpu_seconds(), time.monotonic()
-    arms = [Arm(name, step.run, step.skipped_steps, step.spec.batch_size) for name, step in steps.items()]
-    series = measure(
-        arms,
-        Plan(plan.profile.max_seconds, plan.tolerance),
-        baseline={name: one.baseline for name, one in plan.members.items() if one.baseline},
-        references={name: one.reference for name, one in plan.members.items() if one.reference},
-        progress=lambda text: progress(f"{plan.label}: {text}"),
-    )
-    share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
+    series, aside = _timed(steps, plan, lambda text: progress(f"{plan.label}: {text}"))
     for name, step in steps.items():
         # Before any record is written: a baseline that computed nonsense must not stand under a ratio.
         series[name].error = series[name].error or _fault(step, series[name])
     for name, step in steps.items():
         fault = series[name].error
         outcomes[name] = (
-            explained(fault, step.spec.device, step.spec.size) if fault else _measured(name, step, series, plan, share)
+            explained(fault, step.spec.device, step.spec.size)
+            if fault
+            else _measured(name, step, series, plan, aside[name])
         )
         step.release()
     keras.backend.clear_session()
     return outcomes
+
+
+@dataclass(frozen=True)
+class _Aside:
+    """What was seen of an arm while it was timed.
+
+    Attributes:
+        skipped_steps: since it was built.
+        others_cpu_share: as in CaseRecord.
+        readings: of the GPU after its rounds; None where nothing can be read.
+        energy: of passes of its own; None where nothing counts it.
+    """
+
+    skipped_steps: int
+    others_cpu_share: float | None
+    readings: Readings | None
+    energy: Energy | None
+
+
+def _timed(
+    steps: Mapping[str, Step], plan: GroupPlan, progress: Progress
+) -> tuple[dict[str, Series], dict[str, _Aside]]:
+    """Time the arms interleaved, with the GPU's readings where it has any, and then measure their energy."""
+    device = next(iter(plan.members.values())).spec.device
+    replicas = {name: step.spec.replicas for name, step in steps.items()}
+    with open_telemetry(device, max(replicas.values(), default=1)) as telemetry:
+        readings = {name: Readings(telemetry) for name in steps} if telemetry else {}
+        arms = [
+            Arm(
+                name,
+                step.run,
+                step.skipped_steps,
+                step.spec.batch_size,
+                throttled=readings[name].take if readings else lambda: False,
+            )
+            for name, step in steps.items()
+        ]
+        others_before, began = devices.others_cpu_seconds(), time.monotonic()
+        series = measure(
+            arms,
+            Plan(plan.profile.max_seconds, plan.tolerance),
+            baseline={name: one.baseline for name, one in plan.members.items() if one.baseline},
+            references={name: one.reference for name, one in plan.members.items() if one.reference},
+            progress=progress,
+        )
+        share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
+    live = [arm for arm in arms if series[arm.name].error is None]
+    skipped = {arm.name: arm.skipped_steps() for arm in live}
+    energy: dict[str, Energy] = {}
+    for count in sorted(set(replicas.values())):  # what idle GPUs use is not a step's
+        with open_telemetry(device, count) as telemetry:
+            if telemetry:
+                energy |= measure_energy(
+                    [arm for arm in live if replicas[arm.name] == count],
+                    {name: one.steps_per_round for name, one in series.items()},
+                    telemetry.joules,
+                    utilisation_percent=telemetry.utilisation_percent,
+                    progress=progress,
+                )
+    return series, {name: _Aside(count, share, readings.get(name), energy.get(name)) for name, count in skipped.items()}
 
 
 def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
@@ -162,10 +217,9 @@ def others_share(before: float | None, after: float | None, seconds: float) -> f
     return round(max(after - before, 0.0) / (seconds * (os.cpu_count() or 1)), 4)
 
 
-def _measured(
-    name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, others_cpu_share: float | None
-) -> Measured:
+def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, aside: _Aside) -> Measured:
     mine, member, spec = series_by_name[name], plan.members[name], step.spec
+    readings, energy = aside.readings, aside.energy
 
     def over(other: str | None, ratio: Interval | None) -> Interval | None:
         """A ratio to another arm, unless that one was found to be wrong."""
@@ -190,7 +244,7 @@ def _measured(
         first_step_seconds=step.first_step_seconds,
         loss_scale=step.loss_scale(),
         skipped_steps=mine.skipped_steps,
-        warmup_skipped_steps=step.skipped_steps() - mine.skipped_steps,
+        warmup_skipped_steps=aside.skipped_steps - mine.skipped_steps,
         peak_memory_bytes=step.peak_memory_bytes,
         memory_kind="device" if spec.device.kind == "gpu" else "host_rss",
         warmup_rounds=mine.warmup_rounds,
@@ -203,7 +257,7 @@ def _measured(
         speedup=speedup.estimate if speedup else None,
         speedup_low=speedup.low if speedup else None,
         speedup_high=speedup.high if speedup else None,
-        others_cpu_share=others_cpu_share,
+        others_cpu_share=aside.others_cpu_share,
         point=plan.point,
         way=member.way,
         replicas=spec.replicas,
@@ -216,6 +270,13 @@ def _measured(
         reference_high=over_reference.high if over_reference else None,
         throttled_blocks=",".join(map(str, mine.throttled_blocks)),
         throttled=mine.throttled,
+        sm_clock_mhz=readings.sm_clock_mhz if readings else None,
+        memory_clock_mhz=readings.memory_clock_mhz if readings else None,
+        temperature_c=readings.temperature_c if readings else None,
+        utilisation_percent=energy.utilisation_percent if energy else None,
+        power_limited_share=readings.power_limited_share if readings else None,
+        joules_per_step=energy.joules_per_step if energy else None,
+        joules_spread=energy.spread if energy else None,
     )
     return Measured(record, kept_rounds(mine.rounds))
 
