@@ -7,18 +7,20 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
 
 from mpbench import device as devices
+from mpbench.cluster import Cluster
 from mpbench.energy import Energy, measure_energy
 from mpbench.errors import CaseFailure
 from mpbench.largest import confirm, fit
-from mpbench.measure import Arm, Plan, Series, measure
+from mpbench.measure import ENDED_ELSEWHERE, Arm, Plan, Series, measure
 from mpbench.record import CaseRecord, Measured, kept_rounds
 from mpbench.release import without_locals
+from mpbench.replicas import agreement
 from mpbench.settings import LARGEST_BATCH, Profile
 from mpbench.statistics import Interval
 from mpbench.steps import Step, StepSpec, is_out_of_memory
@@ -58,6 +60,7 @@ class GroupPlan:
         members: the arms by name, in the order in which they are built.
         profile: sizes and time limit, as resolved.
         tolerance: relative half-width of the interval to reach.
+        cluster: the machines that share it.
     """
 
     label: str
@@ -66,6 +69,7 @@ class GroupPlan:
     profile: Profile
     tolerance: float
     point: str = ""
+    cluster: Cluster = field(default_factory=Cluster)
 
 
 Outcome = Measured | Exception
@@ -80,6 +84,7 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
     """
     outcomes: dict[str, Outcome] = {}
     steps: dict[str, Step] = {}
+    agree = agreement(plan.cluster)
     for name, member in plan.members.items():
         try:
             step = _build(name, member.spec, plan, progress)
@@ -88,6 +93,9 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
             outcomes[name] = explained(error, member.spec.device, member.spec.size)
+        if agree(float(name in outcomes)) and name in steps:
+            outcomes[name] = CaseFailure(ENDED_ELSEWHERE)
+            steps.pop(name).release()
         if name in outcomes:
             gc.collect()  # outside the handler: what was half built is in cycles, and in the next one's way
     free = [name for name, step in steps.items() if step.spec.batch_size == LARGEST_BATCH]
@@ -155,13 +163,16 @@ def _timed(
             Plan(plan.profile.max_seconds, plan.tolerance),
             baseline={name: one.baseline for name, one in plan.members.items() if one.baseline},
             references={name: one.reference for name, one in plan.members.items() if one.reference},
+            agree=agreement(plan.cluster),
             progress=progress,
         )
         share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
     live = [arm for arm in arms if series[arm.name].error is None]
     skipped = {arm.name: arm.skipped_steps() for arm in live}
     energy: dict[str, Energy] = {}
-    for count in sorted(set(replicas.values())):  # what idle GPUs use is not a step's
+    # Workers would not run passes of the same number of steps.
+    counts = set(replicas.values()) if plan.cluster.workers == 1 else set()
+    for count in sorted(counts):  # what idle GPUs use is not a step's
         with open_telemetry(device, count) as telemetry:
             if telemetry:
                 energy |= measure_energy(

@@ -51,7 +51,7 @@ def test_the_uuid_is_that_of_the_first_visible_gpu(nvml, monkeypatch, visible, u
     nvml()
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert devices.gpu_uuid() == uuid
+    assert devices.gpu_uuids() == [uuid]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_visible_gpus_come_in_their_order(monkeypatch, visible, count, handl
 @pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
 def test_without_a_gpu_or_driver_there_is_no_uuid(nvml, function):
     nvml(**{function: fail})
-    assert devices.gpu_uuid() is None
+    assert devices.gpu_uuids() == []
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
