@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import time
@@ -18,6 +19,7 @@ from mpbench.errors import CaseFailure
 from mpbench.largest import confirm, fit
 from mpbench.measure import ENDED_ELSEWHERE, Arm, Plan, Series, measure
 from mpbench.record import CaseRecord, Measured, kept_rounds
+from mpbench.release import without_locals
 from mpbench.replicas import agreement
 from mpbench.settings import LARGEST_BATCH, Profile
 from mpbench.statistics import Interval
@@ -94,6 +96,8 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
         if agree(float(name in outcomes)) and name in steps:
             outcomes[name] = CaseFailure(ENDED_ELSEWHERE)
             steps.pop(name).release()
+        if name in outcomes:
+            gc.collect()  # outside the handler: what was half built is in cycles, and in the next one's way
     free = [name for name, step in steps.items() if step.spec.batch_size == LARGEST_BATCH]
     for find in (fit, confirm):
         for name in [name for name in free if name in steps]:
@@ -289,11 +293,12 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
 
 
 def explained(error: Exception, device: devices.Device, size: str) -> Exception:
-    """A CaseFailure in place of an error whose reason is known; without the frames that hold its tensors.
+    """A CaseFailure in place of an error whose reason is known; without the locals that hold its tensors.
 
     Args:
         size: of what was attempted, for people, such as `batch 64, 224 px, training`.
     """
+    without_locals(error)
     if not is_out_of_memory(error):
         return error
     wanted = re.search(r"shape ?\[[\d,]*\][^ ]*(?: and type \w+)?", str(error))

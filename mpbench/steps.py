@@ -23,6 +23,7 @@ from mpbench import replicas
 from mpbench.errors import CaseFailure
 from mpbench.models import SEED, build_model, compile_model, output_shape
 from mpbench.precision import Precision
+from mpbench.release import forgetting_gradients
 from mpbench.settings import LARGEST_BATCH
 
 MAX_SETTLING_STEPS = 48
@@ -202,7 +203,7 @@ class Step:
 
     def release(self) -> None:
         """Give the model, its batch and its graph back."""
-        del self._model, self._batch, self._call, self._last
+        del self._model, self._batch, self._labels, self._call, self._last
         gc.collect()
 
     def _prepare_training(self) -> None:
@@ -241,7 +242,8 @@ class Step:
         gc.disable()  # tens of thousands of graph nodes, all of them to stay: collecting only costs time
         try:
             # Keras converts nothing with autograph either (its own functions are marked do_not_convert).
-            return function.get_concrete_function(*specs)  # type: ignore[no-any-return]
+            with forgetting_gradients():
+                return function.get_concrete_function(*specs)  # type: ignore[no-any-return]
         finally:
             if gc_was_enabled:
                 gc.enable()

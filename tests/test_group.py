@@ -54,6 +54,12 @@ def test_a_baseline_found_wrong_afterwards_stands_under_no_ratio():
     assert outcomes["mixed_float16"].record.baseline is None
 
 
+def test_a_baseline_that_cannot_be_built_leaves_the_others_their_times():
+    outcomes = measure_group(plan({"float32": "raises", "mixed_float16": "classifier"}), print)
+    assert "out of ideas" in str(outcomes["float32"])
+    assert outcomes["mixed_float16"].record.speedup is None
+
+
 def test_arms_that_share_their_weights_are_refused():
     outcomes = measure_group(plan({"float32": "the_same_again", "tf32": "the_same_again"}), print)
     assert "its factory returned the same weights twice" in str(outcomes["tf32"])
