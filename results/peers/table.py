@@ -1,0 +1,159 @@
+"""The table of a run of peers.py, made from its JSON: `python results/peers/table.py FILE.json [FILE.json ...]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpbench.measure import paired
+from mpbench.statistics import MIN_PAIRS, Interval, speedup_interval
+
+PEAK = "matrix product"
+OURS = "mpbench"
+BASELINE = "float32"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm as measured.
+
+    Attributes:
+        framework, way, precision: what it is.
+        rounds: seconds per step.
+        blocks: see `measure.Series`.
+        flops: of one step; None where nobody counted.
+        error: why it is no result; empty where it is one.
+    """
+
+    framework: str
+    way: str
+    precision: str
+    rounds: Sequence[float]
+    blocks: Sequence[int]
+    flops: float | None
+    error: str
+
+    @property
+    def configuration(self) -> str:
+        return f"{self.framework}, {self.way}"
+
+    @property
+    def seconds(self) -> float:
+        return float(np.median(self.rounds))
+
+
+def rows_of(group: Mapping[str, Any]) -> tuple[list[Row], dict[str, Row]]:
+    """The arms of a group, each with the FLOPs of its framework's model, and the peaks by precision."""
+    counted = {arm["framework"]: arm["flops"] for arm in group["arms"] if arm.get("flops") and arm["way"] != PEAK}
+    counted["jax"] = counted.get(OURS)  # the same Keras model
+    rows = [
+        Row(
+            arm["framework"],
+            arm["way"],
+            arm["precision"],
+            [ms / 1000 for ms in arm.get("rounds_ms", [])],
+            arm.get("blocks", []),
+            arm.get("flops") if arm["way"] == PEAK else counted.get(arm["framework"]),
+            arm.get("error", "") or ("" if arm.get("rounds_ms") else "no round without a skipped step"),
+        )
+        for arm in group["arms"]
+    ]
+    peaks = {row.precision: row for row in rows if row.way == PEAK and not row.error}
+    return [row for row in rows if row.way != PEAK], peaks
+
+
+def ratio(slower: Row, faster: Row) -> Interval | None:
+    """Time of one arm over that of another, from the blocks that both have; None where these are too few."""
+    over, under = paired(slower, faster)
+    return speedup_interval(over, under) if len(over) >= MIN_PAIRS else None
+
+
+def share_of_peak(row: Row, peaks: Mapping[str, Row]) -> float | None:
+    """FLOP/s of an arm over those of the matrix product in its precision."""
+    peak = peaks.get(row.precision)
+    if peak is None or not row.flops or not peak.flops:
+        return None
+    return (row.flops / row.seconds) / (peak.flops / peak.seconds)
+
+
+def against_peers(rows: Sequence[Row], precision: str | None) -> tuple[Row, Row, Interval | None] | None:
+    """mpbench's best configuration, the fastest peer, and the peer's time over mpbench's; None without a peer.
+
+    Args:
+        rows: of one group.
+        precision: of both; None for the best of all precisions on either side.
+    """
+    measured = [row for row in rows if not row.error and precision in (None, row.precision)]
+    ours = [row for row in measured if row.framework == OURS]
+    peers = [row for row in measured if row.framework != OURS]
+    if not ours or not peers:
+        return None
+    best, peer = (min(some, key=lambda row: row.seconds) for some in (ours, peers))
+    return best, peer, ratio(peer, best)
+
+
+def render(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The tables of some runs of one machine."""
+    lines = []
+    for run in runs:
+        packages = ", ".join(f"{name} {version}" for name, version in run["packages"].items())
+        lines.append(f"{run['device_name']}, batch {run['batch_size']}, {run['image_size_px']} px; {packages}")
+        lines += run["absent"].values()
+        for group in run["groups"]:
+            lines += ["", *_group(group, run["batch_size"])]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _group(group: Mapping[str, Any], batch_size: int) -> list[str]:
+    rows, peaks = rows_of(group)
+    title = f"{group['model']}, {group['phase']}"
+    table = [["", "precision", "ms/step", "images/s", "float32 / this [95 %]", "% of peak FLOP/s", "rounds"]]
+    failed = []
+    for row in rows:
+        if row.error:
+            failed.append(f"{row.configuration}, {row.precision}: {row.error}")
+            continue
+        base = next((r for r in rows if r.configuration == row.configuration and r.precision == BASELINE), None)
+        against = ratio(base, row) if base is not None and base is not row and not base.error else None
+        share = share_of_peak(row, peaks)
+        figures = [f"{1000 * row.seconds:.2f}", f"{batch_size / row.seconds:.1f}"]
+        shown = "" if share is None else f"{100 * share:.0f}"
+        table.append([row.configuration, row.precision, *figures, _text(against), shown, str(len(row.rounds))])
+    lines = [title, *_aligned(table), *failed]
+    for precision in [*dict.fromkeys(row.precision for row in rows), None]:
+        compared = against_peers(rows, precision)
+        if compared is None:
+            continue
+        best, peer, interval = compared
+        names = [f"{row.configuration}{'' if precision else f', {row.precision}'}" for row in (peer, best)]
+        lines.append(f"{precision or 'all precisions'}: fastest peer / mpbench: {_text(interval)} ({names[0]} / {names[1]})")
+    flops = {row.framework: row.flops for row in rows if row.flops}
+    lines.append("FLOPs of a step: " + ", ".join(f"{name} {value / 1e9:.1f} G" for name, value in flops.items()))
+    rates = [f"{name} {peak.flops / peak.seconds / 1e12:.2f} TFLOP/s" for name, peak in peaks.items() if peak.flops]
+    lines.append(f"Peak: {', '.join(rates)}")
+    idle = max(group["idle_cpu_share"].values(), default=0.0)
+    others = "unknown" if group["others_cpu_share"] is None else f"{100 * group['others_cpu_share']:.1f} %"
+    lines.append(f"CPU used by other programs: {others}; by a framework while another was measured: up to {100 * idle:.1f} % of a core")
+    return lines
+
+
+def _text(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in table
+    ]
+
+
+if __name__ == "__main__":
+    print(render([json.loads(Path(name).read_text()) for name in sys.argv[1:]]))
