@@ -1,4 +1,4 @@
-"""The same Keras models on JAX: Keras's own stateless `train_step` and `predict_step`, jitted as `fit` and `predict` do.
+"""The same Keras models on JAX: Keras's own stateless `train_step` and `predict_step`, jitted as `fit` does it.
 
 Compiled by XLA in any case. The state that a step returns is the next one's, its buffers given back for reuse.
 """

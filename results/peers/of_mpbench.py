@@ -21,9 +21,7 @@ def build(spec: ArmSpec) -> PeerArm:
     precision = PRECISIONS[spec.precision]
     if spec.way == PEAK:
         return _Peak(peak_probe("matmul", precision, device), spec)
-    step = StepSpec(
-        spec.model, precision, spec.phase, spec.batch_size, spec.image_size_px, spec.way == XLA, device
-    )
+    step = StepSpec(spec.model, precision, spec.phase, spec.batch_size, spec.image_size_px, spec.way == XLA, device)
     return _Mpbench(step, counted=spec.precision == "float32" and spec.way == NO_XLA)
 
 

@@ -126,9 +126,7 @@ def _base(name: str) -> tuple[torch.nn.Module, int]:
         pool = (torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
         return torch.nn.Sequential(torchvision.models.vgg16(weights=None).features, *pool), 512
     if name == "inception_v3":
-        base = torchvision.models.inception_v3(
-            weights=None, aux_logits=False, transform_input=False, init_weights=True
-        )
+        base = torchvision.models.inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=True)
         base.fc = base.dropout = torch.nn.Identity()  # keras.applications drop nothing
         return base, 2048
     # torchvision's resnet152 normalises after each convolution, ResNet152V2 before it, as this one does.

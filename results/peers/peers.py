@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -103,6 +102,42 @@ class WorkersClock:
         self._left_out += time.perf_counter() - start - seconds
 
 
+class Watched:
+    """An arm in another process, and how busy the machine was with anything else while its rounds ran.
+
+    Attributes:
+        shares: for each round, warm-up included, of all cores' time what neither its process nor this one used; None
+            where nothing says.
+    """
+
+    def __init__(self, name: str, worker: Worker, clock: WorkersClock) -> None:
+        self.shares: list[float | None] = []
+        self._name, self._worker, self._clock = name, worker, clock
+        self._before: tuple[float, float] | None = None
+
+    def arm(self) -> Arm:
+        return Arm(self._name, self._run, self._skipped_steps, before=self._begin, after=self._end)
+
+    def _run(self, steps: int) -> None:
+        self._clock.run(lambda: float(self._worker.call("run", self._name, steps)))
+
+    def _skipped_steps(self) -> int:
+        return int(self._worker.call("skipped_steps", self._name))
+
+    def _begin(self) -> None:
+        others = devices.others_cpu_seconds()
+        used = self._worker.call("cpu_seconds")
+        self._before = None if others is None else (others - used, time.monotonic())
+
+    def _end(self) -> None:
+        used, others = self._worker.call("cpu_seconds"), devices.others_cpu_seconds()
+        if self._before is None or others is None:
+            self.shares.append(None)
+            return
+        all_cores = (time.monotonic() - self._before[1]) * (os.cpu_count() or 1)
+        self.shares.append(round(max(others - used - self._before[0], 0.0) / all_cores, 3))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", default=",".join(DEFAULT_MODELS), help="of the default's, comma-separated")
@@ -177,17 +212,14 @@ def measure_group(specs: list[ArmSpec], plan: Plan, progress: Callable[[str], No
         for name, worker in host.items():
             if worker.lost and "error" not in rows[name]:
                 rows[name]["error"] = "its process ended while another of its arms was built"
-        built = [name for name in rows if "error" not in rows[name]]
+        watched = {name: Watched(name, host[name], clock) for name in rows if "error" not in rows[name]}
         for worker in workers.values():
             if not worker.lost:
                 worker.call("begin")
-        others, began = _others_cpu_seconds(workers), time.monotonic()
-        arms = [_arm(name, host[name], clock) for name in built]
-        series = measure(arms, plan, clock=clock, baseline=next(iter(built), None), progress=progress)
-        seconds = time.monotonic() - began
-        others = _others_cpu_seconds(workers) - others
+        arms = [one.arm() for one in watched.values()]
+        series = measure(arms, plan, clock=clock, baseline=next(iter(watched), None), progress=progress)
         for name, one in series.items():
-            rows[name].update(_rounds(one))
+            rows[name].update(_rounds(one), others_cpu_share=watched[name].shares[one.warmup_rounds :])
             if "error" not in rows[name]:
                 try:
                     host[name].call("check", name)
@@ -200,19 +232,9 @@ def measure_group(specs: list[ArmSpec], plan: Plan, progress: Callable[[str], No
     return {
         "model": specs[0].model,
         "phase": specs[0].phase,
-        "seconds": round(seconds, 1),
-        "others_cpu_share": round(max(others, 0.0) / (seconds * (os.cpu_count() or 1)), 4),
         "idle_cpu_share": idle,
         "arms": list(rows.values()),
     }
-
-
-def _arm(name: str, worker: Worker, clock: WorkersClock) -> Arm:
-    return Arm(
-        name,
-        lambda steps: clock.run(lambda: worker.call("run", name, steps)),
-        lambda: int(worker.call("skipped_steps", name)),
-    )
 
 
 def _process_of(spec: ArmSpec) -> str:
@@ -231,13 +253,6 @@ def _rounds(one: Series) -> dict[str, Any]:
         "skipped_steps": one.skipped_steps,
     }
     return kept if one.error is None else {**kept, "error": str(one.error)}
-
-
-def _others_cpu_seconds(workers: Mapping[str, Worker]) -> float:
-    """As `device.others_cpu_seconds`, the workers' own time left out too; NaN where nothing says."""
-    others = devices.others_cpu_seconds()
-    mine = sum(worker.call("cpu_seconds") for worker in workers.values() if not worker.lost)
-    return math.nan if others is None else others - mine
 
 
 def _absent() -> dict[str, str]:

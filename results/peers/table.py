@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ from mpbench.statistics import MIN_PAIRS, Interval, speedup_interval
 PEAK = "matrix product"
 OURS = "mpbench"
 BASELINE = "float32"
+
+QUIET = 0.05
+"""Of all cores' time: a block in which other programs used more is left out on a CPU, for all arms alike. Threads that
+meet at barriers (torch's) lose far more from them than those that take work from a queue (TensorFlow's, XLA's)."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +52,33 @@ class Row:
         return float(np.median(self.rounds))
 
 
-def rows_of(group: Mapping[str, Any]) -> tuple[list[Row], dict[str, Row]]:
-    """The arms of a group, each with the FLOPs of its framework's model, and the peaks by precision."""
+def busy_blocks(arms: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Numbers of the blocks in which other programs used more than QUIET of the CPU, over all arms' rounds."""
+    shares = [arm["others_cpu_share"] for arm in arms if not arm.get("error") and arm.get("others_cpu_share")]
+    number = min(map(len, shares), default=0)
+    known = [[one[block] for one in shares if one[block] is not None] for block in range(number)]
+    return {block for block, of_block in enumerate(known) if of_block and float(np.mean(of_block)) > QUIET}
+
+
+def rows_of(group: Mapping[str, Any], busy: Collection[int] = ()) -> tuple[list[Row], dict[str, Row]]:
+    """The arms of a group without some blocks, with the FLOPs of its framework's model, and the peaks by precision."""
     counted = {arm["framework"]: arm["flops"] for arm in group["arms"] if arm.get("flops") and arm["way"] != PEAK}
     counted["jax"] = counted.get(OURS)  # the same Keras model
-    rows = [
-        Row(
-            arm["framework"],
-            arm["way"],
-            arm["precision"],
-            [ms / 1000 for ms in arm.get("rounds_ms", [])],
-            arm.get("blocks", []),
-            arm.get("flops") if arm["way"] == PEAK else counted.get(arm["framework"]),
-            arm.get("error", "") or ("" if arm.get("rounds_ms") else "no round without a skipped step"),
+    rows = []
+    for arm in group["arms"]:
+        measured = zip(arm.get("blocks", []), arm.get("rounds_ms", []), strict=True)
+        kept = [(block, ms) for block, ms in measured if block not in busy]
+        rows.append(
+            Row(
+                arm["framework"],
+                arm["way"],
+                arm["precision"],
+                [ms / 1000 for _, ms in kept],
+                [block for block, _ in kept],
+                arm.get("flops") if arm["way"] == PEAK else counted.get(arm["framework"]),
+                arm.get("error", "") or ("" if kept else "no round without a skipped step"),
+            )
         )
-        for arm in group["arms"]
-    ]
     peaks = {row.precision: row for row in rows if row.way == PEAK and not row.error}
     return [row for row in rows if row.way != PEAK], peaks
 
@@ -106,14 +121,20 @@ def render(runs: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"{run['device_name']}, batch {run['batch_size']}, {run['image_size_px']} px; {packages}")
         lines += run["absent"].values()
         for group in run["groups"]:
-            lines += ["", *_group(group, run["batch_size"])]
+            lines += ["", *_group(group, run["batch_size"], run["device"] == "cpu")]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _group(group: Mapping[str, Any], batch_size: int) -> list[str]:
-    rows, peaks = rows_of(group)
-    title = f"{group['model']}, {group['phase']}"
-    table = [["", "precision", "ms/step", "images/s", "float32 / this [95 %]", "% of peak FLOP/s", "rounds"]]
+def _group(group: Mapping[str, Any], batch_size: int, on_cpu: bool) -> list[str]:
+    busy = busy_blocks(group["arms"])
+    blocks = {block for arm in group["arms"] for block in arm.get("blocks", [])}
+    left_out = busy if on_cpu and len(blocks - busy) >= MIN_PAIRS else set()
+    rows, peaks = rows_of(group, left_out)
+    title = f"{group['model']}, {group['phase']}: {len(blocks - left_out)} blocks"
+    if busy and on_cpu:
+        title += f", {len(left_out)} left out" if left_out else ""
+        title += f" (other programs used more than {100 * QUIET:.0f} % of the CPU in {len(busy)} of {len(blocks)})"
+    table = [["", "precision", "ms/step", "images/s", "float32 / this [95 %]", "% of peak FLOP/s"]]
     failed = []
     for row in rows:
         if row.error:
@@ -124,7 +145,7 @@ def _group(group: Mapping[str, Any], batch_size: int) -> list[str]:
         share = share_of_peak(row, peaks)
         figures = [f"{1000 * row.seconds:.2f}", f"{batch_size / row.seconds:.1f}"]
         shown = "" if share is None else f"{100 * share:.0f}"
-        table.append([row.configuration, row.precision, *figures, _text(against), shown, str(len(row.rounds))])
+        table.append([row.configuration, row.precision, *figures, _text(against), shown])
     lines = [title, *_aligned(table), *failed]
     for precision in [*dict.fromkeys(row.precision for row in rows), None]:
         compared = against_peers(rows, precision)
@@ -132,14 +153,15 @@ def _group(group: Mapping[str, Any], batch_size: int) -> list[str]:
             continue
         best, peer, interval = compared
         names = [f"{row.configuration}{'' if precision else f', {row.precision}'}" for row in (peer, best)]
-        lines.append(f"{precision or 'all precisions'}: fastest peer / mpbench: {_text(interval)} ({names[0]} / {names[1]})")
+        lines.append(
+            f"{precision or 'all precisions'}: fastest peer / mpbench: {_text(interval)} ({names[0]} / {names[1]})"
+        )
     flops = {row.framework: row.flops for row in rows if row.flops}
     lines.append("FLOPs of a step: " + ", ".join(f"{name} {value / 1e9:.1f} G" for name, value in flops.items()))
     rates = [f"{name} {peak.flops / peak.seconds / 1e12:.2f} TFLOP/s" for name, peak in peaks.items() if peak.flops]
     lines.append(f"Peak: {', '.join(rates)}")
     idle = max(group["idle_cpu_share"].values(), default=0.0)
-    others = "unknown" if group["others_cpu_share"] is None else f"{100 * group['others_cpu_share']:.1f} %"
-    lines.append(f"CPU used by other programs: {others}; by a framework while another was measured: up to {100 * idle:.1f} % of a core")
+    lines.append(f"CPU used by a framework while another was measured: up to {100 * idle:.1f} % of a core")
     return lines
 
 
