@@ -7,6 +7,7 @@ from worker import PEAK, ArmSpec, PeerArm
 from mpbench import device as devices
 from mpbench.explain.layer_call import call_costs
 from mpbench.explain.layers import distinct_layers
+from mpbench.explain.parts import PartedStep
 from mpbench.explain.peaks import peak_probe
 from mpbench.explain.probe import Probe
 from mpbench.models import build_model
@@ -22,6 +23,8 @@ def build(spec: ArmSpec) -> PeerArm:
     if spec.way == PEAK:
         return _Peak(peak_probe("matmul", precision, device), spec)
     step = StepSpec(spec.model, precision, spec.phase, spec.batch_size, spec.image_size_px, spec.way == XLA, device)
+    if spec.part:
+        return _Part(step, spec.part)
     return _Mpbench(step, counted=spec.precision == "float32" and spec.way == NO_XLA)
 
 
@@ -39,6 +42,20 @@ class _Peak:
             **unmeasured, device=spec.device, device_name="", batch_size=spec.batch_size, image_size=spec.image_size_px
         )
         self.flops: float | None = record.flops  # type: ignore[attr-defined]
+
+    def skipped_steps(self) -> int:
+        return 0
+
+
+class _Part:
+    flops: float | None = None
+
+    def __init__(self, spec: StepSpec, part: str) -> None:
+        self._step = PartedStep(spec)
+        if part == "update":
+            self._step.before_update()  # a learning rate of 0: gradients made up must not move the weights for long
+        self.run, _ = self._step.part(part)
+        self.check = self._step.check_weights
 
     def skipped_steps(self) -> int:
         return 0

@@ -56,12 +56,18 @@ class _Torch:
         self.steps = 0
         self.flops: float | None = None
         self._model: Any = model
-        if spec.way == EAGER and spec.precision == "float32":
+        whole = self._train if self._training else self._predict
+        self._once = {"": whole, "forward": self._forward, "gradients": self._gradients, "update": self._update}[
+            spec.part
+        ]
+        if spec.way == EAGER and spec.precision == "float32" and not spec.part:
             with FlopCounterMode(display=False) as counter:
                 self.run(1)
             self.flops = float(counter.get_total_flops())
         if spec.way == COMPILED:
             self._model = torch.compile(model)
+        if spec.part == "update":
+            self._gradients()
         self.run(1)
         for _ in range(MAX_SETTLING_STEPS):
             if self.skipped_steps() < self.steps:
@@ -71,9 +77,9 @@ class _Torch:
     def run(self, steps: int) -> None:
         # Read when a product is launched, compiled or not.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self._precision.tf32
-        step = self._train if self._training else self._predict
+        once = self._once
         for _ in range(steps):
-            step()
+            once()
         if self._device == "cuda":
             torch.cuda.synchronize()
         self.steps += steps
@@ -90,22 +96,31 @@ class _Torch:
             raise CaseFailure(f"the {'loss' if self._training else 'output'} is not finite after {self.steps} steps")
         if not np.isfinite(sums := self._sums()).all():
             raise CaseFailure(f"weights are not finite after {self.steps} steps")
-        if self._training and (sums == self._sums_before).all():
+        if self._once == self._train and (sums == self._sums_before).all():
             raise CaseFailure(f"training moved no weight in {self.steps} steps")
 
     def _train(self) -> None:
+        self._gradients()
+        self._update()
+
+    def _gradients(self) -> None:
         self._optimizer.zero_grad(set_to_none=True)
+        loss = self._forward()
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+
+    def _update(self) -> None:
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+
+    def _forward(self) -> torch.Tensor:
         with self._autocast():
             logits = self._model(self._batch)
         loss = torch.nn.functional.cross_entropy(logits.float(), self._labels)
-        if self._scaler is None:
-            loss.backward()
-            self._optimizer.step()
-        else:
-            self._scaler.scale(loss).backward()
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
         self._out = loss.detach()
+        return loss
 
     def _predict(self) -> None:
         with torch.no_grad(), self._autocast():

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from table import render
+from table import rendered
 from worker import PEAK, ArmSpec, serve
 
 from mpbench import device as devices
@@ -185,7 +185,7 @@ def main() -> None:
             result["groups"].append(measure_group(specs, plan, lambda text: print(text, flush=True)))
             if args.output:
                 args.output.write_text(json.dumps(result) + "\n")
-    print(render([result]))
+    print(rendered([result]))
 
 
 def measure_group(specs: list[ArmSpec], plan: Plan, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def measure_group(specs: list[ArmSpec], plan: Plan, progress: Callable[[str], No
     try:
         for spec in specs:
             started = time.perf_counter()
-            rows[spec.name] = {"framework": spec.framework, "way": spec.way, "precision": spec.precision}
+            rows[spec.name] = {field: getattr(spec, field) for field in ("framework", "way", "precision", "part")}
             process = _process_of(spec)
             if process not in workers or workers[process].lost:
                 workers[process] = Worker(spec.framework)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mpbench import tables
 from mpbench.measure import paired
 from mpbench.statistics import MIN_PAIRS, Interval, speedup_interval
 
@@ -33,6 +34,7 @@ class Row:
         blocks: see `measure.Series`.
         flops: of one step; None where nobody counted.
         error: why it is no result; empty where it is one.
+        part: of a step; empty for the whole.
     """
 
     framework: str
@@ -42,6 +44,7 @@ class Row:
     blocks: Sequence[int]
     flops: float | None
     error: str
+    part: str = ""
 
     @property
     def configuration(self) -> str:
@@ -77,6 +80,7 @@ def rows_of(group: Mapping[str, Any], busy: Collection[int] = ()) -> tuple[list[
                 [block for block, _ in kept],
                 arm.get("flops") if arm["way"] == PEAK else counted.get(arm["framework"]),
                 arm.get("error", "") or ("" if kept else "no round without a skipped step"),
+                arm.get("part", ""),
             )
         )
     peaks = {row.precision: row for row in rows if row.way == PEAK and not row.error}
@@ -113,7 +117,7 @@ def against_peers(rows: Sequence[Row], precision: str | None) -> tuple[Row, Row,
     return best, peer, ratio(peer, best)
 
 
-def render(runs: Sequence[Mapping[str, Any]]) -> str:
+def rendered(runs: Sequence[Mapping[str, Any]]) -> str:
     """The tables of some runs of one machine."""
     lines = []
     for run in runs:
@@ -134,7 +138,7 @@ def _group(group: Mapping[str, Any], batch_size: int, on_cpu: bool) -> list[str]
     if busy and on_cpu:
         title += f", {len(left_out)} left out" if left_out else ""
         title += f" (other programs used more than {100 * QUIET:.0f} % of the CPU in {len(busy)} of {len(blocks)})"
-    table = [["", "precision", "ms/step", "images/s", "float32 / this [95 %]", "% of peak FLOP/s"]]
+    table = []
     failed = []
     for row in rows:
         if row.error:
@@ -143,10 +147,17 @@ def _group(group: Mapping[str, Any], batch_size: int, on_cpu: bool) -> list[str]
         base = next((r for r in rows if r.configuration == row.configuration and r.precision == BASELINE), None)
         against = ratio(base, row) if base is not None and base is not row and not base.error else None
         share = share_of_peak(row, peaks)
-        figures = [f"{1000 * row.seconds:.2f}", f"{batch_size / row.seconds:.1f}"]
-        shown = "" if share is None else f"{100 * share:.0f}"
-        table.append([row.configuration, row.precision, *figures, _text(against), shown])
-    lines = [title, *_aligned(table), *failed]
+        table.append(
+            {
+                "": row.configuration,
+                "precision": row.precision,
+                "ms/step": f"{1000 * row.seconds:.2f}",
+                "images/s": f"{batch_size / row.seconds:.1f}",
+                "float32 / this [95 %]": _text(against),
+                "% of peak FLOP/s": "" if share is None else f"{100 * share:.0f}",
+            }
+        )
+    lines = [title, *tables.render(table), *failed]
     for precision in [*dict.fromkeys(row.precision for row in rows), None]:
         compared = against_peers(rows, precision)
         if compared is None:
@@ -169,13 +180,5 @@ def _text(interval: Interval | None) -> str:
     return "" if interval is None else f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in table
-    ]
-
-
 if __name__ == "__main__":
-    print(render([json.loads(Path(name).read_text()) for name in sys.argv[1:]]))
+    print(rendered([json.loads(Path(name).read_text()) for name in sys.argv[1:]]))

@@ -35,6 +35,7 @@ class ArmSpec:
         model, phase, precision: as mpbench names them.
         batch_size, image_size_px: images, pixels.
         device: `gpu` or `cpu`.
+        part: of a training step, one of PARTS; empty for the whole.
     """
 
     framework: str
@@ -45,17 +46,17 @@ class ArmSpec:
     batch_size: int
     image_size_px: int
     device: str
-
-    @property
-    def configuration(self) -> str:
-        return f"{self.framework}, {self.way}"
+    part: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.configuration}, {self.precision}"
+        return ", ".join(filter(None, [self.framework, self.way, self.precision, self.part]))
 
 
 PEAK = "matrix product"
+
+PARTS = ("forward", "gradients", "update")
+"""The forward pass with the loss; that and the backward pass; the optimizer's update of gradients that lie there."""
 
 
 class PeerArm(Protocol):
