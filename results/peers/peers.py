@@ -151,6 +151,9 @@ def main() -> None:
 
     facts = devices.machine_facts()
     device = args.device if args.device != "auto" else ("gpu" if facts["gpu"] else "cpu")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's: else the frameworks may pick different cards
+    if device == "cpu":
+        os.environ.update(CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
     profile, precisions = DEFAULTS[device]
     models = args.models.split(",")
     precisions = tuple(args.precisions.split(",")) if args.precisions else precisions
