@@ -23,6 +23,9 @@ HIDDEN = (
 )
 """Beginnings of nvidia-smi's lines that name this card, where it sits, or other programs."""
 
+NAMES = ("node", "project")
+"""In pytest-benchmark's JSON: the machine, and the folder of the checkout."""
+
 
 def described() -> str:
     """The system, the GPU's state and all packages, without what names the machine."""
@@ -54,9 +57,9 @@ def anonymous(text: str) -> str:
 
 
 def anonymous_json(value: Any) -> Any:
-    """The same for what a JSON file holds; pytest-benchmark's `node` is the machine's name."""
+    """The same for what a JSON file holds."""
     if isinstance(value, dict):
-        return {key: "" if key == "node" else anonymous_json(inner) for key, inner in value.items()}
+        return {key: "" if key in NAMES else anonymous_json(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [anonymous_json(inner) for inner in value]
     return anonymous(value) if isinstance(value, str) else value

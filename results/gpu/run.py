@@ -228,7 +228,7 @@ def _sections(output: str) -> str:
     """The tables of a session's output: what stands under the headings mpbench and why."""
     kept, inside = [], False
     for line in output.splitlines():
-        if heading := re.fullmatch(r"[=-]{3,} (.+?) [=-]{3,}", line):
+        if heading := re.fullmatch(r"={3,} (.+?) ={3,}", line):
             inside = heading[1] in ("mpbench", "why")
         elif inside:
             kept.append(line)
