@@ -102,18 +102,13 @@ def parts(device: str, quick: bool, models: Sequence[str]) -> list[Part]:
         script = ("results/peers/peers.py", "--device", device, "--models", model, *limits, "-o", "{json}")
         title = f"{model} beside PyTorch and Keras on JAX"
         found.append(Part(f"peers-{model}", title, script, ("results/peers/table.py", "{json}")))
-    for name, title in (
-        ("telemetry/cost", "What reading the GPU costs"),
-        ("overhead/overhead", "What mpbench adds to a step"),
+    short = ("--seconds", "5") if quick else ()
+    size = () if quick else ("--batch-size", "64", "--image-size", "224")
+    for name, title, script, options in (
+        ("telemetry", "What reading the GPU costs", "results/telemetry/cost.py", ()),
+        ("overhead", "What mpbench adds to a step", "results/overhead/overhead.py", (*short, *size)),
     ):
-        seconds = ("--seconds", "5") if quick else ()
-        found.append(
-            Part(
-                name.partition("/")[0],
-                title,
-                (f"results/{name}.py", "--device", device, *seconds, "-o", "{json}"),
-            )
-        )
+        found.append(Part(name, title, (script, "--device", device, *options, "-o", "{json}")))
     return found
 
 
