@@ -84,12 +84,14 @@ def test_a_block_in_which_others_computed_is_left_out_for_all(table):
     assert "5 blocks, 1 left out" in table.rendered([{**run, "groups": [measured]}])
 
 
-def test_a_machine_that_was_always_busy_still_has_a_table_that_says_so(table):
+def test_on_a_machine_that_was_always_busy_nothing_is_compared(table):
     busy = group(*({**one, "others_cpu_share": [0.5] * 6} for one in (OURS, TORCH)))
     run = {"device": "cpu", "device_name": "CPU", "batch_size": 2, "image_size_px": 80, "packages": {}, "absent": {}}
     text = table.rendered([{**run, "groups": [busy]}])
     assert "6 blocks (other programs used more than 5 % of the CPU in 6 of 6)" in text
-    assert "fastest peer / mpbench: 0.800" in text
+    assert "BUSY" in text
+    assert "fastest peer" not in text
+    assert "fastest peer / mpbench: 0.800" in table.rendered([{**run, "device": "gpu", "groups": [busy]}])
 
 
 def test_what_failed_is_named_and_has_no_figures(table):
