@@ -5,6 +5,7 @@ Pure: `explain.explanation.Phase` in, `content.Drawing` out.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -23,13 +24,12 @@ from mpbench.explain.roofline import roof
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import (
     FAINT,
-    HATCHES,
     INK,
-    MARKERS,
     PAPER,
     SERIES,
     Row,
     fitted,
+    looks,
     named,
     rows_under_headings,
     stacked,
@@ -41,6 +41,10 @@ POINTS_OF_A_STEP = 400.0
 """Area, in square points, of the mark of a layer that takes the whole step."""
 
 LEAST_POINTS = 8.0
+LEAST_SHARE = 0.03
+"""Of the longest bar: what is narrower holds no number."""
+
+NUMBER: dict[str, Any] = {"fontsize": 7, "color": INK, "bbox": {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}}
 DASHES = ("-", "--", ":", "-.")
 
 
@@ -66,24 +70,23 @@ def _account(phase: Phase) -> Drawing:
     accounts = phase.accounts
     whose = _whose(phase)
     used = [key for key in LABELS if any(key in rows for rows in accounts.values())]
-    looks = {key: (SERIES[i % len(SERIES)], HATCHES[i % len(HATCHES)]) for i, key in enumerate(LABELS)}
-    looks[UNEXPLAINED] = (FAINT, "")
-    rows = [Row(whose, fitted(name), f"{MS * math.fsum(of.values()):.4g} ms") for name, of in accounts.items()]
+    colours = {key: SERIES[i % len(SERIES)] for i, key in enumerate(LABELS)} | {UNEXPLAINED: FAINT}
+    number = {key: i for i, key in enumerate(used, 1)}
+    rows = [Row(whose, fitted(name), f"{MS * math.fsum(of.values()):.4g} ms", 1.4) for name, of in accounts.items()]
     with style():
-        keys = [
-            Patch(facecolor=looks[key][0], hatch=looks[key][1], edgecolor=PAPER, linewidth=0, label=LABELS[key])
-            for key in used
-        ]
+        keys = [Patch(facecolor=colours[key], label=f"{number[key]} {LABELS[key]}") for key in used]
         figure, (panel,), (ys,) = rows_under_headings(
             [phase.name.capitalize()], [rows], keys, "ms per step", keys_per_row=2
         )
+        reach = MS * max(math.fsum(abs(seconds) for seconds in of.values()) for of in accounts.values())
         for y, of in zip(ys, accounts.values(), strict=True):
             ends = {1: 0.0, -1: 0.0}  # what is negative lies left of 0
             for key in used:
                 ms = MS * of.get(key, 0.0)
                 side = -1 if ms < 0 else 1
-                colour, hatch = looks[key]
-                panel.barh(y, ms, 0.75, left=ends[side], color=colour, hatch=hatch, edgecolor=PAPER, linewidth=0)
+                panel.barh(y, ms, 1.1, left=ends[side], color=colours[key], edgecolor=PAPER, linewidth=0.8)
+                if abs(ms) >= LEAST_SHARE * reach:
+                    panel.text(ends[side] + ms / 2, y, str(number[key]), ha="center", va="center", **NUMBER)
                 ends[side] += ms
         panel.axvline(0, color=INK, linewidth=0.8)
         panel.xaxis.set_major_locator(MaxNLocator(6))
@@ -109,7 +112,7 @@ def _roofline(phase: Phase) -> Drawing | None:
         return None
     whose = _whose(phase)
     with style():
-        figure, (panel,) = stacked([2.9], left=0.75, right=0.2, top=0.3, bottom=0.85)
+        figure, (panel,) = stacked([2.9], left=0.75, right=0.2, top=0.1, bottom=0.85)
         every = [(one.record.flops / one.record.minimal_bytes) for of in layers.values() for one in of]
         ridges = [
             flops / peaks.bytes_per_second[dtype]
@@ -118,14 +121,15 @@ def _roofline(phase: Phase) -> Drawing | None:
         ]
         reach = np.geomspace(min([*every, *ridges]) / 2, max([*every, *ridges]) * 4, 100)
         keys: list[Line2D] = []
-        for dashes, ((dtype, tf32), flops) in zip(DASHES * len(peaks.flops_per_second), peaks.flops_per_second.items()):
+        for dashes, ((dtype, tf32), flops) in zip(
+            itertools.cycle(DASHES), peaks.flops_per_second.items(), strict=False
+        ):
             rate = peaks.bytes_per_second.get(dtype)
             if rate is None:
                 continue
             label = f"roof: {'TF32' if tf32 else printable(dtype)}, {_si(flops)}FLOP/s, {_si(rate)}B/s"
             keys += panel.plot(reach, np.minimum(flops, rate * reach), dashes, color=INK, linewidth=1, label=label)
-        for i, (precision, of) in enumerate(layers.items()):
-            keys.append(_layer_marks(panel, phase, precision, of, i))
+        keys += [_layer_marks(panel, precision, of) for precision, of in layers.items()]
         panel.set(xscale="log", yscale="log", xlabel="FLOP per byte that must be moved", ylabel="FLOP/s")
         panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _si(y).strip()))
@@ -140,23 +144,25 @@ def _roofline(phase: Phase) -> Drawing | None:
     return Drawing(f"roofline {phase.found.setting.model} {phase.name}", title, sentences, figure)
 
 
-def _layer_marks(panel: Any, phase: Phase, precision: str, layers: list[Figure[LayerRecord]], i: int) -> Line2D:
+def _layer_marks(panel: Any, precision: str, layers: list[Figure[LayerRecord]]) -> Line2D:
     """The layers of one precision; returns the mark for the key."""
     total = math.fsum(one.seconds * one.record.count for one in layers)
-    look = {"marker": MARKERS[i % len(MARKERS)], "facecolors": "none", "edgecolors": SERIES[i % len(SERIES)]}
+    colour, marker = looks([precision])[precision]
     panel.scatter(
         [one.record.flops / one.record.minimal_bytes for one in layers],
         [one.record.flops / one.seconds for one in layers],
         [LEAST_POINTS + POINTS_OF_A_STEP * one.seconds * one.record.count / total for one in layers],
         linewidths=0.9,
-        **look,
+        marker=marker,
+        facecolors="none",
+        edgecolors=colour,
     )
     return Line2D(
         [],
         [],
-        marker=MARKERS[i % len(MARKERS)],
+        marker=marker,
         markerfacecolor="none",
-        markeredgecolor=SERIES[i % len(SERIES)],
+        markeredgecolor=colour,
         linestyle="none",
         label=f"layer in {fitted(precision)}",
     )

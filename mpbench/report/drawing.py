@@ -5,6 +5,7 @@ No state: figures are `matplotlib.figure.Figure` objects made under `style`, and
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,10 +15,13 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mpbench.errors import printable
+from mpbench.precision import PRECISIONS
 from mpbench.report.content import Drawing
 
 WIDTH_INCHES = 5.4
@@ -25,21 +29,23 @@ WIDTH_INCHES = 5.4
 
 FONT_POINTS = 9.0
 SMALL_POINTS = 8.0
-CHARACTER_EMS = 0.62
-"""Mean width of a character of DejaVu Sans, rounded up: what lies in a margin is given room by its length."""
+FONT = "DejaVu Sans"
+"""Comes with matplotlib, and is among the widest: another one that a browser takes instead needs no more room."""
 
 INK, PAPER, FAINT = "#1b1b1b", "#ffffff", "#d0d0d0"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours, which people of every colour vision tell apart."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
-HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++", "||||", "oo", "**")
-"""Shapes and hatches tell series apart where colours do not."""
+"""Shapes tell series apart where colours do not."""
 
 ROW_INCHES = 0.2
 HEADING_ROWS = 1.1
-LABEL_CHARACTERS = 26
-"""Of a label in a margin."""
+LABEL_INCHES = 1.7
+"""Of a label in a margin, at most."""
+
+MAX_CHARACTERS = 200
+"""Of a text from outside that is measured."""
 
 NAME_CHARACTERS = 60
 """Of the part of a drawing's name that comes from what was measured."""
@@ -67,8 +73,6 @@ def style() -> Iterator[None]:
                 "font.size": FONT_POINTS,
                 "grid.color": FAINT,
                 "grid.linewidth": 0.5,
-                "hatch.color": PAPER,
-                "hatch.linewidth": 0.8,
                 "legend.edgecolor": FAINT,
                 "legend.facecolor": PAPER,
                 "legend.fontsize": SMALL_POINTS,
@@ -87,21 +91,48 @@ def style() -> Iterator[None]:
         yield
 
 
-def fitted(text: str, characters: int = LABEL_CHARACTERS) -> str:
-    """Text from outside for a margin: one printable line, its middle left out where it is too long.
+def fitted(text: str, width: float = LABEL_INCHES, points: float = SMALL_POINTS) -> str:
+    """Text from outside in one printable line of so many inches, its middle left out where it is too long.
 
     The ends stay, since that is where names of one family differ.
     """
     line = printable(text)
-    if len(line) <= characters:
-        return line
-    kept = characters - 1
+    kept = min(len(line), MAX_CHARACTERS)
+    short = line if kept == len(line) else _without_middle(line, kept)
+    while kept > 2 and inches([short], points) > width:
+        kept -= 1
+        short = _without_middle(line, kept)
+    return short
+
+
+def _without_middle(line: str, kept: int) -> str:
     return f"{line[: kept - kept // 2]}\N{HORIZONTAL ELLIPSIS}{line[len(line) - kept // 2 :]}"
 
 
-def inches(text: Iterable[str], points: float = SMALL_POINTS) -> float:
+def inches(lines: Iterable[str], points: float = SMALL_POINTS) -> float:
     """Room for the longest of some lines."""
-    return max((len(line) for line in text), default=0) * CHARACTER_EMS * points / 72
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        return max((_width(line, points) for line in lines), default=0.0)
+
+
+@functools.cache
+def _width(line: str, points: float) -> float:
+    font = _font()
+    font.set_size(points, 72)
+    font.set_text(line)
+    return float(font.get_width_height()[0]) / 64 / 72
+
+
+@functools.cache
+def _font() -> FT2Font:
+    return get_font(findfont(FONT))
+
+
+def looks(precisions: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each precision: the same in every drawing for those that the suite knows."""
+    names = list(dict.fromkeys([*PRECISIONS, *precisions]))
+    return {name: (SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
 def unique_names(wanted: Iterable[str]) -> list[str]:
@@ -124,7 +155,13 @@ def named(drawings: Iterable[Drawing]) -> list[Drawing]:
 
 
 def stacked(
-    heights: Sequence[float], *, left: float, right: float = 0.15, between: float = 0.45, top: float = 0.3, bottom: float = 0.5
+    heights: Sequence[float],
+    *,
+    left: float,
+    right: float = 0.15,
+    between: float = 0.45,
+    top: float = 0.3,
+    bottom: float = 0.5,
 ) -> tuple[Figure, list[Any]]:
     """A figure of panels above each other; all in inches.
 
@@ -153,11 +190,18 @@ class Row:
         heading: the line above it; neighbours of one heading share it.
         label: in the left margin; may be several lines.
         aside: in the right margin, such as the figures; may be several lines.
+        least_height: in lines.
     """
 
     heading: str
     label: str
     aside: str = ""
+    least_height: float = 1.0
+
+    @property
+    def height(self) -> float:
+        """In lines."""
+        return max(self.least_height, 0.4 + 0.6 * (max(self.label.count("\n"), self.aside.count("\n")) + 1))
 
 
 def rows_under_headings(
@@ -187,10 +231,8 @@ def rows_under_headings(
         for row in of:
             if row.heading != heading:
                 y, heading = y + HEADING_ROWS, row.heading
-            lines = max(row.label.count("\n"), row.aside.count("\n")) + 1
-            height = 0.4 + 0.6 * lines
-            of_panel.append(y + height / 2)
-            y += height
+            of_panel.append(y + row.height / 2)
+            y += row.height
         heights.append(y + 0.1)
         places.append(of_panel)
     key_rows = -(-len(keys) // keys_per_row)
@@ -204,9 +246,10 @@ def rows_under_headings(
     for panel, title, of, ys, height in zip(panels, titles, rows, places, heights, strict=True):
         _label_rows(panel, of, ys, left)
         panel.set_ylim(height, 0)
-        _, y_title = panel.transAxes.inverted().transform(panel.transAxes.transform((0, 1)) + (0, 6 * figure.dpi / 72))
         width = WIDTH_INCHES - left - right
-        panel.text((0.05 - left) / width, y_title, title, transform=panel.transAxes, fontweight="bold")
+        panel.text(
+            (0.05 - left) / width, 1 + 0.08 / (ROW_INCHES * height), title, transform=panel.transAxes, fontweight="bold"
+        )
         panel.grid(axis="x")
         panel.set_axisbelow(True)
         panel.spines["left"].set_visible(False)
@@ -223,10 +266,10 @@ def _label_rows(panel: Any, rows: Sequence[Row], ys: Sequence[float], left: floa
     panel.set_yticks(ys, [row.label for row in rows])
     heading = None
     for row, y in zip(rows, ys, strict=True):
-        lines = max(row.label.count("\n"), row.aside.count("\n")) + 1
         if row.heading != heading:
             heading = row.heading
-            top = y - (0.4 + 0.6 * lines) / 2 - HEADING_ROWS / 2
-            text = fitted(heading, int((WIDTH_INCHES - 0.1) / inches("x", FONT_POINTS)))
-            panel.text((0.05 - left) / width, top, text, transform=beyond, va="center")
+            top = y - row.height / 2 - HEADING_ROWS / 2
+            text = fitted(heading, WIDTH_INCHES - 0.1, FONT_POINTS)
+            over_grid = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}
+            panel.text((0.05 - left) / width, top, text, transform=beyond, va="center", bbox=over_grid)
         panel.text(1 + 0.08 / width, y, row.aside, transform=beyond, va="center", fontsize=SMALL_POINTS)

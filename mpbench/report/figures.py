@@ -6,7 +6,9 @@ runs in `history_figures.py`; `svg.py` writes drawings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -16,20 +18,15 @@ from mpbench import thesis
 from mpbench.accuracy_tables import in_words, is_the_thesis_pair
 from mpbench.contingency import Contingency
 from mpbench.errors import printable
-from mpbench.precision import PRECISIONS
 from mpbench.record import AccuracyRecord, CaseRecord, OfRounds, numbers
 from mpbench.report.cause_figures import causes, rooflines
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import (
     FAINT,
-    HATCHES,
     INK,
-    LABEL_CHARACTERS,
-    MARKERS,
-    PAPER,
-    SERIES,
     Row,
     fitted,
+    looks,
     named,
     rows_under_headings,
     stacked,
@@ -58,7 +55,7 @@ WIDE_RATIO = 10.0
 """Largest over smallest value from which on an axis is logarithmic."""
 
 LEAST_SPAN = 0.04
-"""Least height of a panel of rounds, over their median: noise of a tenth of a per cent shall not look like mountains."""
+"""Least height of a panel of rounds, over their median: noise of a thousandth shall not look like mountains."""
 
 PHASES = ("training", "inference")
 
@@ -77,23 +74,31 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
         return None
     phases = _phases(shown)
     rows = [[_speedup_row(r) for r in of] for of in phases.values()]
-    looks = _looks(r.precision for r in shown)
+    of_precision = looks(r.precision for r in shown)
     over = printable("/".join(dict.fromkeys(str(r.baseline) for r in shown)))
     with style():
         hollow = Line2D(
-            [], [], marker="D", markerfacecolor="none", markeredgecolor=INK, linestyle="none", label=f"thesis ({thesis.DEVICE})"
+            [],
+            [],
+            marker="D",
+            markerfacecolor="none",
+            markeredgecolor=INK,
+            linestyle="none",
+            label=f"thesis ({thesis.DEVICE})",
         )
         referenced = any(_thesis_ratio(r) for r in shown)
         figure, panels, places = rows_under_headings(
-            [phase.capitalize() for phase in phases], rows, [hollow] if referenced else [], f"speedup over {fitted(over)}"
+            [phase.capitalize() for phase in phases],
+            rows,
+            [hollow] if referenced else [],
+            f"speedup over {fitted(over)}",
         )
         ends = [1.0, *(v for r in shown for v in (r.speedup_low, r.speedup_high, _thesis_ratio(r)) if v)]
         for panel, ys, of in zip(panels, places, phases.values(), strict=True):
             panel.axvline(1, color=INK, linewidth=1)
             for y, r in zip(ys, of, strict=True):
-                colour, marker, _ = looks[r.precision]
-                panel.plot([r.speedup_low, r.speedup_high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-                panel.plot([r.speedup], [y], marker, color=colour, markersize=5)
+                colour, marker = of_precision[r.precision]
+                _interval(panel, y, (r.speedup_low, r.speedup, r.speedup_high), colour, marker)
                 if (was := _thesis_ratio(r)) is not None:
                     panel.plot([was], [y], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=INK)
             _value_axis(panel, ends)
@@ -118,7 +123,9 @@ def step_times(cases: Sequence[OfRounds]) -> list[Drawing]:
 def memory(cases: Sequence[OfRounds]) -> Drawing | None:
     """Peak memory of the device; None where the allocator was not asked: a process's holds all cases at once."""
     shown = [case for case in cases if case.record.memory_kind == "device"]
-    return _bars("memory", "Peak memory of the device", "MiB", shown, lambda c: c.record.peak_memory_bytes / MIB, "{:,.0f}")
+    return _bars(
+        "memory", "Peak memory of the device", "MiB", shown, lambda c: c.record.peak_memory_bytes / MIB, "{:,.0f}"
+    )
 
 
 def energy(cases: Sequence[OfRounds]) -> Drawing | None:
@@ -145,7 +152,9 @@ def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing | None:
         keys: list[Line2D | Patch] = [Patch(facecolor=FAINT, label="within the margin")]
         if any(is_the_thesis_pair(r) for r in records):
             keys.append(
-                Line2D([], [], marker="D", markerfacecolor="none", markeredgecolor=INK, linestyle="none", label="thesis")
+                Line2D(
+                    [], [], marker="D", markerfacecolor="none", markeredgecolor=INK, linestyle="none", label="thesis"
+                )
             )
         label = "accuracy less the baseline's, percentage points"
         figure, (panel,), (ys,) = rows_under_headings(["Validation accuracy"], [rows], keys, label)
@@ -153,13 +162,15 @@ def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing | None:
         for y, r in zip(ys, records, strict=True):
             band = Rectangle((-100 * r.margin, y - 0.75), 200 * r.margin, 1.5, facecolor=FAINT, zorder=0.5)
             panel.add_patch(band)
-            panel.plot([100 * r.difference_low, 100 * r.difference_high], [y, y], color=SERIES[0], linewidth=1.8)
-            panel.plot([100 * r.difference], [y], "o", color=SERIES[0], markersize=5)
+            points = tuple(100 * share for share in (r.difference_low, r.difference, r.difference_high))
+            _interval(panel, y, points, *looks([r.precision])[r.precision])
             if is_the_thesis_pair(r):
-                panel.plot([_thesis_points(r.model)], [y], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=INK)
+                panel.plot(
+                    [_thesis_points(r.model)], [y], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=INK
+                )
         panel.margins(x=0.05)
     sentences = [
-        f"{printable(r.model)}, {printable(r.precision)} against {printable(r.baseline)}: {100 * r.difference:+.2f} points "
+        f"{printable(f'{r.model}, {r.precision} against {r.baseline}')}: {100 * r.difference:+.2f} points "
         f"[{100 * r.difference_low:+.2f}, {100 * r.difference_high:+.2f}], margin {100 * r.margin:g}: {_verdict(r)}."
         for r in records
     ]
@@ -179,7 +190,7 @@ def _thesis_points(model: str) -> float:
 
 def _speedup_row(r: CaseRecord) -> Row:
     words = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
-    values = f"{r.speedup:.3g} [{r.speedup_low:.3g}, {r.speedup_high:.3g}]"
+    values = f"{r.speedup:#.4g} [{r.speedup_low:#.4g}, {r.speedup_high:#.4g}]"
     return Row(_heading(r), _arm(r), "\n".join([values, *words]))
 
 
@@ -203,25 +214,31 @@ def _thesis_ratio(r: CaseRecord) -> float | None:
 
 def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
     """One group's rounds."""
-    looks = _looks(case.record.precision for case in cases)
-    # A tick at the foot of each panel for a block that left no round in it.
+    of_precision = looks(case.record.precision for case in cases)
+    marked = any(case.record.throttled_blocks or case.record.unpaired_blocks for case in cases)
     with style():
-        figure, panels = stacked([1.05] * len(cases), left=0.62, right=0.15, between=0.38, top=0.35, bottom=0.62)
+        figure, panels = stacked(
+            [1.05] * len(cases), left=0.62, right=0.15, between=0.38, top=0.3, bottom=0.45 + 0.2 * bool(marked)
+        )
         last = max((max([*case.blocks, *numbers(case.record.unpaired_blocks)]) for case in cases), default=0)
         marks: dict[str, Line2D] = {}
         for panel, case in zip(panels, cases, strict=True):
             r, ms = case.record, [1000 * seconds for seconds in case.rounds]
-            colour, marker, _ = looks[r.precision]
+            colour, marker = of_precision[r.precision]
             slow = numbers(r.throttled_blocks)
             calm = [(block, one) for block, one in zip(case.blocks, ms, strict=True) if block not in slow]
             hot = [(block, one) for block, one in zip(case.blocks, ms, strict=True) if block in slow]
             median = 1000 * case.median_seconds
             panel.axhline(median, color=INK, linewidth=0.8, linestyle="--", zorder=1)
-            if calm:
-                panel.plot(*zip(*calm, strict=True), color=colour, marker=marker, markersize=3, linewidth=0.6)
+            panel.plot(*_with_gaps(calm), color=colour, marker=marker, markersize=3, linewidth=0.6)
             if hot:
                 (marks["throttled"],) = panel.plot(
-                    *zip(*hot, strict=True), color=INK, marker="x", markersize=5, linestyle="none", label="throttled round"
+                    *zip(*hot, strict=True),
+                    color=INK,
+                    marker="x",
+                    markersize=5,
+                    linestyle="none",
+                    label="throttled round",
                 )
             if out := sorted(numbers(r.unpaired_blocks)):
                 (marks["out"],) = panel.plot(
@@ -243,7 +260,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
             panel.yaxis.set_major_locator(MaxNLocator(4))
             panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
             panel.set_ylabel("ms/step")
-            panel.label_outer()
+            panel.tick_params(labelbottom=panel is panels[-1])
         panels[-1].set_xlabel("block, in the order measured")
         if marks:
             figure.legend(handles=list(marks.values()), loc="lower left", ncols=2, borderaxespad=0.2)
@@ -257,8 +274,8 @@ def _rounds_in_words(case: OfRounds) -> str:
     third = max(1, len(ms) // 3)
     parts = [
         f"{_arm_in_full(r)}: {len(ms)} {'round' if len(ms) == 1 else 'rounds'} of {r.steps_per_round} "
-        f"{'step' if r.steps_per_round == 1 else 'steps'}, median {1000 * case.median_seconds:.4g} ms, from {min(ms):.4g} "
-        f"to {max(ms):.4g} ms"
+        f"{'step' if r.steps_per_round == 1 else 'steps'}, median {1000 * case.median_seconds:.4g} ms, "
+        f"from {min(ms):.4g} to {max(ms):.4g} ms"
     ]
     if len(ms) > 2:
         first, last = sum(ms[:third]) / third, sum(ms[-third:]) / third
@@ -281,14 +298,14 @@ def _bars(
     by_record = {id(case.record): case for case in shown}
     phases = _phases([case.record for case in shown])
     rows = [[Row(_heading(r), _arm(r), form.format(value(by_record[id(r)]))) for r in of] for of in phases.values()]
-    looks = _looks(case.record.precision for case in shown)
+    of_precision = looks(case.record.precision for case in shown)
     with style():
         titles = [phase.capitalize() for phase in phases]
         figure, panels, places = rows_under_headings(titles, rows, x_label=unit)
         for panel, ys, of in zip(panels, places, phases.values(), strict=True):
             for y, r in zip(ys, of, strict=True):
-                colour, _, hatch = looks[r.precision]
-                panel.barh(y, value(by_record[id(r)]), 0.7, color=colour, hatch=hatch, edgecolor=PAPER, linewidth=0)
+                colour, _ = of_precision[r.precision]
+                panel.barh(y, value(by_record[id(r)]), 0.7, color=colour)
             panel.set_xlim(0)
             panel.xaxis.set_major_locator(MaxNLocator(5))
             panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
@@ -314,32 +331,43 @@ def _heading(r: CaseRecord) -> str:
 
 def _arm(r: CaseRecord) -> str:
     """What tells a case from others of its model, for a margin."""
-    return fitted(_arm_in_full(r), LABEL_CHARACTERS)
+    return fitted(_arm_in_full(r))
 
 
 def _arm_in_full(r: CaseRecord) -> str:
     return printable(" ".join(filter(None, [r.precision, r.way, "(control)" if r.control else ""])))
 
 
-def _looks(precisions: Iterable[str]) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and hatch of each precision: the same in every drawing for those that the suite knows."""
-    names = list(dict.fromkeys([*PRECISIONS, *precisions]))
-    return {
-        name: (SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)], HATCHES[i % len(HATCHES)])
-        for i, name in enumerate(names)
-    }
+def _with_gaps(points: Sequence[tuple[int, float]]) -> tuple[list[float], list[float]]:
+    """Blocks and values of a line that is broken where a block is missing."""
+    blocks: list[float] = []
+    values: list[float] = []
+    for block, value in points:
+        if blocks and block != blocks[-1] + 1:
+            blocks.append(math.nan)
+            values.append(math.nan)
+        blocks.append(float(block))
+        values.append(value)
+    return blocks, values
 
 
-def _value_axis(panel: object, values: Sequence[float]) -> None:
+def _interval(panel: Any, y: float, of: Sequence[float | None], colour: str, marker: str) -> None:
+    """A row's low end, estimate and high end."""
+    low, estimate, high = of
+    panel.plot([low, high], [y, y], color=colour, linewidth=1.6, marker="|", markersize=7)
+    panel.plot([estimate], [y], marker, color=colour, markersize=4)
+
+
+def _value_axis(panel: Any, values: Sequence[float]) -> None:
     """An axis of ratios that shows all values, logarithmic where they lie far apart."""
     low, high = min(values), max(values)
-    axis = panel.xaxis  # type: ignore[attr-defined]
+    axis = panel.xaxis
     if high / low > WIDE_RATIO:
-        panel.set_xscale("log")  # type: ignore[attr-defined]
-        panel.set_xlim(low / 1.1, high * 1.1)  # type: ignore[attr-defined]
+        panel.set_xscale("log")
+        panel.set_xlim(low / 1.1, high * 1.1)
     else:
         room = 0.05 * (high - low) or 0.05
-        panel.set_xlim(low - room, high + room)  # type: ignore[attr-defined]
+        panel.set_xlim(low - room, high + room)
         axis.set_major_locator(MaxNLocator(6))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axis.set_minor_formatter(FuncFormatter(lambda x, _: ""))

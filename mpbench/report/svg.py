@@ -60,6 +60,8 @@ KEPT_PROPERTIES = frozenset(
 """Of CSS, those that SVG has as attributes too and figures need; the page's own font is not among them."""
 
 _FONT = re.compile(r"(?:(?P<weight>bold|\d{3})\s+)?(?P<size>[\d.]+)px\s")
+_REFERENCE = re.compile(r"(?:url\()?#([^)]+)\)?")
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -74,12 +76,15 @@ def svg_text(drawing: Drawing) -> str:
     """
     file = io.StringIO()
     with style():
-        drawing.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        drawing.figure.savefig(
+            file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
     root = ElementTree.fromstring(file.getvalue())
     _strip(root)
     for element in root.iter():
         _as_attributes(element)
-        _own_ids(element, drawing.name)
+        _shorten(element)
+    _own_ids(root, drawing.name)
     for parent in root.iter(f"{{{SVG}}}g"):
         _raise_shared(parent)
     for name in ("width", "height", "version"):
@@ -163,20 +168,38 @@ def _variable(colour: re.Match[str]) -> str:
     return f"var({VARIABLES[name]})"
 
 
-def _own_ids(element: ElementTree.Element, name: str) -> None:
-    for key, value in element.attrib.items():
-        if key == "id":
-            element.set(key, f"{name}-{value}")
-        elif value.startswith("#") and key.endswith("href"):
-            element.set(key, f"#{name}-{value[1:]}")
-        elif value.startswith("url(#"):
-            element.set(key, f"url(#{name}-{value[5:]}")
-    if (target := element.attrib.pop(f"{{{XLINK}}}href", None)) is not None:
-        element.set("href", target)
+def _shorten(element: ElementTree.Element) -> None:
+    """Coordinates in hundredths of a point."""
+    for name in ("d", "x", "y", "transform"):
+        if name in element.attrib:
+            text = _LONG_NUMBER.sub(
+                lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), element.attrib[name]
+            )
+            element.set(name, " ".join(text.split()))
+
+
+def _own_ids(root: ElementTree.Element, name: str) -> None:
+    """Short ids that begin with the drawing's name, where something refers to them."""
+    for element in root.iter():
+        if (target := element.attrib.pop(f"{{{XLINK}}}href", None)) is not None:
+            element.set("href", target)
+    used = {
+        match[1]
+        for element in root.iter()
+        for value in element.attrib.values()
+        if (match := _REFERENCE.fullmatch(value))
+    }
+    own = {id: f"{name}-{i}" for i, id in enumerate(sorted(used))}
+    for element in root.iter():
+        if (id := element.attrib.pop("id", None)) in own:
+            element.set("id", own[id])
+        for key, value in element.attrib.items():
+            if match := _REFERENCE.fullmatch(value):
+                element.set(key, value.replace(match[1], own[match[1]]))
 
 
 def _raise_shared(parent: ElementTree.Element) -> None:
-    """What all marks of a line say of their look stands once, at their group: a third of the size where rounds are many."""
+    """What all marks of a line say of their look stands once, at their group: rounds may be many."""
     marks = [child for child in parent if child.tag == f"{{{SVG}}}use"]
     if len(marks) < 2 or len(marks) != len(parent):
         return
