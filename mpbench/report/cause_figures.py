@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mpbench.errors import printable
 from mpbench.explain.account import LABELS, STEP_SOURCES, UNEXPLAINED
@@ -135,7 +135,7 @@ def _roofline(phase: Phase) -> Drawing | None:
         panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _si(y).strip()))
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_locator(LogLocator(numticks=9))
-            axis.set_minor_formatter(FuncFormatter(lambda x, _: ""))
+            axis.set_minor_locator(NullLocator())
         panel.grid()
         panel.set_axisbelow(True)
         figure.legend(handles=keys, loc="lower left", ncols=2, borderaxespad=0.2, columnspacing=1.0)

@@ -68,6 +68,7 @@ def style() -> Iterator[None]:
                 "axes.spines.top": False,
                 "axes.titlelocation": "left",
                 "axes.titlesize": FONT_POINTS,
+                "axes.titley": 1.0,  # given, since looking for a free place takes longer than drawing
                 "figure.facecolor": PAPER,
                 "axes.facecolor": PAPER,
                 "font.size": FONT_POINTS,

@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from mpbench import thesis
 from mpbench.accuracy_tables import in_words, is_the_thesis_pair
@@ -370,4 +370,4 @@ def _value_axis(panel: Any, values: Sequence[float]) -> None:
         panel.set_xlim(low - room, high + room)
         axis.set_major_locator(MaxNLocator(6))
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axis.set_minor_formatter(FuncFormatter(lambda x, _: ""))
+    axis.set_minor_locator(NullLocator())
