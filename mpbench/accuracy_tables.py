@@ -87,7 +87,7 @@ def _accuracy_row(r: AccuracyRecord) -> dict[str, str]:
     }
     if r.skipped_steps or r.baseline_skipped_steps:
         row["skipped steps"] = f"{r.baseline_skipped_steps}, {r.skipped_steps}"
-    if _is_the_thesis_pair(r):
+    if is_the_thesis_pair(r):
         was = thesis.ACCURACY_PERCENT[r.model]
         row["thesis"] = f"{was[0]:.2f} -> {was[1]:.2f}"
     return row
@@ -105,13 +105,13 @@ def _mcnemar_row(r: AccuracyRecord) -> dict[str, str]:
         "mid-p": f"{r.mcnemar_midp:.3f}",
         "p chi2": f"{r.mcnemar_chi2_p:.3f}",
     }
-    if _is_the_thesis_pair(r):
+    if is_the_thesis_pair(r):
         row["thesis"] = " / ".join(map(str, thesis.CONTINGENCY[r.model]))
         row["thesis: p"] = f"{thesis.MCNEMAR_P[r.model]:.3f}"
     return row
 
 
-def _is_the_thesis_pair(r: AccuracyRecord) -> bool:
+def is_the_thesis_pair(r: AccuracyRecord) -> bool:
     return r.model in thesis.CONTINGENCY and (r.baseline, r.precision) == ("float32", "mixed_float16")
 
 

@@ -38,6 +38,8 @@ TIMES, SPEEDUPS = "median_seconds", "speedup"
 PANEL_INCHES = (4.2, 2.4)
 PANELS_PER_ROW = 3
 PICTURE_FORMATS = ("svg", "png")
+VALUE_COLOUR, LEVEL_COLOUR, RULE_COLOUR = "#0072b2", "#d55e00", "#d0d0d0"
+"""Of those that reports are drawn in, `report.drawing`."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,6 @@ def picture(series: Sequence[Series], picture_format: str) -> bytes:
     """
     # By name, since type checkers need not have what is optional.
     matplotlib: Any = import_module("matplotlib")
-    dates: Any = import_module("matplotlib.dates")
     new_figure: Any = import_module("matplotlib.figure").Figure
     columns = min(len(series), PANELS_PER_ROW)
     rows = -(-len(series) // columns)
@@ -181,10 +182,7 @@ def picture(series: Sequence[Series], picture_format: str) -> bytes:
         figure = new_figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for s, panel in zip(series, panels, strict=False):
-            _draw(s, panel)
-            locator = dates.AutoDateLocator(maxticks=6)
-            panel.xaxis.set_major_locator(locator)
-            panel.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+            draw(s, panel)
         for panel in panels[len(series) :]:
             panel.remove()
         unstamped = {"Date": None} if picture_format == "svg" else {"Software": None}
@@ -192,24 +190,29 @@ def picture(series: Sequence[Series], picture_format: str) -> bytes:
     return file.getvalue()
 
 
-def _draw(series: Series, panel: Any) -> None:
+def draw(series: Series, panel: Any) -> None:
+    """One series on matplotlib's axes: a dot for each run, its levels as lines, a rule where a step begins."""
+    dates: Any = import_module("matplotlib.dates")
     values = _in_unit(series)
     times = [run.time for run in series.runs]
-    panel.plot(times, values, ".", markersize=4, color="tab:blue")
+    panel.plot(times, values, ".", markersize=4, color=VALUE_COLOUR)
     scale = values[0] / series.values[0]
     ends = [0, *(step.index for step in series.steps), len(times)]
     levels = [step.after for step in series.steps]
     if series.steps:
         levels = [series.steps[0].before, *levels]
     for level, first, end in zip(levels, ends, ends[1:], strict=False):
-        panel.plot([times[first], times[end - 1]], [scale * level] * 2, color="tab:red", linewidth=1.2)
+        panel.plot([times[first], times[end - 1]], [scale * level] * 2, color=LEVEL_COLOUR, linewidth=1.2)
     for step in series.steps:
-        panel.axvline(times[step.index], color="0.7", linewidth=0.8, linestyle=":", zorder=0)
+        panel.axvline(times[step.index], color=RULE_COLOUR, linewidth=0.8, linestyle=":", zorder=0)
     title = "\n".join(filter(None, [_short(series.case), printable(series.label)]))
     panel.set_title(title, fontsize=8, parse_math=False)
     panel.set_ylabel("ms" if series.figure == TIMES else f"speedup over {_baselines([series])}", parse_math=False)
     low, high = min(values), max(values)
     panel.set_ylim(low - max(0.15 * (high - low), 0.05 * low), high + max(0.15 * (high - low), 0.05 * high))
+    locator = dates.AutoDateLocator(maxticks=6)
+    panel.xaxis.set_major_locator(locator)
+    panel.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
 
 
 def _rows(series: Sequence[Series], unit: str, blocks: str) -> list[dict[str, str]]:
@@ -230,7 +233,7 @@ def _rows(series: Sequence[Series], unit: str, blocks: str) -> list[dict[str, st
                 f"last {unit}": f"{values[-1]:.{places}f}",
                 "change %": f"{100 * (values[-1] / values[0] - 1):+.1f}",
                 "history": sparkline(values.tolist(), blocks),
-                "steps": "; ".join(_described(s, step) for step in s.steps) if enough else f"need {MIN_RUNS} runs",
+                "steps": "; ".join(described(s, step) for step in s.steps) if enough else f"need {MIN_RUNS} runs",
             }
         )
     return rows
@@ -240,7 +243,8 @@ def _baselines(series: Iterable[Series]) -> str:
     return printable("/".join(dict.fromkeys(str(s.configuration["baseline"]) for s in series)))
 
 
-def _described(series: Series, step: Step) -> str:
+def described(series: Series, step: Step) -> str:
+    """A step in words: by how much, from which commit, how long ago."""
     run, ago = series.runs[step.index], _runs_ago(series, step)
     return f"{100 * step.change:+.1f} % from {_commit(run)} ({run.time:%Y-%m-%d}), {_number(ago, 'run')} ago"
 

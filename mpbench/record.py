@@ -271,7 +271,7 @@ def kept_rounds(seconds: Iterable[float]) -> tuple[float, ...]:
 
 def blocks_of(rounds: Sequence[float], unpaired_blocks: str) -> list[int]:
     """Number of the block of each round, from a record's `unpaired_blocks`."""
-    gaps = _numbers(unpaired_blocks)
+    gaps = numbers(unpaired_blocks)
     return [n for n in range(len(rounds) + len(gaps)) if n not in gaps][: len(rounds)]
 
 
@@ -281,7 +281,8 @@ def _names(record: type) -> tuple[tuple[str, bool], ...]:
     return tuple((f.name, f.default is not MISSING) for f in fields(record))
 
 
-def _numbers(text: str) -> set[int]:
+def numbers(text: str) -> set[int]:
+    """Of blocks, from a field that joins them with commas."""
     return {int(number) for number in text.split(",") if number}
 
 
@@ -303,7 +304,7 @@ class OfRounds:
     @property
     def judged(self) -> Judged:
         """The rounds that figures are made of: those measured while the GPU was not throttled, or else all."""
-        out = set() if self.record.throttled else _numbers(self.record.throttled_blocks)
+        out = set() if self.record.throttled else numbers(self.record.throttled_blocks)
         if not out:
             return Judged(tuple(self.rounds), tuple(self.blocks))
         return Judged.of((block, one) for block, one in zip(self.blocks, self.rounds, strict=True) if block not in out)

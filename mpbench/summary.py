@@ -96,7 +96,7 @@ def markdown(
     parts += _accuracy(compared) if compared else []
     if not (cases or compared or ending.running or ending.problem):
         parts.append("Nothing was measured.")
-    return _fitting("\n\n".join(parts) + "\n")
+    return fitting("\n\n".join(parts) + "\n")
 
 
 def code(text: object) -> str:
@@ -111,9 +111,15 @@ def code(text: object) -> str:
 def table(rows: Sequence[Mapping[str, str]], right: Collection[str] = ()) -> str:
     """Rows as a Markdown table, columns named by the rows' keys; cells are Markdown, those in `right` to the right."""
     headers = list(dict.fromkeys(header for row in rows for header in row))
-    rule = ["---:" if header in right else "---" for header in headers]
-    cells = [[row.get(header, "").replace("|", "\\|") for header in headers] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [headers, rule, *cells])
+    cells = [[row.get(header, "") for header in headers] for row in rows]
+    return grid(headers, cells, [header in right for header in headers])
+
+
+def grid(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool]) -> str:
+    """As `table`, with the columns' names apart, of which two may be alike."""
+    rule = ["---:" if of else "---" for of in right]
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (headers, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
 
 
 def _opening(verdicts: Sequence[Verdict] | None, ending: Ending) -> list[str]:
@@ -274,7 +280,7 @@ def _accuracy(records: Sequence[AccuracyRecord]) -> list[str]:
     return [*parts, DRAWN_NOTE] if drawn else parts
 
 
-def _fitting(text: str) -> str:
+def fitting(text: str) -> str:
     """The text, cut after a line where it would be refused: a table that lacks its last rows is still one."""
     data = text.encode("utf-8", "replace")
     if len(data) <= MAX_BYTES:

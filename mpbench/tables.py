@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mpbench import thesis
-from mpbench.record import AccuracyRecord, CaseRecord, Measured
+from mpbench.record import AccuracyRecord, CaseRecord, Measured, OfRounds
 from mpbench.statistics import Interval
 
 CPU_NOTE = (
     "CPU figures: they say nothing about GPUs. A CPU has no tensor cores, and most compute float16 by converting "
     "it to float32 and back."
 )
+Case = TypeVar("Case", bound=OfRounds)
+
 MIB = 2**20
 COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32", "replicas")
 """Settings that must agree before two figures of one case may be compared."""
@@ -45,7 +47,7 @@ def summary(cases: Sequence[Measured]) -> list[str]:
 
 def phase_table(cases: Sequence[Measured]) -> list[str]:
     """Each arm of one phase against its baseline; a baseline that stands alone gets a row of its own."""
-    bases = {id(case): _baseline_of(case, cases) for case in cases}
+    bases = {id(case): baseline_of(case, cases) for case in cases}
     rows = [
         _row(case, bases[id(case)])
         for case in cases
@@ -74,7 +76,7 @@ def sweep_table(cases: Sequence[Measured]) -> list[str]:
             continue
         model = r.name.removesuffix(r.point).strip()
         row = rows.setdefault((model, r.precision, r.baseline), {"model": model, "precision": r.precision})
-        base = _baseline_of(case, cases)
+        base = baseline_of(case, cases)
         batches = (
             f" ({base.record.batch_size} -> {r.batch_size} images)" if base and _batches_differ(base, case) else ""
         )
@@ -114,12 +116,12 @@ def energy_table(cases: Sequence[Measured]) -> Beside:
     """
     rows = []
     for case in cases:
-        r, base = case.record, _baseline_of(case, cases)
+        r, base = case.record, baseline_of(case, cases)
         if r.joules_per_image is None or r.control:
             continue
         before = None if base is None else base.record.joules_per_image
         if base is None or before is None:
-            if not any(_baseline_of(other, cases) is case for other in cases):
+            if not any(baseline_of(other, cases) is case for other in cases):
                 rows.append(_named(r) | {"J/image": _joules(r), "W": f"{_watts(case):.0f}"})
             continue
         saving = f"{100 * (before - r.joules_per_image) / before:.1f}"
@@ -293,7 +295,8 @@ def render(rows: Sequence[dict[str, str]], left: Collection[str] = ()) -> list[s
     ]
 
 
-def _baseline_of(case: Measured, cases: Iterable[Measured]) -> Measured | None:
+def baseline_of(case: OfRounds, cases: Iterable[Case]) -> Case | None:
+    """The case that another one's speedup refers to; None where it is not among them."""
     for other in cases:
         o = other.record
         if (

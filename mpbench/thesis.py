@@ -1,4 +1,4 @@
-"""The figures of the thesis that are printed beside ours (Steendam 2020, Tables 2 to 5).
+"""The figures of the thesis that are printed beside ours (Steendam 2020, Tables 1 to 5).
 
 NVIDIA V100, TensorFlow 2.2, batch 64, 224x224 px; a step there includes reading and decoding JPEG files. Table 2 does
 not come from the runs of Table 3: its VGG figures lie 48 of 5,000 images apart, Table 3's 7.
@@ -36,3 +36,6 @@ CONTINGENCY = {
 
 MCNEMAR_P = {"vgg16": 0.371, "inception_v3": 0.701, "resnet152_v2": 0.832}
 """Table 3: model -> two-sided exact p."""
+
+MODELS = {"vgg16": (16, 138_000_000), "inception_v3": (159, 24_000_000), "resnet152_v2": (152, 60_000_000)}
+"""Table 1: model -> layers and parameters, these with the ImageNet classifier on top."""

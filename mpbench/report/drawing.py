@@ -1,0 +1,276 @@
+"""How every figure of a report is drawn: sizes, colours, markers, text; rows under headings, panels above each other.
+
+No state: figures are `matplotlib.figure.Figure` objects made under `style`, and saved under it too.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ft2font import FT2Font
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from mpbench.errors import printable
+from mpbench.precision import PRECISIONS
+from mpbench.report.content import Drawing
+
+WIDTH_INCHES = 5.4
+"""Of every figure: as wide as a phone's page at a readable size of text, or a column of a paper."""
+
+FONT_POINTS = 9.0
+SMALL_POINTS = 8.0
+FONT = "DejaVu Sans"
+"""Comes with matplotlib, and is among the widest: another one that a browser takes instead needs no more room."""
+
+INK, PAPER, FAINT = "#1b1b1b", "#ffffff", "#d0d0d0"
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's colours, which people of every colour vision tell apart."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Shapes tell series apart where colours do not."""
+
+ROW_INCHES = 0.2
+HEADING_ROWS = 1.1
+LABEL_INCHES = 1.7
+"""Of a label in a margin, at most."""
+
+MAX_CHARACTERS = 200
+"""Of a text from outside that is measured."""
+
+NAME_CHARACTERS = 60
+"""Of the part of a drawing's name that comes from what was measured."""
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Settings of matplotlib for one figure, whatever the user's are; text is text, never a formula."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # A name may hold what the font lacks: a browser has other fonts, a picture shows a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "axes.edgecolor": INK,
+                "axes.labelcolor": INK,
+                "axes.labelsize": SMALL_POINTS,
+                "axes.linewidth": 0.6,
+                "axes.spines.right": False,
+                "axes.spines.top": False,
+                "axes.titlelocation": "left",
+                "axes.titlesize": FONT_POINTS,
+                "axes.titley": 1.0,  # given, since looking for a free place takes longer than drawing
+                "figure.facecolor": PAPER,
+                "axes.facecolor": PAPER,
+                "font.size": FONT_POINTS,
+                "grid.color": FAINT,
+                "grid.linewidth": 0.5,
+                "legend.edgecolor": FAINT,
+                "legend.facecolor": PAPER,
+                "legend.fontsize": SMALL_POINTS,
+                "legend.frameon": False,
+                "svg.fonttype": "none",
+                "svg.hashsalt": "mpbench",
+                "text.color": INK,
+                "text.parse_math": False,
+                "timezone": "UTC",
+                "xtick.color": INK,
+                "ytick.color": INK,
+                "xtick.labelsize": SMALL_POINTS,
+                "ytick.labelsize": SMALL_POINTS,
+            }
+        )
+        yield
+
+
+def fitted(text: str, width: float = LABEL_INCHES, points: float = SMALL_POINTS) -> str:
+    """Text from outside in one printable line of so many inches, its middle left out where it is too long.
+
+    The ends stay, since that is where names of one family differ.
+    """
+    line = printable(text)
+    kept = min(len(line), MAX_CHARACTERS)
+    short = line if kept == len(line) else _without_middle(line, kept)
+    while kept > 2 and inches([short], points) > width:
+        kept -= 1
+        short = _without_middle(line, kept)
+    return short
+
+
+def _without_middle(line: str, kept: int) -> str:
+    return f"{line[: kept - kept // 2]}\N{HORIZONTAL ELLIPSIS}{line[len(line) - kept // 2 :]}"
+
+
+def inches(lines: Iterable[str], points: float = SMALL_POINTS) -> float:
+    """Room for the longest of some lines."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        return max((_width(line, points) for line in lines), default=0.0)
+
+
+@functools.cache
+def _width(line: str, points: float) -> float:
+    font = _font()
+    font.set_size(points, 72)
+    font.set_text(line)
+    return float(font.get_width_height()[0]) / 64 / 72
+
+
+@functools.cache
+def _font() -> FT2Font:
+    return get_font(findfont(FONT))
+
+
+def looks(precisions: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each precision: the same in every drawing for those that the suite knows."""
+    names = list(dict.fromkeys([*PRECISIONS, *precisions]))
+    return {name: (SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+
+
+def unique_names(wanted: Iterable[str]) -> list[str]:
+    """Names of files and anchors, each once, from names of anything."""
+    names: list[str] = []
+    for text in wanted:
+        name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:NAME_CHARACTERS].strip("-") or "figure"
+        number = 1
+        while (found := name if number == 1 else f"{name}-{number}") in names:
+            number += 1
+        names.append(found)
+    return names
+
+
+def named(drawings: Iterable[Drawing]) -> list[Drawing]:
+    """The same drawings, their names made fit for files and unique among them."""
+    of = list(drawings)
+    names = unique_names(drawing.name for drawing in of)
+    return [Drawing(n, d.title, d.alternative, d.figure) for n, d in zip(names, of, strict=True)]
+
+
+def stacked(
+    heights: Sequence[float],
+    *,
+    left: float,
+    right: float = 0.15,
+    between: float = 0.45,
+    top: float = 0.3,
+    bottom: float = 0.5,
+) -> tuple[Figure, list[Any]]:
+    """A figure of panels above each other; all in inches.
+
+    Args:
+        heights: of the panels, from the top.
+        left, right: margins that hold labels.
+        between: from one panel to the next.
+        top, bottom: margins.
+    """
+    height = top + sum(heights) + between * (len(heights) - 1) + bottom
+    figure = Figure(figsize=(WIDTH_INCHES, height))
+    panels, y = [], height - top
+    for of in heights:
+        y -= of
+        width = max(WIDTH_INCHES - left - right, 1.0)
+        panels.append(figure.add_axes((left / WIDTH_INCHES, y / height, width / WIDTH_INCHES, of / height)))
+        y -= between
+    return figure, panels
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a panel.
+
+    Attributes:
+        heading: the line above it; neighbours of one heading share it.
+        label: in the left margin; may be several lines.
+        aside: in the right margin, such as the figures; may be several lines.
+        least_height: in lines.
+    """
+
+    heading: str
+    label: str
+    aside: str = ""
+    least_height: float = 1.0
+
+    @property
+    def height(self) -> float:
+        """In lines."""
+        return max(self.least_height, 0.4 + 0.6 * (max(self.label.count("\n"), self.aside.count("\n")) + 1))
+
+
+def rows_under_headings(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[Row]],
+    keys: Sequence[Line2D | Patch] = (),
+    x_label: str = "",
+    keys_per_row: int = 3,
+) -> tuple[Figure, list[Any], list[list[float]]]:
+    """A figure of panels, each with its rows from top to bottom.
+
+    Args:
+        titles: of the panels.
+        rows: of each panel, at least one.
+        keys, keys_per_row: what its marks mean, shown below.
+        x_label: of the lowest panel.
+
+    Returns:
+        The figure, its panels, and in each the y of its rows; a row's height is 1 where its label has one line.
+    """
+    every = [row for of in rows for row in of]
+    left = 0.15 + inches(line for row in every for line in row.label.split("\n"))
+    right = 0.2 + inches(line for row in every for line in row.aside.split("\n"))
+    heights, places = [], []
+    for of in rows:
+        y, heading, of_panel = 0.1, None, []
+        for row in of:
+            if row.heading != heading:
+                y, heading = y + HEADING_ROWS, row.heading
+            of_panel.append(y + row.height / 2)
+            y += row.height
+        heights.append(y + 0.1)
+        places.append(of_panel)
+    key_rows = -(-len(keys) // keys_per_row)
+    figure, panels = stacked(
+        [ROW_INCHES * height for height in heights],
+        left=left,
+        right=right,
+        bottom=0.5 + 0.18 * key_rows,
+        between=0.55,
+    )
+    for panel, title, of, ys, height in zip(panels, titles, rows, places, heights, strict=True):
+        _label_rows(panel, of, ys, left)
+        panel.set_ylim(height, 0)
+        width = WIDTH_INCHES - left - right
+        panel.text(
+            (0.05 - left) / width, 1 + 0.08 / (ROW_INCHES * height), title, transform=panel.transAxes, fontweight="bold"
+        )
+        panel.grid(axis="x")
+        panel.set_axisbelow(True)
+        panel.spines["left"].set_visible(False)
+        panel.tick_params(axis="y", length=0)
+    panels[-1].set_xlabel(x_label)
+    if keys:
+        figure.legend(handles=list(keys), loc="lower left", ncols=keys_per_row, borderaxespad=0.2, columnspacing=1.2)
+    return figure, panels, places
+
+
+def _label_rows(panel: Any, rows: Sequence[Row], ys: Sequence[float], left: float) -> None:
+    width = panel.get_position().width * WIDTH_INCHES
+    beyond = panel.get_yaxis_transform()
+    panel.set_yticks(ys, [row.label for row in rows])
+    heading = None
+    for row, y in zip(rows, ys, strict=True):
+        if row.heading != heading:
+            heading = row.heading
+            top = y - row.height / 2 - HEADING_ROWS / 2
+            text = fitted(heading, WIDTH_INCHES - 0.1, FONT_POINTS)
+            over_grid = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}
+            panel.text((0.05 - left) / width, top, text, transform=beyond, va="center", bbox=over_grid)
+        panel.text(1 + 0.08 / width, y, row.aside, transform=beyond, va="center", fontsize=SMALL_POINTS)
