@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import keras
@@ -144,16 +145,18 @@ def _timed(
 ) -> tuple[dict[str, Series], dict[str, _Aside]]:
     """Time the arms interleaved, with the GPU's readings where it has any, and then measure their energy."""
     device = next(iter(plan.members.values())).spec.device
-    replicas = {name: step.spec.replicas for name, step in steps.items()}
-    with open_telemetry(device, max(replicas.values(), default=1)) as telemetry:
-        readings = {name: Readings(telemetry) for name in steps} if telemetry else {}
+    gpus = {name: max(step.spec.replicas // plan.cluster.workers, 1) for name, step in steps.items()}
+    with ExitStack() as stack:
+        # Of those that an arm runs on: what an idle GPU does, and uses, is not a step's.
+        of = {count: stack.enter_context(open_telemetry(device, count)) for count in sorted(set(gpus.values()))}
+        readings = {name: Readings(telemetry) for name in steps if (telemetry := of[gpus[name]])}
         arms = [
             Arm(
                 name,
                 step.run,
                 step.skipped_steps,
                 step.spec.batch_size,
-                throttled=readings[name].take if readings else lambda: False,
+                throttled=readings[name].take if name in readings else lambda: False,
             )
             for name, step in steps.items()
         ]
@@ -167,16 +170,19 @@ def _timed(
             progress=progress,
         )
         share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
-    live = [arm for arm in arms if series[arm.name].error is None]
-    skipped = {arm.name: arm.skipped_steps() for arm in live}
-    energy: dict[str, Energy] = {}
-    # Workers would not run passes of the same number of steps.
-    counts = set(replicas.values()) if plan.cluster.workers == 1 else set()
-    for count in sorted(counts):  # what idle GPUs use is not a step's
-        with open_telemetry(device, count) as telemetry:
+        skipped = {}
+        for arm in arms:
+            try:
+                skipped[arm.name] = arm.skipped_steps()
+            except Exception as error:  # the device is lost
+                series[arm.name].error = series[arm.name].error or error
+        live = [arm for arm in arms if series[arm.name].error is None]
+        energy: dict[str, Energy] = {}
+        # Workers would not run passes of the same number of steps.
+        for count, telemetry in of.items() if plan.cluster.workers == 1 else ():
             if telemetry:
                 energy |= measure_energy(
-                    [arm for arm in live if replicas[arm.name] == count],
+                    [arm for arm in live if gpus[arm.name] == count],
                     {name: one.steps_per_round for name, one in series.items()},
                     telemetry.joules,
                     utilisation_percent=telemetry.utilisation_percent,

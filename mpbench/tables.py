@@ -117,10 +117,10 @@ def energy_table(cases: Sequence[Measured]) -> Beside:
     rows = []
     for case in cases:
         r, base = case.record, baseline_of(case, cases)
-        if r.joules_per_image is None or r.control:
+        if not r.joules_per_image or r.control:
             continue
         before = None if base is None else base.record.joules_per_image
-        if base is None or before is None:
+        if base is None or not before:
             if not any(baseline_of(other, cases) is case for other in cases):
                 rows.append(_named(r) | {"J/image": _joules(r), "W": f"{_watts(case):.0f}"})
             continue

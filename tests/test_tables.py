@@ -278,6 +278,7 @@ def test_energy_that_only_one_of_two_has_is_shown_alone():
     (row,) = energy_table([changed(base, **without), mixed]).rows
     assert row == {"model": "vgg16", "precision": "mixed_float16", "J/image": "0.75 ± 2.0 %", "W": "240"}
     assert energy_table([]).rows == []
+    assert "less %" not in energy_table([changed(base, joules_per_step=0.0), mixed]).rows[0]
 
 
 def in_ways(labels, reference, ratio, **second):
