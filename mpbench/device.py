@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mpbench.cluster import Cluster
 from mpbench.errors import CaseFailure, UsageProblem
 
 DEVICES = ("auto", "gpu", "cpu")
@@ -40,15 +41,17 @@ class Device:
     placement: str
 
 
-def activate(choice: str, require_gpu: bool) -> Device:
+def activate(choice: str, require_gpu: bool, replicas: int = 1, cluster: Cluster | None = None) -> Device:
     """Import TensorFlow and pick the device; GPUs that are not to be used are hidden from it.
 
     Args:
         choice: one of DEVICES.
         require_gpu: whether a missing GPU is an error.
+        replicas: how many of its kind are needed here; a CPU is divided into as many logical ones.
+        cluster: the machines that share the run.
 
     Raises:
-        UsageProblem: a GPU was asked for and TensorFlow sees none.
+        UsageProblem: a GPU was asked for and TensorFlow sees none, or fewer than replicas.
     """
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
@@ -67,7 +70,11 @@ def activate(choice: str, require_gpu: bool) -> Device:
         with suppress(RuntimeError):  # somebody's conftest has started TensorFlow already: steps are placed anyway
             tf.config.set_visible_devices([], "GPU")
     elif gpus:
+        if replicas > len(gpus):
+            raise UsageProblem(f"--mp-replicas: {replicas} on this machine: valid is {len(gpus)} or less, its GPUs")
         with suppress(RuntimeError):
+            if replicas > 1:
+                tf.config.set_visible_devices(gpus[:replicas], "GPU")
             for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)
         return Device("gpu", "/GPU:0")
@@ -75,7 +82,27 @@ def activate(choice: str, require_gpu: bool) -> Device:
         option = "--mp-require-gpu" if require_gpu else "--mp-device=gpu"
         sys.stderr.write("".join(said))
         raise UsageProblem(f"{option}: TensorFlow {tf.__version__} sees no GPU (nvidia-smi and mpbench[cuda] tell why)")
+    if replicas > 1:
+        _divide_cpu(replicas, cluster or Cluster())
     return Device("cpu", "/CPU:0")
+
+
+def _divide_cpu(parts: int, cluster: Cluster) -> None:
+    """Make logical devices of the CPU, all of which share its cores."""
+    import tensorflow as tf
+
+    if cluster.workers > 1:
+        raise UsageProblem(
+            f"--mp-replicas: {parts * cluster.workers} on the CPUs of {cluster.workers} workers: valid is "
+            f"{cluster.workers}, TensorFlow uses one of each"
+        )
+    try:
+        logical = [tf.config.LogicalDeviceConfiguration()] * parts
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+    except RuntimeError:
+        raise UsageProblem(
+            f"--mp-replicas: {parts}: TensorFlow was started before (by a conftest?): valid is 1"
+        ) from None
 
 
 @contextmanager
@@ -259,13 +286,13 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def gpu_uuid() -> str | None:
-    """UUID of the first visible GPU, or of its part (MIG); None where there is none, or nothing that can say."""
-    with nvml() as (pynvml, gpu):
-        if gpu is not None:
+def gpu_uuids(count: int = 1) -> list[str]:
+    """UUIDs of the first visible GPUs, or of their parts (MIG): of as many as there are and as can be asked."""
+    with nvml() as (pynvml, _):
+        if pynvml is not None:
             with suppress(pynvml.NVMLError):
-                return text(pynvml.nvmlDeviceGetUUID(gpu))
-    return None
+                return [text(pynvml.nvmlDeviceGetUUID(gpu)) for gpu in visible_gpus(pynvml, count)]
+    return []
 
 
 @contextmanager
@@ -279,10 +306,7 @@ def nvml() -> Iterator[tuple[Any, Any]]:
         yield None, None
         return
     try:
-        gpu = None
-        with suppress(pynvml.NVMLError):
-            gpu = _first_visible_gpu(pynvml)
-        yield pynvml, gpu
+        yield pynvml, next(iter(visible_gpus(pynvml)), None)
     finally:
         with suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
@@ -312,16 +336,34 @@ def _gpu_facts() -> dict[str, Any]:
     return facts
 
 
-def _first_visible_gpu(pynvml: Any) -> Any:
-    """NVML counts all GPUs of the machine, TensorFlow only those that CUDA_VISIBLE_DEVICES leaves it."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if first.startswith(("GPU-", "MIG-")):
+def visible_gpus(pynvml: Any, count: int = 1) -> list[Any]:
+    """NVML's handles of the first of the GPUs that the cases see, or of as many as there are.
+
+    NVML counts all GPUs of the machine, TensorFlow only those that CUDA_VISIBLE_DEVICES leaves it, up to the first name
+    there that is none.
+    """
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    handles: list[Any] = []
+    for name in map(str, range(count)) if names is None else names.split(",")[:count]:
+        try:
+            handle = _gpu_named(pynvml, name.strip())
+        except pynvml.NVMLError:
+            break
+        if handle is None:
+            break
+        handles.append(handle)
+    return handles
+
+
+def _gpu_named(pynvml: Any, name: str) -> Any:
+    """The handle of one entry of CUDA_VISIBLE_DEVICES, None where it names no GPU; may raise NVMLError."""
+    if name.startswith(("GPU-", "MIG-")):
         with suppress(pynvml.NVMLError):
-            return pynvml.nvmlDeviceGetHandleByUUID(first)
+            return pynvml.nvmlDeviceGetHandleByUUID(name)
         # CUDA also takes the beginning of a UUID.
         gpus = (pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
-        return next((gpu for gpu in gpus if text(pynvml.nvmlDeviceGetUUID(gpu)).startswith(first)), None)
-    return pynvml.nvmlDeviceGetHandleByIndex(int(first)) if first.isdigit() else None
+        return next((gpu for gpu in gpus if text(pynvml.nvmlDeviceGetUUID(gpu)).startswith(name)), None)
+    return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else None
 
 
 def text(value: str | bytes) -> str:

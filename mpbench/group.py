@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
 
 from mpbench import device as devices
+from mpbench.cluster import Cluster
+from mpbench.energy import Energy, measure_energy
 from mpbench.errors import CaseFailure
 from mpbench.largest import confirm, fit
-from mpbench.measure import Arm, Plan, Series, measure
+from mpbench.measure import ENDED_ELSEWHERE, Arm, Plan, Series, measure
 from mpbench.record import CaseRecord, Measured, kept_rounds
+from mpbench.release import without_locals
+from mpbench.replicas import agreement
 from mpbench.settings import LARGEST_BATCH, Profile
 from mpbench.statistics import Interval
 from mpbench.steps import Step, StepSpec, is_out_of_memory
+from mpbench.telemetry import Readings, open_telemetry
 
 Progress = Callable[[str], None]
 GIB = 2**30
@@ -54,6 +61,7 @@ class GroupPlan:
         members: the arms by name, in the order in which they are built.
         profile: sizes and time limit, as resolved.
         tolerance: relative half-width of the interval to reach.
+        cluster: the machines that share it.
     """
 
     label: str
@@ -62,6 +70,7 @@ class GroupPlan:
     profile: Profile
     tolerance: float
     point: str = ""
+    cluster: Cluster = field(default_factory=Cluster)
 
 
 Outcome = Measured | Exception
@@ -76,6 +85,7 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
     """
     outcomes: dict[str, Outcome] = {}
     steps: dict[str, Step] = {}
+    agree = agreement(plan.cluster)
     for name, member in plan.members.items():
         try:
             step = _build(name, member.spec, plan, progress)
@@ -84,6 +94,11 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
             outcomes[name] = explained(error, member.spec.device, member.spec.size)
+        if agree(float(name in outcomes)) and name in steps:
+            outcomes[name] = CaseFailure(ENDED_ELSEWHERE)
+            steps.pop(name).release()
+        if name in outcomes:
+            gc.collect()  # outside the handler: what was half built is in cycles, and in the next one's way
     free = [name for name, step in steps.items() if step.spec.batch_size == LARGEST_BATCH]
     for find in (fit, confirm):
         for name in [name for name in free if name in steps]:
@@ -92,27 +107,88 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             except Exception as error:
                 outcomes[name] = explained(error, steps[name].spec.device, plan.members[name].spec.size)
                 steps.pop(name).release()
-    others_before, began = devices.others_cpu_seconds(), time.monotonic()
-    arms = [Arm(name, step.run, step.skipped_steps, step.spec.batch_size) for name, step in steps.items()]
-    series = measure(
-        arms,
-        Plan(plan.profile.max_seconds, plan.tolerance),
-        baseline={name: one.baseline for name, one in plan.members.items() if one.baseline},
-        references={name: one.reference for name, one in plan.members.items() if one.reference},
-        progress=lambda text: progress(f"{plan.label}: {text}"),
-    )
-    share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
+    series, aside = _timed(steps, plan, lambda text: progress(f"{plan.label}: {text}"))
     for name, step in steps.items():
         # Before any record is written: a baseline that computed nonsense must not stand under a ratio.
         series[name].error = series[name].error or _fault(step, series[name])
     for name, step in steps.items():
         fault = series[name].error
         outcomes[name] = (
-            explained(fault, step.spec.device, step.spec.size) if fault else _measured(name, step, series, plan, share)
+            explained(fault, step.spec.device, step.spec.size)
+            if fault
+            else _measured(name, step, series, plan, aside[name])
         )
         step.release()
     keras.backend.clear_session()
     return outcomes
+
+
+@dataclass(frozen=True)
+class _Aside:
+    """What was seen of an arm while it was timed.
+
+    Attributes:
+        skipped_steps: since it was built.
+        others_cpu_share: as in CaseRecord.
+        readings: of the GPU after its rounds; None where nothing can be read.
+        energy: of passes of its own; None where nothing counts it.
+    """
+
+    skipped_steps: int
+    others_cpu_share: float | None
+    readings: Readings | None
+    energy: Energy | None
+
+
+def _timed(
+    steps: Mapping[str, Step], plan: GroupPlan, progress: Progress
+) -> tuple[dict[str, Series], dict[str, _Aside]]:
+    """Time the arms interleaved, with the GPU's readings where it has any, and then measure their energy."""
+    device = next(iter(plan.members.values())).spec.device
+    gpus = {name: max(step.spec.replicas // plan.cluster.workers, 1) for name, step in steps.items()}
+    with ExitStack() as stack:
+        # Of those that an arm runs on: what an idle GPU does, and uses, is not a step's.
+        of = {count: stack.enter_context(open_telemetry(device, count)) for count in sorted(set(gpus.values()))}
+        readings = {name: Readings(telemetry) for name in steps if (telemetry := of[gpus[name]])}
+        arms = [
+            Arm(
+                name,
+                step.run,
+                step.skipped_steps,
+                step.spec.batch_size,
+                throttled=readings[name].take if name in readings else lambda: False,
+            )
+            for name, step in steps.items()
+        ]
+        others_before, began = devices.others_cpu_seconds(), time.monotonic()
+        series = measure(
+            arms,
+            Plan(plan.profile.max_seconds, plan.tolerance),
+            baseline={name: one.baseline for name, one in plan.members.items() if one.baseline},
+            references={name: one.reference for name, one in plan.members.items() if one.reference},
+            agree=agreement(plan.cluster),
+            progress=progress,
+        )
+        share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
+        skipped = {}
+        for arm in arms:
+            try:
+                skipped[arm.name] = arm.skipped_steps()
+            except Exception as error:  # the device is lost
+                series[arm.name].error = series[arm.name].error or error
+        live = [arm for arm in arms if series[arm.name].error is None]
+        energy: dict[str, Energy] = {}
+        # Workers would not run passes of the same number of steps.
+        for count, telemetry in of.items() if plan.cluster.workers == 1 else ():
+            if telemetry:
+                energy |= measure_energy(
+                    [arm for arm in live if gpus[arm.name] == count],
+                    {name: one.steps_per_round for name, one in series.items()},
+                    telemetry.joules,
+                    utilisation_percent=telemetry.utilisation_percent,
+                    progress=progress,
+                )
+    return series, {name: _Aside(count, share, readings.get(name), energy.get(name)) for name, count in skipped.items()}
 
 
 def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
@@ -158,14 +234,13 @@ def others_share(before: float | None, after: float | None, seconds: float) -> f
     return round(max(after - before, 0.0) / (seconds * (os.cpu_count() or 1)), 4)
 
 
-def _measured(
-    name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, others_cpu_share: float | None
-) -> Measured:
+def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, aside: _Aside) -> Measured:
     mine, member, spec = series_by_name[name], plan.members[name], step.spec
+    readings, energy = aside.readings, aside.energy
 
     def over(other: str | None, ratio: Interval | None) -> Interval | None:
         """A ratio to another arm, unless that one was found to be wrong."""
-        return ratio if other is not None and not series_by_name[other].error else None
+        return ratio if ratio is not None and other is not None and not series_by_name[other].error else None
 
     speedup, over_reference = over(member.baseline, mine.speedup), over(member.reference, mine.over_reference)
     record = CaseRecord(
@@ -186,7 +261,7 @@ def _measured(
         first_step_seconds=step.first_step_seconds,
         loss_scale=step.loss_scale(),
         skipped_steps=mine.skipped_steps,
-        warmup_skipped_steps=step.skipped_steps() - mine.skipped_steps,
+        warmup_skipped_steps=aside.skipped_steps - mine.skipped_steps,
         peak_memory_bytes=step.peak_memory_bytes,
         memory_kind="device" if spec.device.kind == "gpu" else "host_rss",
         warmup_rounds=mine.warmup_rounds,
@@ -199,7 +274,7 @@ def _measured(
         speedup=speedup.estimate if speedup else None,
         speedup_low=speedup.low if speedup else None,
         speedup_high=speedup.high if speedup else None,
-        others_cpu_share=others_cpu_share,
+        others_cpu_share=aside.others_cpu_share,
         point=plan.point,
         way=member.way,
         replicas=spec.replicas,
@@ -212,16 +287,24 @@ def _measured(
         reference_high=over_reference.high if over_reference else None,
         throttled_blocks=",".join(map(str, mine.throttled_blocks)),
         throttled=mine.throttled,
+        sm_clock_mhz=readings.sm_clock_mhz if readings else None,
+        memory_clock_mhz=readings.memory_clock_mhz if readings else None,
+        temperature_c=readings.temperature_c if readings else None,
+        utilisation_percent=energy.utilisation_percent if energy else None,
+        power_limited_share=readings.power_limited_share if readings else None,
+        joules_per_step=energy.joules_per_step if energy else None,
+        joules_spread=energy.spread if energy else None,
     )
     return Measured(record, kept_rounds(mine.rounds))
 
 
 def explained(error: Exception, device: devices.Device, size: str) -> Exception:
-    """A CaseFailure in place of an error whose reason is known; without the frames that hold its tensors.
+    """A CaseFailure in place of an error whose reason is known; without the locals that hold its tensors.
 
     Args:
         size: of what was attempted, for people, such as `batch 64, 224 px, training`.
     """
+    without_locals(error)
     if not is_out_of_memory(error):
         return error
     wanted = re.search(r"shape ?\[[\d,]*\][^ ]*(?: and type \w+)?", str(error))

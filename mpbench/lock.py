@@ -77,13 +77,17 @@ def check_mode(given: str) -> str:
     return given
 
 
-def key_of(device: str) -> str:
-    """The key of the device that cases will run on: the UUID of the first visible GPU, else MACHINE.
+def keys_of(device: str, gpus: int = 1) -> list[str]:
+    """The keys of the devices that cases will run on: UUIDs of the first visible GPUs, else MACHINE.
 
     Args:
         device: one of `device.DEVICES`.
+        gpus: how many.
+
+    Returns:
+        In an order that is the same for all sessions: two of them never wait for each other.
     """
-    return (None if device == "cpu" else devices.gpu_uuid()) or MACHINE
+    return sorted(devices.gpu_uuids(gpus) if device != "cpu" else []) or [MACHINE]
 
 
 class SessionLock:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mpbench.errors import CaseFailure
 from mpbench.statistics import DEFAULT_RESAMPLES, MIN_PAIRS, Interval, is_stationary, speedup_interval, time_interval
 
 Clock = Callable[[], float]
@@ -41,6 +42,7 @@ one, and an interval that is only looked at when it is narrow covers less than i
 LOOKS_TO_STOP = 2
 """The interval must be narrow enough at this many looks in a row, for the same reason."""
 
+ENDED_ELSEWHERE = "it failed on another worker, whose log says why"
 LOOK_RESAMPLES = 500
 DEFAULT_TOLERANCE = 0.01
 
@@ -272,14 +274,19 @@ class _Group:
             arm.run(steps)
             end = self.clock()
             arm.after()
-            return self.agree((end - start) / steps), arm.skipped_steps() - skipped_before
-        except Exception as error:  # an arm's failure, of whatever kind, is its own
-            self.series[arm.name].error = error
-            self.live.remove(arm)
-            return None
+            seconds, skipped = (end - start) / steps, arm.skipped_steps() - skipped_before
+            error = None
+        except Exception as caught:  # an arm's failure, of whatever kind, is its own
+            seconds, skipped, error = math.inf, 0, caught
         finally:
             if gc_was_enabled:
                 gc.enable()
+        seconds, skipped = self.agree(seconds), int(self.agree(skipped))
+        if math.isinf(seconds):
+            self.series[arm.name].error = error or CaseFailure(ENDED_ELSEWHERE)
+            self.live.remove(arm)
+            return None
+        return seconds, skipped
 
 
 def _warm_up(group: _Group, max_seconds: float) -> None:

@@ -11,6 +11,7 @@ Collecting imports no TensorFlow.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from mpbench import device as devices
 from mpbench.accuracy import Experiment
 from mpbench.accuracy_tables import accuracy_summary
 from mpbench.baseline import Baseline, choose_from_storage
+from mpbench.cluster import VARIABLE, read_cluster
 from mpbench.errors import UsageProblem, described
 from mpbench.explain.explain_command import session_lines
 from mpbench.explain.records import Probed, is_probe
@@ -45,7 +47,7 @@ from mpbench.items import (
     probe_case_of,
 )
 from mpbench.keeper import Keeper, shown
-from mpbench.lock import MACHINE, SessionLock, check_mode, key_of
+from mpbench.lock import MACHINE, SessionLock, check_mode, keys_of
 from mpbench.neighbours import Neighbours
 from mpbench.options import add_options
 from mpbench.outputs import check_outputs
@@ -78,6 +80,19 @@ from mpbench.summary import Ending, Failure, markdown
 from mpbench.verdict import Verdict, is_red
 
 pytest_plugins = ("mpbench.fixtures",)
+
+CHIEFS_OPTIONS = (
+    "benchmark_json",
+    "benchmark_save",
+    "benchmark_autosave",
+    "benchmark_compare",
+    "benchmark_compare_fail",
+    "benchmark_histogram",
+    "mp_gate",
+    "mp_gate_missing",
+    "mp_summary",
+)
+"""Of several workers only the chief has them: what saves, compares and judges."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -123,14 +138,22 @@ def pytest_configure(config: pytest.Config) -> None:
         check_missing(get("mp_gate_missing"), get("mp_gate"))
         # Now: pytest-benchmark, whose turn comes later, opens what it finds.
         choice = choose_from_storage(get)
+        cluster = read_cluster(os.environ.get(VARIABLE), settings.replicas)
+        if cluster.workers > 1 and get("mp_resume"):
+            raise UsageProblem(f"--mp-resume: given to one of {cluster.workers} workers: valid is a run without it")
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
+    if not cluster.is_chief:
+        for name in CHIEFS_OPTIONS:
+            setattr(config.option, name, None)
+        choice = None
     if choice is not None:
         config.option.benchmark_compare = choice.value
         if not choice.value:
             config.option.benchmark_compare_fail = []
-    run = config.stash[RUN] = Run(settings, lambda line: _write_line(config, line))
-    config.stash[LOCK] = SessionLock(mode, _command(config), run.progress)
+    run = config.stash[RUN] = Run(settings, lambda line: _write_line(config, line), cluster)
+    # On one machine the lock of the first of its workers stands for all.
+    config.stash[LOCK] = SessionLock("off" if cluster.shares_host else mode, _command(config), run.progress)
     config.add_cleanup(config.stash[LOCK].release)
     config.stash[NEIGHBOURS] = Neighbours()
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
@@ -216,6 +239,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
             _write_summary(config, Ending(running=True))
             if get("benchmark_compare_fail") and not get("benchmark_compare"):
                 raise UsageProblem("--benchmark-compare-fail: valid is it together with --benchmark-compare")
+            if not run.cluster.is_chief:
+                run.progress(f"worker {run.cluster.index} of {run.cluster.workers}: the chief saves and judges")
             if not get("benchmark_disable") or get("benchmark_enable"):
                 run.before_loading = lambda: _have_the_device_alone(config)
             if probes.cases:
@@ -383,7 +408,7 @@ def _benchmark_session(config: pytest.Config) -> Any:
 def _open_journal(session: pytest.Session) -> None:
     """Open this session's journal, if it measures, and take from an interrupted one what is to be resumed."""
     stash, benchmarks = session.config.stash, _benchmark_session(session.config)
-    if benchmarks.disabled:
+    if benchmarks.disabled or not stash[RUN].cluster.is_chief:
         return
     items = [item for item in session.items if phase_of(item) or probe_case_of(item)]
     scribe = stash[SCRIBE] = bridge.Scribe(benchmarks, stash[KEEPER], stash[RUN], stash[PROBES], items)
@@ -402,7 +427,8 @@ def _close_journal(config: pytest.Config) -> list[str]:
 def _have_the_device_alone(config: pytest.Config) -> None:
     """As far as our other sessions go; of all else that computes there, say so."""
     run, device = config.stash[RUN], config.stash[RUN].settings.device
-    config.stash[LOCK].take(key_of(device))
+    for key in keys_of(device, run.settings.replicas // run.cluster.workers):
+        config.stash[LOCK].take(key)
     if line := config.stash[NEIGHBOURS].look(device):
         run.progress(line)
 

@@ -60,7 +60,7 @@ class CaseRecord:
         throttled: too few rounds were free of it, so that the figures are those of all rounds.
         sm_clock_mhz, memory_clock_mhz: median over the rounds.
         temperature_c: the highest, degrees Celsius.
-        utilisation_percent: median over the rounds, as NVML has it.
+        utilisation_percent: share of time in which a kernel ran, median over the passes in which energy was measured.
         power_limited_share: of the rounds, in which the clock was lowered to stay within the power limit.
         joules_per_step: median over passes of seconds each; all replicas together.
         joules_spread: largest less smallest pass, as a share of the median.

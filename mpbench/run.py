@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from mpbench import device as devices
+from mpbench.cluster import Cluster
 from mpbench.errors import CaseFailure, described
 from mpbench.models import check_factory, load_factory
 from mpbench.precision import CONTROL, PRECISIONS
@@ -133,14 +134,16 @@ class Run:
     Args:
         settings: the options, checked.
         write_line: shows one line of progress at once.
+        cluster: the machines that share it.
 
     Attributes:
         before_loading: called once, when all that can be checked without TensorFlow has been.
         outcomes: of its cases.
     """
 
-    def __init__(self, settings: Settings, write_line: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, write_line: Callable[[str], None], cluster: Cluster | None = None) -> None:
         self.settings = settings
+        self.cluster = cluster or Cluster()
         self.cases: dict[str, Case] = {}
         self.before_loading: Callable[[], None] = lambda: None
         self._shared_labels: set[str] = set()
@@ -171,12 +174,20 @@ class Run:
         """Import TensorFlow and pick the device, the first time; returns it.
 
         Raises:
-            UsageProblem: a GPU was asked for and there is none.
+            UsageProblem: a GPU was asked for and there is none, or fewer than replicas.
         """
         if self._device is None:
             self.before_loading()
             self.progress("loading TensorFlow")
-            self._device = devices.activate(self.settings.device, self.settings.require_gpu)
+            replicas = self.settings.replicas
+            local = replicas // self.cluster.workers
+            self._device = devices.activate(self.settings.device, self.settings.require_gpu, local, self.cluster)
+            if replicas > 1:
+                if self.cluster.workers > 1:
+                    self.progress(f"waiting for all {self.cluster.workers} workers")
+                from mpbench import replicas as shared
+
+                shared.start(self._device, replicas, self.cluster)
         return self._device
 
     def prepare(self) -> None:
@@ -259,4 +270,5 @@ class Run:
             members={case.arm: member(case) for case in members},
             profile=profile,
             tolerance=self.settings.tolerance,
+            cluster=self.cluster,
         )

@@ -253,8 +253,13 @@ def check_settings(
         workers=_positive_int("--mp-workers", workers, "threads") or DEFAULT_WORKERS,
         cache=_one_of("--mp-cache", cache, CACHES),
     )
-    if settings.jit_both and settings.replicas > 1:
-        raise UsageProblem(f"--mp-jit: both given together with --mp-replicas={replicas}: valid is on, off or auto")
+    if settings.replicas > 1 and jit in ("on", "both"):
+        raise UsageProblem(
+            f"--mp-jit: {jit} given together with --mp-replicas={replicas}: XLA cannot compile a step that replicas "
+            "share: valid is off or auto"
+        )
+    if settings.replicas > 1 and any(point.value is None for point in settings.sweep):
+        raise UsageProblem(f"--mp-sweep: batch=max given together with --mp-replicas={replicas}: valid are numbers")
     for option, value, axis in (("--mp-batch-size", batch_size, "batch"), ("--mp-image-size", image_size, "image")):
         if value is not None and any(point.axis == axis for point in settings.sweep):
             raise UsageProblem(f"{option}: given together with --mp-sweep={sweep}: valid is one of them")

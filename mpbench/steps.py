@@ -19,9 +19,11 @@ import numpy as np
 import tensorflow as tf
 
 from mpbench import device as devices
+from mpbench import replicas
 from mpbench.errors import CaseFailure
 from mpbench.models import SEED, build_model, compile_model, output_shape
 from mpbench.precision import Precision
+from mpbench.release import forgetting_gradients
 from mpbench.settings import LARGEST_BATCH
 
 MAX_SETTLING_STEPS = 48
@@ -90,11 +92,11 @@ class Step:
     ) -> None:
         self.spec = spec
         self._takes_batches = takes_batches or spec.batch_size == LARGEST_BATCH
-        with tf.device(spec.device.placement):
+        with replicas.scope(spec.device, spec.replicas):
             self._in_use_before = devices.reset_peak_memory(spec.device)
             progress("building")
-            self._batch = synthetic_batch(spec.batch_size or 1, spec.image_shape)
-            self._labels: tf.Tensor | None = None
+            self._batch = replicas.spread(synthetic_batch(spec.batch_size or 1, spec.image_shape), spec.replicas)
+            self._labels: Any = None
             self._model = build_model(spec.model, spec.image_size_px, spec.precision)
             self.jit = resolved_jit(spec, self._model)
             devices.check_tf32_is_apart(spec.precision.tf32, spec.precision.policy, spec.device, self.jit)
@@ -126,7 +128,7 @@ class Step:
         out = None
         for _ in range(steps):
             out = call()
-        tf.test.experimental.sync_devices()
+        replicas.wait()
         self._last = out
         self.steps += steps
 
@@ -143,7 +145,7 @@ class Step:
         for batch in batches:
             out = call(batch, *targets)
             steps += 1
-        tf.test.experimental.sync_devices()
+        replicas.wait()
         self._last = out
         self.steps += steps
 
@@ -201,7 +203,7 @@ class Step:
 
     def release(self) -> None:
         """Give the model, its batch and its graph back."""
-        del self._model, self._batch, self._call, self._last
+        del self._model, self._batch, self._labels, self._call, self._last
         gc.collect()
 
     def _prepare_training(self) -> None:
@@ -217,20 +219,22 @@ class Step:
                 "gradient_accumulation_steps under loss scaling: skipped steps cannot be told from accumulated ones"
             )
         self._sums_before = _sums(self._model.trainable_weights)
-        self._labels = labels(self._model, self.spec.batch_size or 1, self.spec.image_shape)
+        targets = labels(self._model, self.spec.batch_size or 1, self.spec.image_shape)
+        self._labels = replicas.spread(targets, self.spec.replicas)
 
     def _trace(self) -> Callable[..., Any]:
         step = self._model.train_step if self.spec.phase == "training" else self._model.predict_step
         data = (self._batch,) if self._labels is None else (self._batch, self._labels)
 
         def on_its_batch() -> Any:
-            return step(data)
+            return replicas.run(step, data, self.spec.replicas)
 
         def on_a_batch(*tensors: Any) -> Any:
             return step(tensors)
 
-        free = self.spec.batch_size == LARGEST_BATCH
-        specs = [tf.TensorSpec((None if free else t.shape[0], *t.shape[1:]), t.dtype) for t in data]
+        free, specs = self.spec.batch_size == LARGEST_BATCH, []
+        if self._takes_batches:
+            specs = [tf.TensorSpec((None if free else t.shape[0], *t.shape[1:]), t.dtype) for t in data]
         function = tf.function(
             on_a_batch if self._takes_batches else on_its_batch, autograph=False, jit_compile=self.jit
         )
@@ -238,7 +242,8 @@ class Step:
         gc.disable()  # tens of thousands of graph nodes, all of them to stay: collecting only costs time
         try:
             # Keras converts nothing with autograph either (its own functions are marked do_not_convert).
-            return function.get_concrete_function(*specs if self._takes_batches else ())  # type: ignore[no-any-return]
+            with forgetting_gradients():
+                return function.get_concrete_function(*specs)  # type: ignore[no-any-return]
         finally:
             if gc_was_enabled:
                 gc.enable()

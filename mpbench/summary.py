@@ -17,7 +17,7 @@ from mpbench.accuracy_tables import DRAWN_NOTE, in_words
 from mpbench.evidence import SAME, UNSURE
 from mpbench.record import AccuracyRecord, CaseRecord, Measured
 from mpbench.statistics import Interval
-from mpbench.tables import CPU_NOTE, device_label, each
+from mpbench.tables import CPU_NOTE, device_label, each, per_replica, power_limit, tables_beside, throttled_rounds
 from mpbench.verdict import NEW, Verdict, is_red
 
 MAX_BYTES = 1_000_000
@@ -30,6 +30,10 @@ LEGEND = {
     "NOISY": "the time limit (`--mp-max-time`) came before the interval was narrow.",
     "WARM-UP": "half the time limit was over before the case was seen to be stationary.",
     "SKIPPED": "loss scaling dropped that many measured steps; their rounds are left out.",
+    "THROTTLED": "heat or the power supply slowed the GPU down in that many rounds; they are left out, or, where too "
+    "few would be left, the figures are of all rounds.",
+    "POWER LIMIT": "the clock was lowered to stay within the power limit in that share of rounds, as a GPU does under "
+    "full load.",
     "NO TF32": "this device has none, the figures are plain float32's.",
     "CONTROL": "the baseline against itself, the noise floor of this run.",
 }
@@ -80,6 +84,10 @@ def markdown(
     parts = [*_opening(verdicts, ending), *_failures(ending.failures), *_judged(verdicts or [])]
     for phase in dict.fromkeys(case.record.phase for case in cases):
         parts += _speed([case for case in cases if case.record.phase == phase])
+    for beside in tables_beside(cases):
+        rows = [row | {"model": code(row["model"]), "precision": code(row["precision"])} for row in beside.rows]
+        columns = {column for row in rows for column in row}
+        parts += [f"### {beside.title}", table(rows, right=columns - {"model", "precision"})]
     used = {name for case in cases for name in _notes(case.record)}
     if used:
         parts.append("\n".join(f"- {name}: {meaning}" for name, meaning in LEGEND.items() if name in used))
@@ -204,7 +212,8 @@ def _speed(cases: Sequence[Measured]) -> list[str]:
     """One phase: how it was measured, and a row for each case."""
     records = [case.record for case in cases]
     setting = (
-        f"{each(map(device_label, records))}, batch {each(r.batch_size for r in records)}, "
+        f"{each(map(device_label, records))}, batch {each(r.batch_size for r in records)}"
+        f"{per_replica(records)}, "
         f"{each(r.image_size for r in records)} px, XLA {each('on' if r.jit else 'off' for r in records)}, "
         f"profile {each(r.profile for r in records)}"
     )
@@ -234,6 +243,11 @@ def _notes(record: CaseRecord) -> dict[str, str]:
         notes["WARM-UP"] = f"WARM-UP ({r.warmup_rounds} rounds)"
     if r.skipped_steps:
         notes["SKIPPED"] = f"SKIPPED ({r.skipped_steps} steps)"
+    if r.throttled_blocks:
+        ending = ", all count" if r.throttled else " left out"
+        notes["THROTTLED"] = f"THROTTLED ({throttled_rounds(r)} of {r.rounds} rounds{ending})"
+    if r.power_limited_share:
+        notes["POWER LIMIT"] = f"POWER LIMIT ({power_limit(r)})"
     if r.precision == "tf32" and not r.tf32:
         notes["NO TF32"] = "NO TF32"
     if r.control:

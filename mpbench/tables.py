@@ -5,9 +5,9 @@ Pure functions from records to lines of text.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import combinations
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mpbench import thesis
 from mpbench.record import AccuracyRecord, CaseRecord, Measured, OfRounds
@@ -38,6 +38,8 @@ def summary(cases: Sequence[Measured]) -> list[str]:
             lines += [*phase_table(of_phase), *notes(of_phase), *benefit, ""]
         if swept := sweep_table(of_phase):
             lines += [*swept, ""]
+    for beside in tables_beside(cases):
+        lines += [beside.title, *render(beside.rows), ""]
     if any(case.record.device == "cpu" for case in cases):
         lines.append(CPU_NOTE)
     return lines
@@ -59,7 +61,7 @@ def title(records: Sequence[CaseRecord]) -> str:
 
     return (
         f"{thesis.TABLE[records[0].phase]}: median ms/step on {each(map(device_label, records))}, "
-        f"batch {each(r.batch_size for r in records)}, "
+        f"batch {each(r.batch_size for r in records)}{per_replica(records)}, "
         f"{each(f'{r.image_size}x{r.image_size}' for r in records)} px, "
         f"XLA {each('on' if r.jit else 'off' for r in records)}, profile {each(r.profile for r in records)}"
     )
@@ -78,7 +80,7 @@ def sweep_table(cases: Sequence[Measured]) -> list[str]:
         batches = (
             f" ({base.record.batch_size} -> {r.batch_size} images)" if base and _batches_differ(base, case) else ""
         )
-        row[r.point] = f"{_interval(r.interval)}{' NOISY' if r.noisy else ''}{batches}"
+        row[r.point] = f"{_interval(r.interval)}{_marks(case, base)}{batches}"
     if not rows:
         return []
     over = each(baseline for _, _, baseline in rows)
@@ -90,6 +92,114 @@ def sweep_table(cases: Sequence[Measured]) -> list[str]:
     ]
 
 
+class Beside(NamedTuple):
+    """A table beside those of the phases: its title, and cells by column; models and precisions as recorded."""
+
+    title: str
+    rows: list[dict[str, str]]
+
+
+def tables_beside(cases: Sequence[Measured]) -> list[Beside]:
+    """Energy, XLA's speedup, the scaling of replicas, the first step: those that the records have something for."""
+    found = [energy_table([case for case in cases if case.record.phase == phase]) for phase in thesis.TABLE]
+    found += reference_tables(cases)
+    if len({case.record.jit for case in cases}) > 1:
+        found.append(first_step_table(cases))
+    return [one for one in found if one.rows]
+
+
+def energy_table(cases: Sequence[Measured]) -> Beside:
+    """Joules per image of one phase, of each arm against its baseline, with the spread of the passes.
+
+    A saving within the spread of its two figures says so: each figure is taken to be good to the whole spread of its
+    passes, to either side.
+    """
+    rows = []
+    for case in cases:
+        r, base = case.record, baseline_of(case, cases)
+        if not r.joules_per_image or r.control:
+            continue
+        before = None if base is None else base.record.joules_per_image
+        if base is None or not before:
+            if not any(baseline_of(other, cases) is case for other in cases):
+                rows.append(_named(r) | {"J/image": _joules(r), "W": f"{_watts(case):.0f}"})
+            continue
+        saving = f"{100 * (before - r.joules_per_image) / before:.1f}"
+        if _spread(base.record).overlaps(_spread(r)):
+            saving += " (within the spread)"
+        saving += _throttled(case, base)
+        rows.append(
+            _named(r)
+            | {f"{base.record.precision} J/image": _joules(base.record), "J/image": _joules(r), "less %": saving}
+            | {"W": f"{_watts(base):.0f} -> {_watts(case):.0f}"}
+        )
+    phase = cases[0].record.phase if cases else ""
+    together = ", all replicas together" if per_replica(case.record for case in cases) else ""
+    return Beside(f"Energy, {phase}: joules per image ± spread of the passes{together}", rows)
+
+
+def reference_tables(cases: Iterable[Measured]) -> list[Beside]:
+    """What another way to run the same precision brings: XLA's speedup; how close to N times as fast N replicas are."""
+    titles = {
+        "jit=off": "XLA's speedup: over the same precision without it [95 % interval]",
+        "replicas=1": "Scaling efficiency of replicas: 1 is N times as many images/s as one [95 % interval]",
+    }
+
+    def cell(case: Measured) -> str:
+        ratio = case.record.over_reference
+        return "" if ratio is None else _interval(ratio) + _throttled(case, None)
+
+    return [
+        Beside(heading, _by_phase([case for case in cases if case.record.reference == reference], cell))
+        for reference, heading in titles.items()
+    ]
+
+
+def first_step_table(cases: Iterable[Measured]) -> Beside:
+    """What has to be waited for before the second step, apart."""
+
+    def cell(case: Measured) -> str:
+        r = case.record
+        if r.trace_seconds is None or r.compile_seconds is None:
+            return ""
+        return f"{r.trace_seconds:.1f} + {r.compile_seconds:.1f}"
+
+    return Beside("First step: seconds to trace + to compile", _by_phase(cases, cell))
+
+
+def _by_phase(cases: Iterable[Measured], cell: Callable[[Measured], str]) -> list[dict[str, str]]:
+    """A row per model and precision, a column per phase; without what has no cell, and without controls."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for case in cases:
+        r = case.record
+        if not r.control and (text := cell(case)):
+            rows.setdefault((r.name, r.precision), _named(r))[r.phase] = text
+    return [*rows.values()]
+
+
+def _named(record: CaseRecord) -> dict[str, str]:
+    return {"model": record.name, "precision": record.precision}
+
+
+def _joules(record: CaseRecord) -> str:
+    spread = "" if record.joules_spread is None else f" ± {100 * record.joules_spread:.1f} %"
+    return f"{record.joules_per_image:.4g}{spread}"
+
+
+def _spread(record: CaseRecord) -> Interval:
+    joules = record.joules_per_image or 0.0
+    return Interval(joules, joules * (1 - (record.joules_spread or 0.0)), joules * (1 + (record.joules_spread or 0.0)))
+
+
+def _watts(case: Measured) -> float:
+    return (case.record.joules_per_step or 0.0) / case.median_seconds
+
+
+def per_replica(records: Iterable[CaseRecord]) -> str:
+    """What to say of a batch where several replicas have one each."""
+    return " per replica" if any(r.replicas > 1 for r in records) else ""
+
+
 def notes(cases: Sequence[Measured]) -> list[str]:
     """A line for each thing a reader must know before believing a figure, and the noise floor if there is one."""
     lines = []
@@ -99,6 +209,7 @@ def notes(cases: Sequence[Measured]) -> list[str]:
     warming = [f"{_name(c.record)} ({c.record.warmup_rounds} rounds)" for c in cases if not c.record.warmup_settled]
     if warming:
         lines.append(f"WARM-UP: {', '.join(warming)}: half the time limit was over before it was seen to be stationary")
+    lines += _gpu_notes([case.record for case in cases])
     for case in cases:
         r = case.record
         name = _name(r)
@@ -115,16 +226,53 @@ def notes(cases: Sequence[Measured]) -> list[str]:
     return lines
 
 
+def _gpu_notes(records: Sequence[CaseRecord]) -> list[str]:
+    lines = []
+    if all_count := [f"{_name(r)} ({throttled_rounds(r)} of {r.rounds} rounds)" for r in records if r.throttled]:
+        lines.append(
+            f"THROTTLED: {', '.join(all_count)}: heat or the power supply slowed the GPU down in too many rounds to "
+            "leave them out: the figures are of all rounds"
+        )
+    left_out = [
+        f"{_name(r)} ({throttled_rounds(r)} of {r.rounds} rounds)"
+        for r in records
+        if r.throttled_blocks and not r.throttled
+    ]
+    if left_out:
+        lines.append(
+            f"THROTTLED: {', '.join(left_out)}: heat or the power supply slowed the GPU down; these rounds are left out"
+        )
+    if limited := [f"{_name(r)} ({power_limit(r)})" for r in records if r.power_limited_share]:
+        lines.append(
+            f"POWER LIMIT: {', '.join(limited)}: the clock was lowered to stay within the power limit, as a GPU does "
+            "under full load"
+        )
+    return lines
+
+
+def throttled_rounds(record: CaseRecord) -> int:
+    """How many were measured while the GPU was throttled."""
+    return len([block for block in record.throttled_blocks.split(",") if block])
+
+
+def power_limit(record: CaseRecord) -> str:
+    """In how many rounds it was reached, and at which clock, for people."""
+    clock = "" if record.sm_clock_mhz is None else f", SM clock {record.sm_clock_mhz:.0f} MHz"
+    return f"{100 * (record.power_limited_share or 0):.0f} % of rounds{clock}"
+
+
 def equal_benefit(cases: Iterable[Measured]) -> list[str]:
     """The thesis's question, *do all benefit equally?*, answered per precision from the intervals.
 
-    Two models differ where their 95 % intervals do not overlap; that is stricter than a test of the difference.
+    Two models differ where their 95 % intervals do not overlap; that is stricter than a test of the difference. Each
+    way to run a precision is asked for by itself.
     """
     by_precision: dict[str, list[tuple[str, Interval]]] = {}
     for case in cases:
         r = case.record
         if r.interval and not r.control:
-            by_precision.setdefault(r.precision, []).append((r.name, r.interval))
+            model = " ".join(filter(None, [r.model, r.variant]))
+            by_precision.setdefault(" ".join(filter(None, [r.precision, r.way])), []).append((model, r.interval))
     return [
         f"Do all benefit equally from {precision}? {_compared(models)}"
         for precision, models in by_precision.items()
@@ -175,14 +323,23 @@ def _row(case: Measured, base: Measured | None) -> dict[str, str]:
     else:
         row |= {"less ms": f"{base_ms - ms:.2f}", "less %": f"{100 * (base_ms - ms) / base_ms:.1f}"}
     row |= {
-        "speedup [95 % interval]": (_interval(r.interval) if r.interval else "") + (" NOISY" if r.noisy else ""),
+        "speedup [95 % interval]": (_interval(r.interval) if r.interval else "") + _marks(case, base),
         "images/s": f"{b.images_per_second:.1f} -> {r.images_per_second:.1f}",
         peak: _peak_pair(b, r),
     }
     was = thesis.MS_PER_STEP.get((r.model, r.phase))
-    if was is not None and (b.precision, r.precision) == ("float32", "mixed_float16"):
+    if was is not None and (b.precision, r.precision, r.replicas) == ("float32", "mixed_float16", 1):
         row |= {f"{thesis.DEVICE}: ms": f"{was[0]} -> {was[1]}", f"{thesis.DEVICE}: x": f"{was[0] / was[1]:.2f}"}
     return row
+
+
+def _marks(case: Measured, base: Measured | None) -> str:
+    """What must stand beside a speedup; it is of throttled rounds too where its baseline's are."""
+    return (" NOISY" if case.record.noisy else "") + _throttled(case, base)
+
+
+def _throttled(case: Measured, base: Measured | None) -> str:
+    return " THROTTLED" if case.record.throttled or (base is not None and base.record.throttled) else ""
 
 
 def _batches_differ(base: Measured, case: Measured) -> bool:

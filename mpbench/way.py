@@ -34,5 +34,6 @@ def ways(jit: bool | None, both: bool, replicas: int) -> tuple[Way, ...]:
     if both:
         return Way("jit=off", False), Way("jit=on", True)
     if replicas > 1:
-        return Way("replicas=1", jit), Way(f"replicas={replicas}", jit, replicas)
+        # Keras's own rule for "auto", for the single one beside them too: its steps must be the same.
+        return Way("replicas=1", False), Way(f"replicas={replicas}", False, replicas)
     return (Way("", jit),)

@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import pytest
+from fake_nvml import fail, stand_in
 
 from mpbench import device as devices
 from mpbench.device import Device, machine_facts
@@ -15,29 +15,6 @@ from mpbench.errors import CaseFailure
 
 GPU = Device("gpu", "/GPU:0")
 CPU = Device("cpu", "/CPU:0")
-
-
-class NVMLError(Exception):
-    pass
-
-
-def stand_in(**changes):
-    """An NVML module for two GPUs, with some of its functions replaced."""
-    functions = {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlDeviceGetCount": lambda: 2,
-        "nvmlDeviceGetHandleByIndex": lambda index: f"index {index}",
-        "nvmlDeviceGetHandleByUUID": lambda uuid: f"uuid {uuid}",
-        "nvmlDeviceGetCudaComputeCapability": lambda handle: (9, 0),
-        "nvmlDeviceGetUUID": lambda handle: f"GPU-of-{handle}",
-        "nvmlDeviceGetName": lambda handle: f"NVIDIA Test at {handle}".encode(),
-        "nvmlDeviceGetMemoryInfo": lambda handle: types.SimpleNamespace(total=2**37),
-        "nvmlSystemGetCudaDriverVersion": lambda: 12040,
-        "nvmlSystemGetDriverVersion": lambda: "550.54",
-        "NVMLError": NVMLError,
-    }
-    return types.SimpleNamespace(**functions | changes)
 
 
 @pytest.fixture
@@ -74,13 +51,32 @@ def test_the_uuid_is_that_of_the_first_visible_gpu(nvml, monkeypatch, visible, u
     nvml()
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert devices.gpu_uuid() == uuid
+    assert devices.gpu_uuids() == ([uuid] if uuid else [])
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "handles"),
+    [
+        (None, 2, ["index 0", "index 1"]),
+        (None, 3, ["index 0", "index 1"]),
+        ("1,0", 2, ["index 1", "index 0"]),
+        ("GPU-5a, 1", 2, ["uuid GPU-5a", "index 1"]),
+        ("0,-1,1", 3, ["index 0"]),
+        ("1", 2, ["index 1"]),
+    ],
+)
+def test_the_visible_gpus_come_in_their_order(monkeypatch, visible, count, handles):
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    else:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices.visible_gpus(stand_in(), count) == handles
 
 
 @pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
 def test_without_a_gpu_or_driver_there_is_no_uuid(nvml, function):
     nvml(**{function: fail})
-    assert devices.gpu_uuid() is None
+    assert devices.gpu_uuids() == []
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
@@ -93,10 +89,6 @@ def test_a_hidden_gpu_is_none(nvml, monkeypatch, hidden):
 def test_before_ampere_there_is_no_tf32(nvml):
     nvml(nvmlDeviceGetCudaComputeCapability=lambda handle: (7, 0))
     assert machine_facts()["tf32_available"] is False
-
-
-def fail(*args):
-    raise NVMLError
 
 
 @pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"])

@@ -1,15 +1,21 @@
 """mpbench.group with tiny real models: what one arm's fault means for the others."""
 
+from contextlib import contextmanager
+
 import pytest
 
+from mpbench import energy
 from mpbench import group as groups
 from mpbench.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.group import GroupPlan, Member, measure_group
 from mpbench.precision import PRECISIONS
 from mpbench.record import Measured
+from mpbench.record import read_case as read_back
 from mpbench.settings import Profile
+from mpbench.statistics import MIN_PAIRS
 from mpbench.steps import StepSpec
+from mpbench.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
 
 CPU = Device("cpu", "/CPU:0")
 PROFILE = Profile("quick", batch_size=4, image_size_px=16, max_seconds=0.5)
@@ -46,6 +52,12 @@ def test_a_baseline_found_wrong_afterwards_stands_under_no_ratio():
     assert isinstance(outcomes["float32"], CaseFailure)
     assert outcomes["mixed_float16"].record.speedup is None
     assert outcomes["mixed_float16"].record.baseline is None
+
+
+def test_a_baseline_that_cannot_be_built_leaves_the_others_their_times():
+    outcomes = measure_group(plan({"float32": "raises", "mixed_float16": "classifier"}), print)
+    assert "out of ideas" in str(outcomes["float32"])
+    assert outcomes["mixed_float16"].record.speedup is None
 
 
 def test_arms_that_share_their_weights_are_refused():
@@ -89,3 +101,59 @@ def test_what_others_used_of_the_cpu_is_recorded(monkeypatch):
     seconds = iter([100.0, 100.0 + 3600])
     outcomes = measure_group(plan({"float32": "classifier"}), print)
     assert outcomes["float32"].record.others_cpu_share > 1
+
+
+class Card:
+    """A GPU's telemetry: throttled in every third reading, at its power limit in every second, at 100 J a look."""
+
+    def __init__(self):
+        self.readings = self.looks = 0
+
+    def read(self):
+        self.readings += 1
+        slow = HARDWARE_SLOWDOWN if self.readings % 3 == 0 else 0
+        return Reading(1000.0 + self.readings, 2600.0, 60.0, slow | (SOFTWARE_POWER_CAP if self.readings % 2 else 0))
+
+    def joules(self):
+        self.looks += 1
+        return 100.0 * self.looks
+
+    def utilisation_percent(self):
+        return 97.0
+
+
+def test_the_gpus_readings_enter_the_records_and_throttled_rounds_do_not_count(monkeypatch):
+    for name in ("ENERGY_PASS_SECONDS", "LEAD_IN_SECONDS"):
+        monkeypatch.setattr(energy, name, 0.01)
+    card, opened = Card(), []
+
+    @contextmanager
+    def open_telemetry(device, gpus):
+        opened.append(gpus)
+        yield card
+
+    monkeypatch.setattr(groups, "open_telemetry", open_telemetry)
+    outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), lambda line: None)
+    assert opened == [1]
+    records = [outcome.record for outcome in outcomes.values()]
+    assert sum(record.rounds for record in records) == card.readings
+    out = [block for record in records for block in record.throttled_blocks.split(",") if block]
+    assert len(out) == card.readings // 3
+    for outcome in outcomes.values():
+        record = outcome.record
+        clear = record.rounds - len(list(filter(None, record.throttled_blocks.split(","))))
+        assert record.throttled == (clear < MIN_PAIRS)
+        assert len(outcome.judged.rounds) == (record.rounds if record.throttled else clear)
+        assert record.images_per_second == pytest.approx(4 / outcome.median_seconds)
+        assert record.joules_per_step > 0
+        assert record.joules_per_image == record.joules_per_step / 4
+        assert (record.utilisation_percent, record.memory_clock_mhz, record.temperature_c) == (97.0, 2600.0, 60.0)
+        assert 1000 < record.sm_clock_mhz < 1000 + card.readings
+        assert 0 < record.power_limited_share < 1
+    assert read_back(records[1].as_extra_info()) == records[1]
+
+
+def test_a_cpu_has_no_readings():
+    record = measure_group(plan({"float32": "classifier"}), lambda line: None)["float32"].record
+    assert record.joules_per_step is record.sm_clock_mhz is record.power_limited_share is None
+    assert record.throttled_blocks == ""

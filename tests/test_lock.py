@@ -16,7 +16,7 @@ import pytest
 
 from mpbench import lock as locking
 from mpbench.errors import UsageProblem
-from mpbench.lock import HELD, MACHINE, Holder, SessionLock, key_of, read_holder, shared_folder
+from mpbench.lock import HELD, MACHINE, Holder, SessionLock, keys_of, read_holder, shared_folder
 
 ROOT = Path(__file__).parent.parent
 KEY = "GPU-1234-5a"
@@ -270,10 +270,11 @@ def test_a_holder_in_words():
 
 
 def test_the_key_is_the_gpus_unless_the_cases_run_on_the_cpu(monkeypatch):
-    monkeypatch.setattr("mpbench.device.gpu_uuid", lambda: "GPU-1")
-    assert [key_of(device) for device in ("auto", "gpu", "cpu")] == ["GPU-1", "GPU-1", MACHINE]
-    monkeypatch.setattr("mpbench.device.gpu_uuid", lambda: None)
-    assert key_of("auto") == MACHINE
+    monkeypatch.setattr("mpbench.device.gpu_uuids", lambda count: ["GPU-2", "GPU-1"][:count])
+    assert [keys_of(device) for device in ("auto", "gpu", "cpu")] == [["GPU-2"], ["GPU-2"], [MACHINE]]
+    assert keys_of("auto", 2) == ["GPU-1", "GPU-2"]
+    monkeypatch.setattr("mpbench.device.gpu_uuids", lambda count: [])
+    assert keys_of("auto") == [MACHINE]
 
 
 def test_an_unknown_mode_is_named():

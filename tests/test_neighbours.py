@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
-from test_device import fail, stand_in
+from fake_nvml import fail, stand_in
 
 from mpbench import neighbours
 from mpbench.lock import HELD

@@ -1,6 +1,7 @@
 """The Markdown summary, read by a real Markdown parser as a pull request would."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -160,6 +161,37 @@ def test_a_cpu_is_called_one_and_a_run_without_figures_says_so():
     assert "> CPU figures: they say nothing about GPUs." in markdown(pair("m", 3, 2, device="cpu"), [], None)
     assert "CPU" not in markdown(pair("m", 3, 2), [], None)
     assert markdown([], [], None).endswith("\n\nNothing was measured.\n")
+
+
+def test_what_the_gpu_said_is_noted_and_its_tables_follow():
+    base, mixed = (
+        Measured(
+            replace(
+                case.record,
+                joules_per_step=joules,
+                joules_spread=0.01,
+                way="jit=on",
+                reference="jit=off",
+                reference_ratio=1.2,
+                reference_low=1.1,
+                reference_high=1.3,
+            ),
+            case.rounds,
+        )
+        for case, joules in zip(pair("a|b", 300, 200), (96.0, 48.0), strict=True)
+    )
+    limited = replace(base.record, power_limited_share=0.5, sm_clock_mhz=1700.0)
+    throttled = replace(mixed.record, throttled_blocks="0,1")
+    text = markdown([Measured(limited, base.rounds), Measured(throttled, mixed.rounds)], [], None)
+    speed, energy, xla = cells(text)
+    assert speed[1][-1] == "POWER LIMIT (50 % of rounds, SM clock 1700 MHz)"
+    assert speed[2][-1] == "THROTTLED (2 of 12 rounds left out)"
+    assert "- THROTTLED: heat" in text
+    assert "- POWER LIMIT: the clock" in text
+    assert energy[1] == ["a|b jit=on", "mixed_float16", "1.5 ± 1.0 %", "0.75 ± 1.0 %", "50.0", "320 -> 240"]
+    assert xla[1:] == [["a|b jit=on", p, "1.200 [1.100, 1.300]"] for p in ("float32", "mixed_float16")]
+    throughout = Measured(replace(throttled, throttled=True), mixed.rounds)
+    assert cells(markdown([throughout], [], None))[0][1][-1] == "THROTTLED (2 of 12 rounds, all count)"
 
 
 def visible(text):

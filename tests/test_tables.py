@@ -1,9 +1,20 @@
 """mpbench.tables: the words and figures that people read, from records."""
 
+from dataclasses import replace
+
 from records import pair, record
 
 from mpbench.record import Measured
-from mpbench.tables import CPU_NOTE, not_comparable, phase_table, summary, sweep_table
+from mpbench.tables import (
+    CPU_NOTE,
+    energy_table,
+    first_step_table,
+    not_comparable,
+    phase_table,
+    reference_tables,
+    summary,
+    sweep_table,
+)
 
 
 def thesis_run(**changes):
@@ -184,3 +195,164 @@ def test_of_the_largest_batches_no_times_are_subtracted():
     swept = "\n".join(sweep_table([base, mixed]))
     assert "speedup in images/s over float32" in swept
     assert "1.700 [1.600, 1.800] (64 -> 112 images)" in swept
+
+
+def changed(case, **changes):
+    return Measured(replace(case.record, **changes), case.rounds)
+
+
+def throttled_run(base=None, mixed=None):
+    float32, mixed_float16 = pair("vgg16", 303, 196)
+    return [changed(float32, **base or {}), changed(mixed_float16, **mixed or {})]
+
+
+def test_rounds_left_out_for_throttling_are_counted():
+    cases = throttled_run(mixed={"throttled_blocks": "1,5,6"})
+    cases[1] = Measured(cases[1].record, [0.9 if block in (1, 5, 6) else 0.196 for block in range(12)])
+    shown = text(cases)
+    assert "196.00" in row_of(shown, "vgg16")
+    assert "] THROTTLED" not in shown
+    assert (
+        "THROTTLED: vgg16-mixed_float16 (3 of 12 rounds): heat or the power supply slowed the GPU down; "
+        "these rounds are left out" in shown
+    )
+
+
+def test_a_case_that_was_throttled_throughout_keeps_its_figures_and_says_so():
+    every = {"throttled_blocks": ",".join(map(str, range(12))), "throttled": True}
+    shown = text(throttled_run(mixed=every))
+    assert "196.00" in row_of(shown, "vgg16")
+    assert "1.546 [1.530, 1.561] THROTTLED" in shown
+    assert "THROTTLED: vgg16-mixed_float16 (12 of 12 rounds): " in shown
+    assert "the figures are of all rounds" in shown
+    assert "1.546 [1.530, 1.561] THROTTLED" in text(throttled_run(base=every))
+
+
+def test_the_power_limit_is_told_with_its_share_and_clock():
+    shown = text(throttled_run(base={"power_limited_share": 0.625, "sm_clock_mhz": 1755.0}))
+    assert "POWER LIMIT: vgg16-float32 (62 % of rounds, SM clock 1755 MHz): the clock was lowered" in shown
+    assert "POWER LIMIT" not in text(throttled_run(base={"power_limited_share": 0.0}))
+
+
+def with_energy(base_joules, mixed_joules, spread=0.02, **changes):
+    float32, mixed = pair("vgg16", 300, 200)
+    return [
+        changed(one, joules_per_step=64.0 * joules, joules_spread=spread, **changes)
+        for one, joules in ((float32, base_joules), (mixed, mixed_joules))
+    ]
+
+
+def test_energy_is_per_image_against_the_baseline_with_spread_and_power():
+    title, (row,) = energy_table(with_energy(1.5, 0.75))
+    assert title == "Energy, training: joules per image ± spread of the passes"
+    assert row == {
+        "model": "vgg16",
+        "precision": "mixed_float16",
+        "float32 J/image": "1.5 ± 2.0 %",
+        "J/image": "0.75 ± 2.0 %",
+        "less %": "50.0",
+        "W": "320 -> 240",
+    }
+    assert "Energy, training" in text(with_energy(1.5, 0.75))
+    assert "Energy" not in text(thesis_run())
+
+
+def test_a_saving_within_the_spread_of_its_figures_says_so():
+    assert energy_table(with_energy(1.0, 0.97)).rows[0]["less %"] == "3.0 (within the spread)"
+    assert energy_table(with_energy(1.0, 0.95)).rows[0]["less %"] == "5.0"
+    assert energy_table(with_energy(1.0, 1.2)).rows[0]["less %"] == "-20.0"
+    assert energy_table(with_energy(1.0, 0.5, throttled=True)).rows[0]["less %"] == "50.0 THROTTLED"
+
+
+def test_energy_of_several_replicas_is_per_image_of_all():
+    cases = [changed(case, replicas=2, way="replicas=2") for case in with_energy(3.0, 1.5)]
+    title, (row,) = energy_table(cases)
+    assert title.endswith("all replicas together")
+    assert (row["model"], row["float32 J/image"]) == ("vgg16 replicas=2", "1.5 ± 2.0 %")
+
+
+def test_energy_that_only_one_of_two_has_is_shown_alone():
+    base, mixed = with_energy(1.5, 0.75)
+    without = {"joules_per_step": None, "joules_spread": None}
+    assert energy_table([base, changed(mixed, **without)]).rows == []
+    (row,) = energy_table([changed(base, **without), mixed]).rows
+    assert row == {"model": "vgg16", "precision": "mixed_float16", "J/image": "0.75 ± 2.0 %", "W": "240"}
+    assert energy_table([]).rows == []
+    assert "less %" not in energy_table([changed(base, joules_per_step=0.0), mixed]).rows[0]
+
+
+def in_ways(labels, reference, ratio, **second):
+    """Both phases in two ways, each with its own baseline; the second way that much faster."""
+    cases = []
+    for phase in ("training", "inference"):
+        for label, factor in zip(labels, (1, ratio), strict=True):
+            for case in pair("vgg16", 300 / factor, 200 / factor, phase=phase):
+                of_second = {
+                    "reference": reference,
+                    "reference_ratio": ratio,
+                    "reference_low": ratio - 0.01,
+                    "reference_high": ratio + 0.01,
+                    **second,
+                }
+                cases.append(changed(case, way=label, **of_second if label == labels[1] else {}))
+    return cases
+
+
+def test_each_way_has_its_own_baseline():
+    shown = text(in_ways(["jit=off", "jit=on"], "jit=off", 1.25))
+    assert row_of(shown, "vgg16 jit=off")[3:5] == ["300.00", "200.00"]
+    assert row_of(shown, "vgg16 jit=on")[3:5] == ["240.00", "160.00"]
+    assert "Do all benefit" not in shown  # one model, asked for each way by itself
+
+
+def test_two_models_are_compared_within_each_way():
+    cases = [
+        changed(case, way=way)
+        for way, faster in (("jit=off", 2.0), ("jit=on", 1.0))
+        for case in [*pair("vgg16", 300, 200), *pair("resnet", 300, 200 / faster)]
+    ]
+    shown = text(cases)
+    assert "equally from mixed_float16 jit=off? No: resnet more than vgg16." in shown
+    assert "equally from mixed_float16 jit=on? Not distinguishable: " in shown
+
+
+def test_what_xla_brings_is_a_row_per_precision_and_a_column_per_phase():
+    xla, scaling = reference_tables(in_ways(["jit=off", "jit=on"], "jit=off", 1.25))
+    assert xla.title.startswith("XLA's speedup")
+    assert xla.rows == [
+        {
+            "model": "vgg16 jit=on",
+            "precision": precision,
+            "training": "1.250 [1.240, 1.260]",
+            "inference": "1.250 [1.240, 1.260]",
+        }
+        for precision in ("float32", "mixed_float16")
+    ]
+    assert scaling.rows == []
+
+
+def test_how_replicas_scale_is_told_and_batches_are_each_ones():
+    cases = in_ways(["replicas=1", "replicas=2"], "replicas=1", 0.93, replicas=2)
+    shown = text(cases)
+    assert "batch 64 per replica, " in shown
+    assert "Scaling efficiency of replicas" in shown
+    assert "0.930 [0.920, 0.940]" in shown
+    assert "XLA's speedup" not in shown
+    in_first_way, in_second = (row_of(shown, f"vgg16 replicas={n}") for n in (1, 2))
+    assert in_first_way[-4:] == ["303", "->", "196", "1.55"]
+    assert "303" not in in_second  # the thesis had one GPU
+
+
+def test_the_first_step_is_told_apart_where_xla_is_on_and_off():
+    seconds = {"trace_seconds": 2.31, "compile_seconds": 14.04}
+    cases = [changed(case, **seconds) for case in in_ways(["jit=off", "jit=on"], "jit=off", 1.25)]
+    assert "First step" not in text(cases)
+    cases = [changed(case, jit=case.record.way == "jit=on") for case in cases]
+    assert "First step: seconds to trace + to compile" in text(cases)
+    assert first_step_table(cases).rows[2] == {
+        "model": "vgg16 jit=on",
+        "precision": "float32",
+        "training": "2.3 + 14.0",
+        "inference": "2.3 + 14.0",
+    }
+    assert first_step_table(thesis_run()).rows == []

@@ -11,7 +11,7 @@ from mpbench.way import Way, ways
         ((None, False, 1), [Way("", None)]),
         ((True, False, 1), [Way("", True)]),
         ((None, True, 1), [Way("jit=off", False), Way("jit=on", True)]),
-        ((False, False, 4), [Way("replicas=1", False), Way("replicas=4", False, 4)]),
+        ((None, False, 4), [Way("replicas=1", False), Way("replicas=4", False, 4)]),
     ],
 )
 def test_the_first_way_is_the_one_that_the_others_refer_to(given, expected):

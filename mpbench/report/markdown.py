@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Photograph, Report, Sentence, Table
 from mpbench.summary import MAX_TEXT, code, fitting, grid
 
-PLAIN = re.compile(r"[\w.,:;%+()\[\]=?!'\"/°±→…-]+|[<>]=?|->|&", re.ASCII)
+PLAIN = re.compile(r"[\w.,:;%+()\[\]=?!'\"/°±\u00d7→…\u2013-]+|[<>]=?|->|&", re.ASCII)
 """A word that is shown as it stands once ESCAPED is; any other, such as `@name` or `<b>`, becomes code."""
 
 LINKED = re.compile(r"www\.|://|:\w+:|\b[0-9a-f]{7,}\b", re.IGNORECASE | re.ASCII)

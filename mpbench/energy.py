@@ -1,0 +1,154 @@
+"""Energy per step of each arm of a group, from a counter that is slow: pure control over callables, a clock, a counter.
+
+The counter is brought up to date only every 20 to 100 ms. In rounds of 0.1 s, interleaved, one arm's energy would be
+counted in the next one's; so each arm runs passes of its own, long against that, after the timed measurement.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpbench.errors import described
+from mpbench.measure import Arm, Clock, Progress
+
+ENERGY_PASS_SECONDS = 2.0
+"""Least length of a pass: what the counter is late by at either end is then a percent or two."""
+
+ENERGY_PASSES = 3
+"""Of each arm, all arms in turn: their spread tells what a figure is worth."""
+
+LEAD_IN_SECONDS = 0.5
+"""Steps before the counter is read: by then clock and power are this arm's and no longer those of the one before."""
+
+MAX_WAIT_SECONDS = 0.25
+"""For the counter to move, at either end of a pass, while steps go on; it is read where it has just been updated."""
+
+CHUNKS_PER_ROUND = 5
+"""While waiting, so many looks at the counter for each round's length (0.1 s)."""
+
+MIN_PASSES = 2
+"""With fewer there is no spread, and no figure."""
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What the passes of one arm gave.
+
+    Attributes:
+        joules_per_step: median of its passes.
+        spread: largest less smallest pass, as a share of the median.
+        utilisation_percent: median of the readings at the end of each pass; None where there are none.
+    """
+
+    joules_per_step: float
+    spread: float
+    utilisation_percent: float | None = None
+
+
+def measure_energy(
+    arms: Sequence[Arm],
+    steps_per_round: Mapping[str, int],
+    joules: Callable[[], float | None],
+    *,
+    utilisation_percent: Callable[[], float | None] = lambda: None,
+    clock: Clock = time.perf_counter,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+) -> dict[str, Energy]:
+    """Run passes of each arm, in a random order anew for each turn, and divide what the counter says by their steps.
+
+    A pass in which loss scaling skipped a step is left out. An arm that raises, or that keeps fewer than MIN_PASSES,
+    has no energy: the times that were measured before stay valid.
+
+    Args:
+        arms: warmed up.
+        steps_per_round: of each arm, by name; a round takes some 0.1 s, or one step.
+        joules: reads the counter; None where there is none (any more).
+        utilisation_percent: of the last second at most.
+        clock: seconds, monotonic.
+        seed: of the orders.
+
+    Returns:
+        By name of the arm; empty where nothing counts.
+    """
+    if not arms or joules() is None:
+        return {}
+    progress("measuring energy")
+    rng = np.random.default_rng(seed)
+    live = {arm.name: arm for arm in arms}
+    figures: dict[str, list[float]] = {name: [] for name in live}
+    utilisations: dict[str, list[float]] = {name: [] for name in live}
+    for _ in range(ENERGY_PASSES):
+        for index in rng.permutation(len(arms)):
+            arm = arms[index]
+            if arm.name not in live:
+                continue
+            try:
+                figure = _Pass(arm, steps_per_round[arm.name], joules, clock).joules_per_step()
+                busy = utilisation_percent()
+            except Exception as error:  # an arm's failure, of whatever kind, is its own
+                progress(f"{arm.name}: no energy: {described(error)}")
+                del live[arm.name]
+                continue
+            if figure is not None:
+                figures[arm.name].append(figure)
+            if busy is not None:
+                utilisations[arm.name].append(busy)
+    return {name: _energy(figures[name], utilisations[name]) for name in live if len(figures[name]) >= MIN_PASSES}
+
+
+def _energy(figures: Sequence[float], utilisations: Sequence[float]) -> Energy:
+    median = float(np.median(figures))
+    busy = float(np.median(utilisations)) if utilisations else None
+    return Energy(median, (max(figures) - min(figures)) / median, busy)
+
+
+class _Pass:
+    """One arm for some seconds, its steps counted."""
+
+    def __init__(self, arm: Arm, steps_per_round: int, joules: Callable[[], float | None], clock: Clock) -> None:
+        self._arm = arm
+        self._round = steps_per_round
+        self._chunk = math.ceil(steps_per_round / CHUNKS_PER_ROUND)
+        self._joules = joules
+        self._clock = clock
+        self._steps = 0
+
+    def joules_per_step(self) -> float | None:
+        """None where the counter did not grow, was lost, or a step was skipped."""
+        self._arm.before()
+        self._run_for(LEAD_IN_SECONDS)
+        before = self._updated()
+        skipped, self._steps = self._arm.skipped_steps(), 0
+        self._run_for(ENERGY_PASS_SECONDS)
+        after = self._updated()
+        steps, clean = self._steps, self._arm.skipped_steps() == skipped
+        self._arm.after()
+        used = 0.0 if before is None or after is None else after - before
+        return float(used / steps) if clean and used > 0 else None
+
+    def _run_for(self, seconds: float) -> None:
+        """Whole rounds, at least one."""
+        until = self._clock() + seconds
+        while True:
+            self._run(self._round)
+            if self._clock() >= until:
+                return
+
+    def _updated(self) -> float | None:
+        """The counter as soon as it has moved, while steps go on; or as it stands where it does not move in time."""
+        stale = now = self._joules()
+        until = self._clock() + MAX_WAIT_SECONDS
+        while now == stale and now is not None and self._clock() < until:
+            self._run(self._chunk)
+            now = self._joules()
+        return now
+
+    def _run(self, steps: int) -> None:
+        self._arm.run(steps)
+        self._steps += steps

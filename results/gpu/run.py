@@ -1,0 +1,239 @@
+"""All that is to be measured on a GPU, in order of worth, into results/<device>/: one command.
+
+Each part writes its files when it is complete. The same command again goes on with what is missing; pytest's parts go
+on within themselves (`--mp-resume`). Delete a part's files to have it measured again. README.md and environment.txt are
+made anew each time. Nothing in the files names the machine, its users or its folders (`environment.py`).
+
+    python results/gpu/run.py [--budget MINUTES] [--only PARTS]      # on a machine with a GPU
+    python results/gpu/run.py --device cpu --quick -o FOLDER         # the same path in minutes, to try it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from environment import ROOT, anonymous, anonymous_json, described
+from page import written
+
+from mpbench import device as devices
+from mpbench.models import DEFAULT_MODELS
+
+SPEED = ("bench/test_training.py", "bench/test_inference.py")
+WORK = ".unfinished"
+"""Folder of what is not complete yet, within the results."""
+
+GRACE_SECONDS = 120
+"""For a part to end by itself after the budget is over: a session that is interrupted keeps what it has measured."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing to measure.
+
+    Attributes:
+        name: of its files, NAME.json and NAME.txt.
+        title: what it is, in the page.
+        command: what is run after `python`; `{json}` stands for its file.
+        then: run after it, `{json}` being the finished file; what it prints is NAME.txt. Without it, a session's
+            sections mpbench and why are.
+        ok: exit statuses after which it is complete: 1 is a session in which some cases failed and say why.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    then: tuple[str, ...] = ()
+    ok: tuple[int, ...] = (0,)
+
+
+def parts(device: str, quick: bool, models: Sequence[str]) -> list[Part]:
+    """All parts in order of worth."""
+    common = [f"--mp-models={','.join(models)}", f"--mp-device={device}"]
+    common += ["--mp-require-gpu"] if device == "gpu" else []
+    common += ["--mp-profile=quick", "--mp-max-time=2"] if quick else ["--mp-profile=paper"]
+
+    def session(name: str, title: str, files: Sequence[str], *options: str, then: tuple[str, ...] = ()) -> Part:
+        return Part(name, title, ("-m", "pytest", *files, *common, *options), then, (0, 1))
+
+    half = "mixed_float16,mixed_bfloat16"
+    # A CPU's memory holds batches that take minutes a step.
+    sweep = "--mp-sweep=batch=1,2" if quick and device == "cpu" else "--mp-sweep=batch=max"
+    causes = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "bench").glob("test_*.py"))
+    found = [
+        session(
+            "matrix",
+            "float32 against mixed precision, with XLA and without",
+            SPEED,
+            f"--mp-precisions=float32,{half}",
+            "--mp-jit=both",
+            "--mp-control",
+        ),
+        session("tf32", "float32 against TF32, with XLA", SPEED, "--mp-precisions=float32,tf32", "--mp-jit=on"),
+        session(
+            "tf32-no-xla",
+            "TF32 without XLA, in a process of its own: NOT interleaved with float32, whose times stand under matrix "
+            "(TensorFlow would use the first one's convolution algorithms for both)",
+            SPEED,
+            "--mp-precisions=tf32",
+            "--mp-jit=off",
+        ),
+        session("largest", "The largest batch of each precision", SPEED, f"--mp-precisions=float32,{half}", sweep),
+        session(
+            "why",
+            "Where the steps go",
+            causes,
+            "--mp-precisions=float32,mixed_float16",
+            then=("-m", "mpbench", "explain", "{json}"),
+        ),
+    ]
+    for model in models:
+        limits = ("--max-seconds", "3", "--precisions", "float32,mixed_bfloat16") if quick else ()
+        script = ("results/peers/peers.py", "--device", device, "--models", model, *limits, "-o", "{json}")
+        title = f"{model} beside PyTorch and Keras on JAX"
+        found.append(Part(f"peers-{model}", title, script, ("results/peers/table.py", "{json}")))
+    short = ("--seconds", "5") if quick else ()
+    size = () if quick else ("--batch-size", "64", "--image-size", "224")
+    for name, title, script, options in (
+        ("telemetry", "What reading the GPU costs", "results/telemetry/cost.py", ()),
+        ("overhead", "What mpbench adds to a step", "results/overhead/overhead.py", (*short, *size)),
+    ):
+        found.append(Part(name, title, (script, "--device", device, *options, "-o", "{json}")))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="gpu", choices=("gpu", "cpu"))
+    parser.add_argument("--quick", action="store_true", help="one model, small, a few seconds a group: to try it out")
+    parser.add_argument("--budget", type=float, metavar="MINUTES", help="stop after this long; run again to go on")
+    parser.add_argument("--only", metavar="PARTS", help="comma-separated names of parts, as the list at the start has")
+    parser.add_argument("-o", "--output", type=Path, help="folder (results/<device>)")
+    args = parser.parse_args()
+
+    facts = devices.machine_facts()
+    if args.device == "gpu" and facts["gpu"] is None:
+        parser.error("--device gpu: NVML finds no GPU: valid is cpu, or a machine where nvidia-smi lists one")
+    name = facts["gpu"] if args.device == "gpu" else "cpu"
+    folder = (args.output or ROOT / "results" / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")).resolve()
+    wanted = parts(args.device, args.quick, DEFAULT_MODELS[:1] if args.quick else DEFAULT_MODELS)
+    print("parts:", ", ".join(part.name for part in wanted), flush=True)
+    if args.only:
+        chosen = args.only.split(",")
+        if unknown := set(chosen) - {part.name for part in wanted}:
+            parser.error(f"--only: {', '.join(sorted(unknown))}: valid are {', '.join(p.name for p in wanted)}")
+        selected = [part for part in wanted if part.name in chosen]
+    else:
+        selected = wanted
+    (folder / WORK).mkdir(parents=True, exist_ok=True)
+    (folder / "environment.txt").write_text(described())
+    end = time.monotonic() + 60 * args.budget if args.budget else None
+    for part in selected:
+        print(f"== {part.name}: {_measured(part, folder, end)}", flush=True)
+        (folder / "README.md").write_text(written(folder, [(p.name, p.title, _shown(p)) for p in wanted]))
+    left = [part.name for part in wanted if not (folder / f"{part.name}.json").exists()]
+    if not left:
+        shutil.rmtree(folder / WORK)
+    print(f"{folder}: {'all there' if not left else 'missing: ' + ', '.join(left)}", flush=True)
+
+
+def _measured(part: Part, folder: Path, end: float | None) -> str:
+    """Run one part unless its file is there; what became of it, in a line."""
+    done = folder / f"{part.name}.json"
+    if done.exists():
+        return "is there"
+    if end is not None and time.monotonic() > end:
+        return "left out: the budget is over"
+    script = part.command[0]
+    if script.endswith(".py") and not (ROOT / script).exists():
+        return f"left out: there is no {script}"
+    draft, started = folder / WORK / done.name, time.monotonic()
+    command = [word.replace("{json}", str(draft)) for word in part.command]
+    if "pytest" in command:
+        command += [f"--benchmark-json={draft}", f"--benchmark-storage={folder / WORK / part.name}", "--mp-resume"]
+    status, output = _run(command, end, folder / WORK / f"{part.name}.log")
+    seconds = time.monotonic() - started
+    if status not in part.ok:
+        return f"not complete: exit status {status} after {seconds:.0f} s, see {folder / WORK / part.name}.log"
+    if not draft.exists():
+        return f"wrote no {draft.name}: see {folder / WORK / part.name}.log"
+    shown = _sections(output) if "pytest" in command else output
+    if part.then:
+        status, shown = _run([word.replace("{json}", str(draft)) for word in part.then], None, None)
+        if status:
+            return f"measured, but {' '.join(part.then)} ended with exit status {status}: {shown.splitlines()[-1:]}"
+    (folder / f"{part.name}.txt").write_text(anonymous(f"{shown.strip()}\n"))
+    done.write_text(json.dumps(anonymous_json(json.loads(draft.read_text()))) + "\n")
+    draft.unlink()
+    with (folder / "elapsed.txt").open("a") as file:
+        file.write(f"{part.name}: {seconds:.0f} s\n")
+    return f"{seconds:.0f} s"
+
+
+def _run(command: Sequence[str], end: float | None, log: Path | None) -> tuple[int, str]:
+    """Run Python in the root; its exit status and what it printed, which is shown, and logged, as it comes.
+
+    Past `end` it is interrupted as by Ctrl-C; exit status -2 or what it makes of that.
+    """
+    lines: list[str] = []
+    process = subprocess.Popen(
+        [sys.executable, "-u", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    timers = []
+    if end is not None:
+        left = max(end - time.monotonic(), 0)
+        timers = [threading.Timer(left, process.send_signal, [signal.SIGINT])]
+        timers.append(threading.Timer(left + GRACE_SECONDS, process.kill))
+        for timer in timers:
+            timer.start()
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if log:
+                print(line, end="", flush=True)
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait(GRACE_SECONDS)
+        raise
+    finally:
+        for timer in timers:
+            timer.cancel()
+        if log:
+            log.write_text("".join(lines))
+    return status, "".join(lines)
+
+
+def _sections(output: str) -> str:
+    """The tables of a session's output: what stands under the headings mpbench and why."""
+    kept, inside = [], False
+    for line in output.splitlines():
+        if heading := re.fullmatch(r"={3,} (.+?) ={3,}", line):
+            inside = heading[1] in ("mpbench", "why")
+        elif inside:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def _shown(part: Part) -> str:
+    """How a part is measured by hand, for the page."""
+    return "python " + " ".join(part.command).replace("{json}", f"{part.name}.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""A process of its own for `test_replicas.py`: logical devices exist only where TensorFlow has not been started yet.
+
+Prints, as JSON, what became of steps that two replicas share and of steps of the joined batch by one.
+"""
+
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from mpbench import device as devices
+from mpbench import replicas, steps
+from mpbench.cluster import Cluster
+from mpbench.precision import PRECISIONS
+from mpbench.steps import Step, StepSpec
+
+IMAGES = 8
+
+
+def step(precision, phase, count):
+    batch = IMAGES // count
+    return Step(StepSpec("tiny_models:classifier", PRECISIONS[precision], phase, batch, 16, False, CPU, count))
+
+
+def weights(one, replica):
+    """All weights on one replica, as a flat vector."""
+    values = [getattr(weight.value, "values", [weight.value] * 2)[replica] for weight in one._model.weights]
+    return np.concatenate([np.ravel(value.numpy()) for value in values])
+
+
+def halves(tensor, count):
+    """In place of `replicas.spread`: a part of the joined batch for each replica."""
+    if count == 1:
+        return tensor
+    parts = tf.split(tensor, count)
+    return replicas._started().experimental_distribute_values_from_function(
+        lambda context: parts[context.replica_id_in_sync_group]
+    )
+
+
+CPU = devices.activate("cpu", require_gpu=False, replicas=2)
+replicas.start(CPU, 2, Cluster())
+said = {"same_batch": [np.asarray(one).tolist() for one in replicas.spread(tf.constant([1.0, 2.0]), 2).values]}
+joined, targets = steps.synthetic_batch(IMAGES, (16, 16, 3)), tf.range(IMAGES) % 5
+steps.synthetic_batch = lambda *args: joined
+steps.labels = lambda *args: targets
+steps.replicas.spread = halves
+for precision in ("float32", "mixed_float16"):
+    shared, alone = step(precision, "training", 2), step(precision, "training", 1)
+    for one in (shared, alone):
+        one.run(3)
+        one.check()
+    said[precision] = {
+        "steps": [shared.steps, alone.steps],
+        "skipped": [shared.skipped_steps(), alone.skipped_steps()],
+        "between_replicas": float(np.abs(weights(shared, 0) - weights(shared, 1)).max()),
+        "to_joined": float(np.abs(weights(shared, 0) - weights(alone, 0)).max()),
+        "moved": float(np.abs(weights(alone, 0) - weights(step(precision, "inference", 1), 0)).max()),
+        "losses": [float(loss) for loss in tf.nest.flatten(shared._last)],
+    }
+answers = step("float32", "inference", 2)
+said["inference"] = {
+    "shapes": [list(one.shape) for one in tf.nest.flatten(answers._last)],
+    "to_joined": float(
+        np.abs(np.concatenate(tf.nest.flatten(answers._last)) - step("float32", "inference", 1)._last.numpy()).max()
+    ),
+}
+print(json.dumps(said))
