@@ -5,6 +5,7 @@ Knows the options and the data; what computes is in `features.py` and `head.py`,
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import math
@@ -16,17 +17,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mpbench import cache
+from mpbench import cache, thumbnails
 from mpbench import contingency as paired
 from mpbench import device as devices
 from mpbench.data import generated, images, source
 from mpbench.data.archives import shown
+from mpbench.data.decoding import UndecodableImage, decode
 from mpbench.data.source import DataSet, LabelledImage
 from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.models import SEED, check_factory
 from mpbench.precision import PRECISIONS
 from mpbench.record import AccuracyRecord, kept_rounds
 from mpbench.settings import THESIS_IMAGES, Settings, check_image_size
+from mpbench.thumbnails import Thumbnail
 from mpbench.weights import Weights, find_weights, load_pooled_base
 
 if TYPE_CHECKING:
@@ -281,7 +284,25 @@ class Experiment:
             majority_share=majority_share,
             majority_p=paired.majority_p(table.both_right + table.second_only, table.n, majority_share),
             baseline_majority_p=paired.majority_p(table.both_right + table.first_only, table.n, majority_share),
+            discordant=thumbnails.as_text(
+                _disagreements(images, settings.baseline, base_answers == truth, precision, answers == truth)
+            ),
         )
+
+
+def _disagreements(
+    images: Images, baseline: str, baseline_right: NDArray[np.bool_], precision: str, right: NDArray[np.bool_]
+) -> list[Thumbnail]:
+    """A few validation images that only one precision got right, squares as the models see them."""
+    judged = [image for image, training in zip(images.all, images.training, strict=True) if not training]
+    found = []
+    for i in thumbnails.chosen(baseline_right, right):
+        image = judged[i]
+        with contextlib.suppress(UndecodableImage):  # a file that is gone by now costs a picture, not the comparison
+            jpeg = thumbnails.jpeg_of(decode(image.path, thumbnails.SIDE_PX))
+            label = shown(images.classes[image.label])
+            found.append(Thumbnail(shown(image.name), label, precision if right[i] else baseline, jpeg))
+    return found
 
 
 def find_images(choice: str, count: int | None, progress: Progress) -> DataSet:

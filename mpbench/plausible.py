@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from mpbench import thumbnails
 from mpbench.explain.records import FEEDS, PARTS, ProbeRecord, ProfileRecord
 from mpbench.record import AccuracyRecord, CaseRecord
 
@@ -127,6 +128,10 @@ def check_accuracy(record: AccuracyRecord) -> None:
     counted = record.both_right + record.baseline_only + record.precision_only + record.both_wrong
     if counted != record.validation_images:
         raise ValueError(f"validation_images: {record.validation_images}, but the table counts {counted}")
+    try:
+        thumbnails.from_text(record.discordant)
+    except ValueError as error:
+        raise ValueError(f"discordant: {error}") from None
 
 
 def check_probe(record: ProbeRecord) -> None:

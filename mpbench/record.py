@@ -1,7 +1,7 @@
 """What a case writes into pytest-benchmark's JSON, and how it is read back: names, types and a schema version.
 
 Everything right of the measurement (tables, and later history, gate and report) reads these records only. Flat and
-small: numbers, names and flags, never tensors or lists.
+small: numbers, names and flags, never tensors or lists; of a comparison a few tiny images, as text.
 """
 
 from __future__ import annotations
@@ -177,6 +177,7 @@ class AccuracyRecord:
         alpha: level of the tests.
         majority_share: accuracy of always answering the most frequent class.
         majority_p, baseline_majority_p: of the binomial test that a model beats it.
+        discordant: a few images on which the two disagree, small; as `thumbnails.as_text` joins them.
     """
 
     model: str
@@ -222,6 +223,7 @@ class AccuracyRecord:
     majority_share: float
     majority_p: float
     baseline_majority_p: float
+    discordant: str = ""
 
     @property
     def differs(self) -> bool:

@@ -1,6 +1,8 @@
 """The accuracy cases as users meet them: real pytest runs with tiny real Keras models."""
 
+import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from PIL import Image
 from mpbench import device, features
 from mpbench.data.generated import CLASSES, picture
 from mpbench.record import read_accuracy
+from mpbench.report.photographs import photographs
 
 # Keras is imported above because pytester unloads what a run in this process imports, and TensorFlow, loaded a second
 # time, aborts; what a test below replaces parts of would be another module then.
@@ -103,6 +106,10 @@ def test_a_real_difference_fails_and_is_recorded(project):
     record = read_accuracy(bench["extra_info"])
     assert record.differs or record.unlearned == ["mixed_float16"]
     assert record.baseline_accuracy > 0.7
+    shown = photographs(record)
+    assert len(shown) == 4
+    assert all(re.fullmatch(r"(cat|dog)\.\d+\.jpg, a (cat|dog): .* was right, .* was wrong", p.caption) for p in shown)
+    assert all(Image.open(io.BytesIO(p.jpeg)).size == (96, 96) for p in shown)
     result.stdout.re_match_lines([rf"(DIFFERENT|VOID): {model}, mixed_float16 against float32: .*"])
 
 

@@ -19,8 +19,8 @@ LINKED = re.compile(r"www\.|://|:\w+:|\b[0-9a-f]{7,}\b", re.IGNORECASE | re.ASCI
 """What GitHub makes links or pictures of."""
 
 ESCAPED = re.compile(r"[\[\]<>&_]")
-BEGINNING = re.compile(r"(\d+)([.)])|[-+=]")
-"""What makes a list or a heading of the line that it begins."""
+BEGINNING = re.compile(r"(\d*)([.)]|[-+=]+)")
+"""A word that makes a list or a heading of the line that it begins."""
 
 
 def markdown(report: Report) -> str:
@@ -29,10 +29,7 @@ def markdown(report: Report) -> str:
     Returns:
         GitHub's Markdown, no longer than GitHub takes.
     """
-    parts = [f"## {plain(report.title)}"]
-    if report.answers:
-        first, *others = report.answers
-        parts.append("\n".join([f"**{plain(first)}**", *(f"\n{plain(answer)}" for answer in others)]))
+    parts = [f"## {plain(report.title)}", *map(_strong, report.answers[:1]), *map(plain, report.answers[1:])]
     parts += [_block(note) for note in report.notes]
     for section in report.sections:
         parts += [f"### {plain(section.title)}", *map(_block, section.blocks)]
@@ -46,9 +43,13 @@ def plain(text: str) -> str:
     if not words:
         return ""
     shown = [_word(word) for word in words]
-    if match := BEGINNING.match(words[0]):
-        shown[0] = f"{match[1]}\\{words[0][len(match[1]) :]}" if match[1] else f"\\{shown[0]}"
+    if match := BEGINNING.fullmatch(words[0]):
+        shown[0] = f"{match[1]}\\{match[2]}"
     return " ".join(shown)
+
+
+def _strong(text: str) -> str:
+    return f"**{plain(text) or code('')}**"
 
 
 def _word(word: str) -> str:
@@ -61,13 +62,13 @@ def _block(block: Block) -> str:
     if isinstance(block, Sentence):
         return plain(block.text)
     if isinstance(block, Note):
-        return f"> **{plain(block.word)}**: {plain(block.text)}"
+        return f"> {_strong(block.word)}: {plain(block.text)}"
     if isinstance(block, Command):
         return _command(block.text)
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Drawing):
-        return f"**Figure: {plain(block.title)}.** {plain(block.alternative)}"
+        return f"{_strong(f'Figure: {block.title}.')} {plain(block.alternative)}"
     assert isinstance(block, Photograph)
     return f"- {plain(block.caption)}"
 
@@ -79,7 +80,7 @@ def _command(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    title = f"**{plain(table.title)}**"
+    title = _strong(table.title)
     if not table.columns:
         return title
     numbers = [
