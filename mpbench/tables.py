@@ -36,8 +36,8 @@ def summary(cases: Sequence[Measured]) -> list[str]:
         if of_phase:
             benefit = equal_benefit(case for case in of_phase if not case.record.point)
             lines += [*phase_table(of_phase), *notes(of_phase), *benefit, ""]
-        if swept := sweep_table(of_phase):
-            lines += [*swept, ""]
+        if (swept := sweep_table(of_phase)).rows:
+            lines += [swept.title, *render(swept.rows), ""]
     for beside in tables_beside(cases):
         lines += [beside.title, *render(beside.rows), ""]
     if any(case.record.device == "cpu" for case in cases):
@@ -67,8 +67,16 @@ def title(records: Sequence[CaseRecord]) -> str:
     )
 
 
-def sweep_table(cases: Sequence[Measured]) -> list[str]:
-    """Speedups of one phase as a function of what was swept, a row per model and precision; empty where nothing was."""
+class Beside(NamedTuple):
+    """A table beside those of the phases: its title, and cells by column; models and precisions as recorded."""
+
+    title: str
+    rows: list[dict[str, str]]
+
+
+def sweep_table(cases: Sequence[Measured]) -> Beside:
+    """Speedups of one phase as a function of what was swept, a row per model and precision; without rows where nothing
+    was."""
     rows: dict[tuple[str, str, str | None], dict[str, str]] = {}
     for case in cases:
         r = case.record
@@ -81,22 +89,11 @@ def sweep_table(cases: Sequence[Measured]) -> list[str]:
             f" ({base.record.batch_size} -> {r.batch_size} images)" if base and _batches_differ(base, case) else ""
         )
         row[r.point] = f"{_interval(r.interval)}{_marks(case, base)}{batches}"
-    if not rows:
-        return []
     over = each(baseline for _, _, baseline in rows)
     points = {point for row in rows.values() for point in row}
     of_images = " in images/s" if any("max" in point for point in points) else ""
-    return [
-        f"Sweep, {cases[0].record.phase}: speedup{of_images} over {over} [95 % interval]",
-        *render([*rows.values()]),
-    ]
-
-
-class Beside(NamedTuple):
-    """A table beside those of the phases: its title, and cells by column; models and precisions as recorded."""
-
-    title: str
-    rows: list[dict[str, str]]
+    phase = each(case.record.phase for case in cases)
+    return Beside(f"Sweep, {phase}: speedup{of_images} over {over} [95 % interval]", [*rows.values()])
 
 
 def tables_beside(cases: Sequence[Measured]) -> list[Beside]:
