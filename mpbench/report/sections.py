@@ -157,10 +157,12 @@ def _causes(runs: Sequence[SavedRun]) -> list[Block]:
     phases = [phase for phase in phases if any(phase.figures[kind] for kind in phase.figures if kind != "speed cases")]
     if not phases:
         return _missing("Parts of a step, layers and the input were not measured in this run.", CAUSES)
-    said: list[Block] = []
-    for phase in phases:
-        of = [f"{phase.found.setting.model}, {sentence}" for sentence in phase.conclusions]
-        said += [Sentence(sentence) for sentence in of]
+    rows = [
+        (phase.found.setting.model, phase.name, sentence)
+        for phase in phases
+        for sentence in phase.conclusions or ["The figures name no main cause."]
+    ]
+    said: list[Block] = [Table("What the figures show", ("model", "phase", "finding"), tuple(rows))]
     said += [*causes(phases), *rooflines(phases)]
     said += [note for phase in phases for note in _cautions(phase)]
     said += [Note("LEFT OUT", line) for line in left_out]
