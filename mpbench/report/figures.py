@@ -7,7 +7,8 @@ runs in `history_figures.py`; `svg.py` writes drawings.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.lines import Line2D
@@ -34,7 +35,7 @@ from mpbench.report.drawing import (
 )
 from mpbench.report.history_figures import histories
 from mpbench.report.svg import FIGURE_CSS, save, svg_text
-from mpbench.tables import MIB
+from mpbench.tables import MIB, baseline_of, joules, marks
 
 __all__ = [
     "FIGURE_CSS",
@@ -69,11 +70,13 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
     Returns:
         None where no case has a speedup.
     """
-    shown = [case.record for case in cases if case.record.interval]
-    if not shown:
+    with_interval = [case for case in cases if case.record.interval]
+    if not with_interval:
         return None
+    shown = [case.record for case in with_interval]
+    words = {id(case.record): marks(case, baseline_of(case, cases)) for case in with_interval}
     phases = _phases(shown)
-    rows = [[_speedup_row(r) for r in of] for of in phases.values()]
+    rows = [[_speedup_row(r, words[id(r)]) for r in of] for of in phases.values()]
     of_precision = looks(r.precision for r in shown)
     over = printable("/".join(dict.fromkeys(str(r.baseline) for r in shown)))
     with style():
@@ -102,7 +105,7 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
                 if (was := _thesis_ratio(r)) is not None:
                     panel.plot([was], [y], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=INK)
             _value_axis(panel, ends)
-    sentences = [_speedup_in_words(r) for r in shown]
+    sentences = [_speedup_in_words(r, words[id(r)]) for r in shown]
     title = f"Speedup over {over}, with 95 % intervals"
     return Drawing("speedups", title, f"Right of 1 is faster. {' '.join(sentences)}", figure)
 
@@ -122,21 +125,28 @@ def step_times(cases: Sequence[OfRounds]) -> list[Drawing]:
 
 def memory(cases: Sequence[OfRounds]) -> Drawing | None:
     """Peak memory of the device; None where the allocator was not asked: a process's holds all cases at once."""
-    shown = [case for case in cases if case.record.memory_kind == "device"]
-    return _bars(
-        "memory", "Peak memory of the device", "MiB", shown, lambda c: c.record.peak_memory_bytes / MIB, "{:,.0f}"
-    )
+    bars = [
+        Bar(r, r.peak_memory_bytes / MIB, f"{r.peak_memory_bytes / MIB:,.0f}")
+        for r in _records(cases)
+        if r.memory_kind == "device"
+    ]
+    return _drawn_bars("memory", "Peak memory of the device", "MiB", bars)
 
 
 def energy(cases: Sequence[OfRounds]) -> Drawing | None:
-    """Energy per image; None where it was not measured."""
-    shown = [case for case in cases if case.record.joules_per_image is not None]
-    return _bars("energy", "Energy per image", "J/image", shown, lambda c: c.record.joules_per_image or 0.0, "{:.3g}")
+    """Energy per image with the spread of its passes to either side; None where it was not measured."""
+    bars = [
+        Bar(r, r.joules_per_image, joules(r), (r.joules_spread or 0.0) * r.joules_per_image)
+        for r in _records(cases)
+        if r.joules_per_image
+    ]
+    return _drawn_bars("energy", "Energy per image", "J/image", bars)
 
 
 def throughput(cases: Sequence[OfRounds]) -> Drawing | None:
-    """Images per second at the median round."""
-    return _bars("throughput", "Images per second", "images/s", cases, lambda c: c.record.images_per_second, "{:,.1f}")
+    """Images per second at the median round; None without cases."""
+    bars = [Bar(r, r.images_per_second, f"{r.images_per_second:,.1f}") for r in _records(cases)]
+    return _drawn_bars("throughput", "Images per second", "images/s", bars)
 
 
 def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing | None:
@@ -188,15 +198,13 @@ def _thesis_points(model: str) -> float:
     return 100 * (counts.second_accuracy - counts.first_accuracy)
 
 
-def _speedup_row(r: CaseRecord) -> Row:
-    words = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
+def _speedup_row(r: CaseRecord, words: Sequence[str]) -> Row:
     values = f"{r.speedup:#.4g} [{r.speedup_low:#.4g}, {r.speedup_high:#.4g}]"
     return Row(_heading(r), _arm(r), "\n".join([values, *words]))
 
 
-def _speedup_in_words(r: CaseRecord) -> str:
+def _speedup_in_words(r: CaseRecord, words: Sequence[str]) -> str:
     was = _thesis_ratio(r)
-    words = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
     beside = f"; thesis {was:.2f}" if was is not None else ""
     noted = f", {', '.join(words)}" if words else ""
     return (
@@ -254,8 +262,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
             low, high = min([*ms, median * (1 - LEAST_SPAN / 2)]), max([*ms, median * (1 + LEAST_SPAN / 2)])
             panel.set_ylim(low - 0.15 * (high - low), high + 0.08 * (high - low))
             panel.set_xlim(-0.02 * last - 0.5, 1.02 * last + 0.5)
-            words = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
-            panel.set_title(", ".join([f"{_arm(r)}: median {median:.4g} ms", *words]))
+            panel.set_title(", ".join([f"{_arm(r)}: median {median:.4g} ms", *marks(case, None)]))
             panel.grid(axis="y")
             panel.yaxis.set_major_locator(MaxNLocator(4))
             panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -284,35 +291,56 @@ def _rounds_in_words(case: OfRounds) -> str:
         parts.append(f"throttled in blocks {r.throttled_blocks}")
     if r.unpaired_blocks:
         parts.append(f"blocks left out: {r.unpaired_blocks}")
-    parts += [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
-    return f"{'; '.join(parts)}."
+    return f"{'; '.join([*parts, *marks(case, None)])}."
 
 
-def _bars(
-    name: str, title: str, unit: str, cases: Sequence[OfRounds], value: Callable[[OfRounds], float], form: str
-) -> Drawing | None:
-    """A bar per case, a panel per phase; None without cases. A control has none: it is its baseline once more."""
-    shown = [case for case in cases if not case.record.control]
-    if not shown:
+@dataclass(frozen=True)
+class Bar:
+    """One bar.
+
+    Attributes:
+        record: whose it is.
+        value: its length.
+        shown: the same as text.
+        spread: to either side of its end; 0 where there is none.
+    """
+
+    record: CaseRecord
+    value: float
+    shown: str
+    spread: float = 0.0
+
+
+def _records(cases: Sequence[OfRounds]) -> list[CaseRecord]:
+    """Those that get a bar: a control is its baseline once more."""
+    return [case.record for case in cases if not case.record.control]
+
+
+def _drawn_bars(name: str, title: str, unit: str, bars: Sequence[Bar]) -> Drawing | None:
+    """A panel per phase; None without bars."""
+    if not bars:
         return None
-    by_record = {id(case.record): case for case in shown}
-    phases = _phases([case.record for case in shown])
-    rows = [[Row(_heading(r), _arm(r), form.format(value(by_record[id(r)]))) for r in of] for of in phases.values()]
-    of_precision = looks(case.record.precision for case in shown)
+    of_record = {id(bar.record): bar for bar in bars}
+    phases = _phases([bar.record for bar in bars])
+    panels_bars = [[of_record[id(r)] for r in of] for of in phases.values()]
+    rows = [[Row(_heading(bar.record), _arm(bar.record), bar.shown) for bar in of] for of in panels_bars]
+    of_precision = looks(bar.record.precision for bar in bars)
     with style():
         titles = [phase.capitalize() for phase in phases]
         figure, panels, places = rows_under_headings(titles, rows, x_label=unit)
-        for panel, ys, of in zip(panels, places, phases.values(), strict=True):
-            for y, r in zip(ys, of, strict=True):
-                colour, _ = of_precision[r.precision]
-                panel.barh(y, value(by_record[id(r)]), 0.7, color=colour)
+        for panel, ys, of in zip(panels, places, panels_bars, strict=True):
+            for y, bar in zip(ys, of, strict=True):
+                panel.barh(y, bar.value, 0.7, color=of_precision[bar.record.precision][0])
+                if bar.spread:
+                    ends = [bar.value - bar.spread, bar.value + bar.spread]
+                    panel.plot(ends, [y, y], color=INK, linewidth=0.8, marker="|", markersize=5)
             panel.set_xlim(0)
             panel.xaxis.set_major_locator(MaxNLocator(5))
             panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
     sentences = [
-        f"{printable(r.name)}, {printable(r.phase)}, {_arm_in_full(r)}: {form.format(value(by_record[id(r)]))} {unit}."
-        for of in phases.values()
-        for r in of
+        f"{printable(f'{bar.record.name}, {bar.record.phase}')}, {_arm_in_full(bar.record)}: {bar.shown} {unit}."
+        for of in panels_bars
+        for bar in of
     ]
     return Drawing(name, title, " ".join(sentences), figure)
 
