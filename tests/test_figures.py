@@ -34,6 +34,7 @@ HOSTILE = [
     "",
     "'\" &amp;",
 ]
+TAGS = {"svg", "title", "desc", "defs", "g", "path", "use", "text", "tspan", "clipPath", "rect"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -87,14 +88,8 @@ def test_each_speedup_has_its_interval_and_the_thesiss_ratio_beside_it():
     assert "vgg16, training, mixed_float16: 1.546 [1.530, 1.561]; thesis 1.55." in drawing.alternative
     assert "inception_v3, inference, mixed_float16: 1.115 [1.104, 1.126], NOISY; thesis 1.11." in drawing.alternative
     shown = labels(drawing)
-    assert [text for text in shown if text in ("Training", "Inference", "vgg16", "NOISY", "thesis (V100, 2020)")] == [
-        "Training",
-        "vgg16",
-        "Inference",
-        "vgg16",
-        "NOISY",
-        "thesis (V100, 2020)",
-    ]
+    assert {"Training", "Inference", "inception_v3", "NOISY", "thesis (V100, 2020)"} <= set(shown)
+    assert shown.count("vgg16") == 2
     assert "1.546 [1.530, 1.561]" in shown
     assert "speedup over float32" in shown
 
@@ -241,7 +236,7 @@ def test_layers_lie_under_their_measured_roofs(phases):
     roofs = {max(line.get_ydata()) for line in panel.lines}
     assert roofs == {1e12, 2e12}
     marks = {tuple(map(tuple, collection.get_offsets().tolist())) for collection in panel.collections}
-    assert marks == {((1000.0, 5e11), (1.0, 2.5e9)), ((1000.0, 1e12), (1.0, 5e9))}
+    assert marks == {((1000.0, 5e11), (0.1, 2.5e9)), ((1000.0, 1e12), (0.1, 5e9))}
     assert "roof: float16, 2 TFLOP/s, 100 GB/s" in labels(drawing)
     assert (
         "mixed_float16: 2 different layers (1 compute-bound, 1 memory-bound); the longest is conv, 10 ms of a step in "
@@ -280,10 +275,7 @@ def test_an_svg_stands_in_a_page_of_a_strict_policy_beside_others():
         own = [element.get("id") for element in root.iter() if element.get("id")]
         ids += own
         for element in root.iter():
-            assert element.tag in {
-                f"{SVG}{n}"
-                for n in ["svg", "title", "desc", "defs", "g", "path", "use", "text", "tspan", "clipPath", "rect"]
-            }
+            assert element.tag.removeprefix(SVG) in TAGS
             assert not {name for name in element.attrib if name == "style" or name.startswith("on")}
             for name, value in element.attrib.items():
                 if match := re.fullmatch(r"url\(#(.*)\)|#(.*)", value):
