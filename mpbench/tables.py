@@ -119,7 +119,7 @@ def energy_table(cases: Sequence[Measured]) -> Beside:
         before = None if base is None else base.record.joules_per_image
         if base is None or not before:
             if not any(baseline_of(other, cases) is case for other in cases):
-                rows.append(_named(r) | {"J/image": _joules(r), "W": f"{_watts(case):.0f}"})
+                rows.append(_named(r) | {"J/image": joules(r), "W": f"{_watts(case):.0f}"})
             continue
         saving = f"{100 * (before - r.joules_per_image) / before:.1f}"
         if _spread(base.record).overlaps(_spread(r)):
@@ -127,7 +127,7 @@ def energy_table(cases: Sequence[Measured]) -> Beside:
         saving += _throttled(case, base)
         rows.append(
             _named(r)
-            | {f"{base.record.precision} J/image": _joules(base.record), "J/image": _joules(r), "less %": saving}
+            | {f"{base.record.precision} J/image": joules(base.record), "J/image": joules(r), "less %": saving}
             | {"W": f"{_watts(base):.0f} -> {_watts(case):.0f}"}
         )
     phase = cases[0].record.phase if cases else ""
@@ -178,7 +178,8 @@ def _named(record: CaseRecord) -> dict[str, str]:
     return {"model": record.name, "precision": record.precision}
 
 
-def _joules(record: CaseRecord) -> str:
+def joules(record: CaseRecord) -> str:
+    """Per image, with the spread of the passes."""
     spread = "" if record.joules_spread is None else f" ± {100 * record.joules_spread:.1f} %"
     return f"{record.joules_per_image:.4g}{spread}"
 
@@ -330,12 +331,16 @@ def _row(case: Measured, base: Measured | None) -> dict[str, str]:
     return row
 
 
-def _marks(case: Measured, base: Measured | None) -> str:
+def marks(case: OfRounds, base: OfRounds | None) -> list[str]:
     """What must stand beside a speedup; it is of throttled rounds too where its baseline's are."""
-    return (" NOISY" if case.record.noisy else "") + _throttled(case, base)
+    return (["NOISY"] if case.record.noisy else []) + _throttled(case, base).split()
 
 
-def _throttled(case: Measured, base: Measured | None) -> str:
+def _marks(case: Measured, base: Measured | None) -> str:
+    return "".join(f" {word}" for word in marks(case, base))
+
+
+def _throttled(case: OfRounds, base: OfRounds | None) -> str:
     return " THROTTLED" if case.record.throttled or (base is not None and base.record.throttled) else ""
 
 
