@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from mpbench import __version__
+from mpbench.errors import printable
 from mpbench.report.content import Block, Command, Drawing, Note, Number, Photograph, Report, Sentence, Table
 from mpbench.report.svg import FIGURE_CSS, svg_text
 
@@ -35,7 +36,10 @@ def page(report: Report) -> str:
         version=__version__,
         style=Markup(style),
         script=Markup(script),
-        policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:",
+        policy=(
+            f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+            "base-uri 'none'; form-action 'none'"
+        ),
     )
 
 
@@ -45,7 +49,7 @@ def _template() -> jinja2.Template:
     environment.tests["number"] = lambda cell: isinstance(cell, Number)
     environment.filters["kind"] = _kind
     environment.filters["numeric"] = _numeric
-    environment.filters["svg"] = lambda drawing: Markup(svg_text(drawing))
+    environment.filters["svg"] = lambda drawing: Markup(_visible(svg_text(drawing)))
     environment.filters["data"] = lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
     return environment.get_template(TEMPLATE)
 
@@ -55,6 +59,7 @@ def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("mpbench", "report"),
         autoescape=True,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -66,6 +71,19 @@ def _source(name: str) -> str:
     loader = _environment().loader
     assert loader is not None
     return loader.get_source(_environment(), name)[0]
+
+
+def _shown(value: object) -> object:
+    """What a template's expression puts into the page, before it is escaped."""
+    return value if isinstance(value, Markup) else _visible(str(value))
+
+
+def _visible(text: str) -> str:
+    """Text without what has no shape of its own: it could reverse what stands beside it, or be no UTF-8 at all."""
+    return "\n".join(
+        line if line.isprintable() else printable("".join(" " if c.isspace() else c for c in line))
+        for line in text.split("\n")
+    )
 
 
 def _hash(text: str) -> str:
