@@ -19,6 +19,9 @@ CPU_NOTE = (
 )
 Case = TypeVar("Case", bound=OfRounds)
 
+MAX_NAMED = 3
+"""Cases at their power limit beyond which no more are named: under full load all of them may be."""
+
 MIB = 2**20
 COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32", "replicas")
 """Settings that must agree before two figures of one case may be compared."""
@@ -240,12 +243,22 @@ def _gpu_notes(records: Sequence[CaseRecord]) -> list[str]:
         lines.append(
             f"THROTTLED: {', '.join(left_out)}: heat or the power supply slowed the GPU down; these rounds are left out"
         )
-    if limited := [f"{_name(r)} ({power_limit(r)})" for r in records if r.power_limited_share]:
+    if limited := [r for r in records if r.power_limited_share]:
         lines.append(
-            f"POWER LIMIT: {', '.join(limited)}: the clock was lowered to stay within the power limit, as a GPU does "
+            f"POWER LIMIT: {_limited(limited)}: the clock was lowered to stay within the power limit, as a GPU does "
             "under full load"
         )
     return lines
+
+
+def _limited(records: Sequence[CaseRecord]) -> str:
+    """Each by its name; of many their range."""
+    if len(records) <= MAX_NAMED:
+        return ", ".join(f"{_name(r)} ({power_limit(r)})" for r in records)
+    shares = [100 * (r.power_limited_share or 0) for r in records]
+    clocks = [r.sm_clock_mhz for r in records if r.sm_clock_mhz is not None]
+    clock = f", SM clocks {min(clocks):.0f} to {max(clocks):.0f} MHz" if clocks else ""
+    return f"{len(records)} cases ({min(shares):.0f} to {max(shares):.0f} % of rounds{clock})"
 
 
 def throttled_rounds(record: CaseRecord) -> int:

@@ -57,6 +57,13 @@ def test_the_first_answer_says_where_it_pays_and_by_how_much():
     assert accuracy == "What it costs in accuracy was not measured in this run."
 
 
+def test_a_second_precision_gets_a_sentence_of_its_own():
+    more = [(replace(r, precision="mixed_bfloat16"), rounds) for r, rounds in cases(303, 200)[1:]]
+    said = answers(run(*cases(303, 196), *more))
+    assert len(said) == 4
+    assert said[2].startswith("Mixed precision (mixed_bfloat16) on NVIDIA V100 pays in training (1.51 times")
+
+
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [

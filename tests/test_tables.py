@@ -234,6 +234,15 @@ def test_the_power_limit_is_told_with_its_share_and_clock():
     assert "POWER LIMIT" not in text(throttled_run(base={"power_limited_share": 0.0}))
 
 
+def test_many_cases_at_the_power_limit_are_told_by_their_range():
+    cases = [
+        changed(one, power_limited_share=share, sm_clock_mhz=clock)
+        for model, share, clock in (("vgg16", 0.1, 1200.0), ("inception_v3", 0.9, 1700.0))
+        for one in pair(model, 300, 200)
+    ]
+    assert "POWER LIMIT: 4 cases (10 to 90 % of rounds, SM clocks 1200 to 1700 MHz): the clock" in text(cases)
+
+
 def with_energy(base_joules, mixed_joules, spread=0.02, **changes):
     float32, mixed = pair("vgg16", 300, 200)
     return [

@@ -24,11 +24,13 @@ def answers(run: SavedRun) -> list[str]:
     """
     compared = [case for case in run.cases.values() if case.record.interval and not case.record.control]
     compared = [case for case in compared if not case.record.point] or compared
-    said = []
+    said: list[str] = []
     for precision in dict.fromkeys(case.record.precision for case in compared):
         of = [case for case in compared if case.record.precision == precision]
+        first = not said
         said.append(_verdict(precision, of))
-        said += [_detail(phase, in_phase) for phase, in_phase in by_phase(of).items()]
+        if first:  # of others the figure below has the intervals
+            said += [_detail(phase, in_phase) for phase, in_phase in by_phase(of).items()]
     if not compared:
         said.append(_no_speedup(run))
     return [*said, *_accuracy(run.accuracy.values(), bool(compared))]
