@@ -19,6 +19,9 @@ CPU_NOTE = (
 )
 Case = TypeVar("Case", bound=OfRounds)
 
+MAX_NAMED = 3
+"""Cases at their power limit beyond which no more are named: under full load all of them may be."""
+
 MIB = 2**20
 COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32", "replicas")
 """Settings that must agree before two figures of one case may be compared."""
@@ -119,7 +122,7 @@ def energy_table(cases: Sequence[Measured]) -> Beside:
         before = None if base is None else base.record.joules_per_image
         if base is None or not before:
             if not any(baseline_of(other, cases) is case for other in cases):
-                rows.append(_named(r) | {"J/image": _joules(r), "W": f"{_watts(case):.0f}"})
+                rows.append(_named(r) | {"J/image": joules(r), "W": f"{_watts(case):.0f}"})
             continue
         saving = f"{100 * (before - r.joules_per_image) / before:.1f}"
         if _spread(base.record).overlaps(_spread(r)):
@@ -127,7 +130,7 @@ def energy_table(cases: Sequence[Measured]) -> Beside:
         saving += _throttled(case, base)
         rows.append(
             _named(r)
-            | {f"{base.record.precision} J/image": _joules(base.record), "J/image": _joules(r), "less %": saving}
+            | {f"{base.record.precision} J/image": joules(base.record), "J/image": joules(r), "less %": saving}
             | {"W": f"{_watts(base):.0f} -> {_watts(case):.0f}"}
         )
     phase = cases[0].record.phase if cases else ""
@@ -178,7 +181,8 @@ def _named(record: CaseRecord) -> dict[str, str]:
     return {"model": record.name, "precision": record.precision}
 
 
-def _joules(record: CaseRecord) -> str:
+def joules(record: CaseRecord) -> str:
+    """Per image, with the spread of the passes."""
     spread = "" if record.joules_spread is None else f" ± {100 * record.joules_spread:.1f} %"
     return f"{record.joules_per_image:.4g}{spread}"
 
@@ -239,12 +243,22 @@ def _gpu_notes(records: Sequence[CaseRecord]) -> list[str]:
         lines.append(
             f"THROTTLED: {', '.join(left_out)}: heat or the power supply slowed the GPU down; these rounds are left out"
         )
-    if limited := [f"{_name(r)} ({power_limit(r)})" for r in records if r.power_limited_share]:
+    if limited := [r for r in records if r.power_limited_share]:
         lines.append(
-            f"POWER LIMIT: {', '.join(limited)}: the clock was lowered to stay within the power limit, as a GPU does "
+            f"POWER LIMIT: {_limited(limited)}: the clock was lowered to stay within the power limit, as a GPU does "
             "under full load"
         )
     return lines
+
+
+def _limited(records: Sequence[CaseRecord]) -> str:
+    """Each by its name; of many their range."""
+    if len(records) <= MAX_NAMED:
+        return ", ".join(f"{_name(r)} ({power_limit(r)})" for r in records)
+    shares = [100 * (r.power_limited_share or 0) for r in records]
+    clocks = [r.sm_clock_mhz for r in records if r.sm_clock_mhz is not None]
+    clock = f", SM clocks {min(clocks):.0f} to {max(clocks):.0f} MHz" if clocks else ""
+    return f"{len(records)} cases ({min(shares):.0f} to {max(shares):.0f} % of rounds{clock})"
 
 
 def throttled_rounds(record: CaseRecord) -> int:
@@ -330,12 +344,16 @@ def _row(case: Measured, base: Measured | None) -> dict[str, str]:
     return row
 
 
-def _marks(case: Measured, base: Measured | None) -> str:
+def marks(case: OfRounds, base: OfRounds | None) -> list[str]:
     """What must stand beside a speedup; it is of throttled rounds too where its baseline's are."""
-    return (" NOISY" if case.record.noisy else "") + _throttled(case, base)
+    return (["NOISY"] if case.record.noisy else []) + _throttled(case, base).split()
 
 
-def _throttled(case: Measured, base: Measured | None) -> str:
+def _marks(case: Measured, base: Measured | None) -> str:
+    return "".join(f" {word}" for word in marks(case, base))
+
+
+def _throttled(case: OfRounds, base: OfRounds | None) -> str:
     return " THROTTLED" if case.record.throttled or (base is not None and base.record.throttled) else ""
 
 

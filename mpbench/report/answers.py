@@ -11,7 +11,7 @@ from mpbench.accuracy_tables import in_words
 from mpbench.explain.explanation import PHASES
 from mpbench.history import SavedCase, SavedRun
 from mpbench.record import AccuracyRecord, CaseRecord
-from mpbench.tables import device_label, each
+from mpbench.tables import Case, device_label, each
 
 FASTER, SLOWER, UNCLEAR = "faster", "slower", "unclear"
 
@@ -24,11 +24,13 @@ def answers(run: SavedRun) -> list[str]:
     """
     compared = [case for case in run.cases.values() if case.record.interval and not case.record.control]
     compared = [case for case in compared if not case.record.point] or compared
-    said = []
+    said: list[str] = []
     for precision in dict.fromkeys(case.record.precision for case in compared):
         of = [case for case in compared if case.record.precision == precision]
+        first = not said
         said.append(_verdict(precision, of))
-        said += [_detail(phase, in_phase) for phase, in_phase in _by_phase(of).items()]
+        if first:  # of others the figure below has the intervals
+            said += [_detail(phase, in_phase) for phase, in_phase in by_phase(of).items()]
     if not compared:
         said.append(_no_speedup(run))
     return [*said, *_accuracy(run.accuracy.values(), bool(compared))]
@@ -38,7 +40,7 @@ def _verdict(precision: str, cases: Sequence[SavedCase]) -> str:
     """Whether a precision pays, by phase."""
     device = each(device_label(case.record) for case in cases)
     name = f"Mixed precision ({precision})" if precision.startswith("mixed_") else precision
-    verdicts = "; ".join(_in_phase(phase, of) for phase, of in _by_phase(cases).items())
+    verdicts = "; ".join(_in_phase(phase, of) for phase, of in by_phase(cases).items())
     return f"{name} on {device} {verdicts}."
 
 
@@ -79,8 +81,9 @@ def _named(r: CaseRecord) -> str:
     return f"{r.name} {r.interval.estimate:.2f} [{r.interval.low:.2f}, {r.interval.high:.2f}]{marks}"
 
 
-def _by_phase(cases: Iterable[SavedCase]) -> dict[str, list[SavedCase]]:
-    phases: dict[str, list[SavedCase]] = {phase: [] for phase in PHASES}
+def by_phase(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """Cases by their phase, training first."""
+    phases: dict[str, list[Case]] = {phase: [] for phase in PHASES}
     for case in cases:
         phases.setdefault(case.record.phase, []).append(case)
     return {phase: of for phase, of in phases.items() if of}

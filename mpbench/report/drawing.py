@@ -16,7 +16,6 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -43,6 +42,9 @@ ROW_INCHES = 0.2
 HEADING_ROWS = 1.1
 LABEL_INCHES = 1.7
 """Of a label in a margin, at most."""
+
+LARGE_POINTS = 200.0
+"""At which text is measured: at the size of a figure's each character is rounded to whole pixels."""
 
 MAX_CHARACTERS = 200
 """Of a text from outside that is measured."""
@@ -114,20 +116,15 @@ def inches(lines: Iterable[str], points: float = SMALL_POINTS) -> float:
     """Room for the longest of some lines."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        return max((_width(line, points) for line in lines), default=0.0)
+        return points / 72 * max((_ems(line) for line in lines), default=0.0)
 
 
 @functools.cache
-def _width(line: str, points: float) -> float:
-    font = _font()
-    font.set_size(points, 72)
+def _ems(line: str) -> float:
+    font = get_font(findfont(FONT))
+    font.set_size(LARGE_POINTS, 72)
     font.set_text(line)
-    return float(font.get_width_height()[0]) / 64 / 72
-
-
-@functools.cache
-def _font() -> FT2Font:
-    return get_font(findfont(FONT))
+    return float(font.get_width_height()[0]) / 64 / LARGE_POINTS
 
 
 def looks(precisions: Iterable[str]) -> dict[str, tuple[str, str]]:

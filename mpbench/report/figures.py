@@ -1,13 +1,13 @@
-"""The figures of a report: speedups, rounds, memory, energy, throughput and accuracy, from records.
+"""The figures of a report, all under one name: here speedups, rounds and accuracy, from records.
 
-Pure: records in, `content.Drawing` out. What explains a step is drawn in `cause_figures.py`, what went over several
-runs in `history_figures.py`; `svg.py` writes drawings.
+Pure: records in, `content.Drawing` out. Bars are in `bar_figures.py`, what explains a step in `cause_figures.py`, what
+went over several runs in `history_figures.py`; `svg.py` writes drawings.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.lines import Line2D
@@ -19,6 +19,8 @@ from mpbench.accuracy_tables import in_words, is_the_thesis_pair
 from mpbench.contingency import Contingency
 from mpbench.errors import printable
 from mpbench.record import AccuracyRecord, CaseRecord, OfRounds, numbers
+from mpbench.report.bar_figures import energy, memory, throughput
+from mpbench.report.case_rows import arm, arm_in_full, by_phase, heading
 from mpbench.report.cause_figures import causes, rooflines
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import (
@@ -34,7 +36,7 @@ from mpbench.report.drawing import (
 )
 from mpbench.report.history_figures import histories
 from mpbench.report.svg import FIGURE_CSS, save, svg_text
-from mpbench.tables import MIB
+from mpbench.tables import baseline_of, marks
 
 __all__ = [
     "FIGURE_CSS",
@@ -57,8 +59,6 @@ WIDE_RATIO = 10.0
 LEAST_SPAN = 0.04
 """Least height of a panel of rounds, over their median: noise of a thousandth shall not look like mountains."""
 
-PHASES = ("training", "inference")
-
 
 def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
     """Each case's speedup over its baseline with its 95 % interval, a panel per phase, the thesis's ratios beside them.
@@ -69,11 +69,13 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
     Returns:
         None where no case has a speedup.
     """
-    shown = [case.record for case in cases if case.record.interval]
-    if not shown:
+    with_interval = [case for case in cases if case.record.interval]
+    if not with_interval:
         return None
-    phases = _phases(shown)
-    rows = [[_speedup_row(r) for r in of] for of in phases.values()]
+    shown = [case.record for case in with_interval]
+    words = {id(case.record): marks(case, baseline_of(case, cases)) for case in with_interval}
+    phases = by_phase(shown)
+    rows = [[_speedup_row(r, words[id(r)]) for r in of] for of in phases.values()]
     of_precision = looks(r.precision for r in shown)
     over = printable("/".join(dict.fromkeys(str(r.baseline) for r in shown)))
     with style():
@@ -102,7 +104,7 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
                 if (was := _thesis_ratio(r)) is not None:
                     panel.plot([was], [y], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=INK)
             _value_axis(panel, ends)
-    sentences = [_speedup_in_words(r) for r in shown]
+    sentences = [_speedup_in_words(r, words[id(r)]) for r in shown]
     title = f"Speedup over {over}, with 95 % intervals"
     return Drawing("speedups", title, f"Right of 1 is faster. {' '.join(sentences)}", figure)
 
@@ -118,25 +120,6 @@ def step_times(cases: Sequence[OfRounds]) -> list[Drawing]:
         r = case.record
         groups.setdefault((r.model, r.variant, r.phase), []).append(case)
     return named(_rounds_of(" ".join(filter(None, key[:2])), key[2], of) for key, of in groups.items())
-
-
-def memory(cases: Sequence[OfRounds]) -> Drawing | None:
-    """Peak memory of the device; None where the allocator was not asked: a process's holds all cases at once."""
-    shown = [case for case in cases if case.record.memory_kind == "device"]
-    return _bars(
-        "memory", "Peak memory of the device", "MiB", shown, lambda c: c.record.peak_memory_bytes / MIB, "{:,.0f}"
-    )
-
-
-def energy(cases: Sequence[OfRounds]) -> Drawing | None:
-    """Energy per image; None where it was not measured."""
-    shown = [case for case in cases if case.record.joules_per_image is not None]
-    return _bars("energy", "Energy per image", "J/image", shown, lambda c: c.record.joules_per_image or 0.0, "{:.3g}")
-
-
-def throughput(cases: Sequence[OfRounds]) -> Drawing | None:
-    """Images per second at the median round."""
-    return _bars("throughput", "Images per second", "images/s", cases, lambda c: c.record.images_per_second, "{:,.1f}")
 
 
 def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing | None:
@@ -188,19 +171,17 @@ def _thesis_points(model: str) -> float:
     return 100 * (counts.second_accuracy - counts.first_accuracy)
 
 
-def _speedup_row(r: CaseRecord) -> Row:
-    words = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
+def _speedup_row(r: CaseRecord, words: Sequence[str]) -> Row:
     values = f"{r.speedup:#.4g} [{r.speedup_low:#.4g}, {r.speedup_high:#.4g}]"
-    return Row(_heading(r), _arm(r), "\n".join([values, *words]))
+    return Row(heading(r), arm(r), "\n".join([values, *words]))
 
 
-def _speedup_in_words(r: CaseRecord) -> str:
+def _speedup_in_words(r: CaseRecord, words: Sequence[str]) -> str:
     was = _thesis_ratio(r)
-    words = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
     beside = f"; thesis {was:.2f}" if was is not None else ""
     noted = f", {', '.join(words)}" if words else ""
     return (
-        f"{printable(r.name)}, {printable(r.phase)}, {_arm_in_full(r)}: {r.speedup:.3f} "
+        f"{printable(r.name)}, {printable(r.phase)}, {arm_in_full(r)}: {r.speedup:.3f} "
         f"[{r.speedup_low:.3f}, {r.speedup_high:.3f}]{noted}{beside}."
     )
 
@@ -221,7 +202,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
             [1.05] * len(cases), left=0.62, right=0.15, between=0.38, top=0.3, bottom=0.45 + 0.2 * bool(marked)
         )
         last = max((max([*case.blocks, *numbers(case.record.unpaired_blocks)]) for case in cases), default=0)
-        marks: dict[str, Line2D] = {}
+        keys: dict[str, Line2D] = {}
         for panel, case in zip(panels, cases, strict=True):
             r, ms = case.record, [1000 * seconds for seconds in case.rounds]
             colour, marker = of_precision[r.precision]
@@ -232,7 +213,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
             panel.axhline(median, color=INK, linewidth=0.8, linestyle="--", zorder=1)
             panel.plot(*_with_gaps(calm), color=colour, marker=marker, markersize=3, linewidth=0.6)
             if hot:
-                (marks["throttled"],) = panel.plot(
+                (keys["throttled"],) = panel.plot(
                     *zip(*hot, strict=True),
                     color=INK,
                     marker="x",
@@ -241,7 +222,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
                     label="throttled round",
                 )
             if out := sorted(numbers(r.unpaired_blocks)):
-                (marks["out"],) = panel.plot(
+                (keys["out"],) = panel.plot(
                     out,
                     [0.06] * len(out),
                     color=INK,
@@ -254,16 +235,15 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
             low, high = min([*ms, median * (1 - LEAST_SPAN / 2)]), max([*ms, median * (1 + LEAST_SPAN / 2)])
             panel.set_ylim(low - 0.15 * (high - low), high + 0.08 * (high - low))
             panel.set_xlim(-0.02 * last - 0.5, 1.02 * last + 0.5)
-            words = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
-            panel.set_title(", ".join([f"{_arm(r)}: median {median:.4g} ms", *words]))
+            panel.set_title(", ".join([f"{arm(r)}: median {median:.4g} ms", *marks(case, None)]))
             panel.grid(axis="y")
             panel.yaxis.set_major_locator(MaxNLocator(4))
             panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
             panel.set_ylabel("ms/step")
             panel.tick_params(labelbottom=panel is panels[-1])
         panels[-1].set_xlabel("block, in the order measured")
-        if marks:
-            figure.legend(handles=list(marks.values()), loc="lower left", ncols=2, borderaxespad=0.2)
+        if keys:
+            figure.legend(handles=list(keys.values()), loc="lower left", ncols=2, borderaxespad=0.2)
     sentences = " ".join(_rounds_in_words(case) for case in cases)
     whose = f"{printable(name)}, {printable(phase)}"
     return Drawing(f"rounds {name} {phase}", f"Every round of {whose}, in the order measured", sentences, figure)
@@ -273,7 +253,7 @@ def _rounds_in_words(case: OfRounds) -> str:
     r, ms = case.record, [1000 * seconds for seconds in case.rounds]
     third = max(1, len(ms) // 3)
     parts = [
-        f"{_arm_in_full(r)}: {len(ms)} {'round' if len(ms) == 1 else 'rounds'} of {r.steps_per_round} "
+        f"{arm_in_full(r)}: {len(ms)} {'round' if len(ms) == 1 else 'rounds'} of {r.steps_per_round} "
         f"{'step' if r.steps_per_round == 1 else 'steps'}, median {1000 * case.median_seconds:.4g} ms, "
         f"from {min(ms):.4g} to {max(ms):.4g} ms"
     ]
@@ -284,58 +264,7 @@ def _rounds_in_words(case: OfRounds) -> str:
         parts.append(f"throttled in blocks {r.throttled_blocks}")
     if r.unpaired_blocks:
         parts.append(f"blocks left out: {r.unpaired_blocks}")
-    parts += [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
-    return f"{'; '.join(parts)}."
-
-
-def _bars(
-    name: str, title: str, unit: str, cases: Sequence[OfRounds], value: Callable[[OfRounds], float], form: str
-) -> Drawing | None:
-    """A bar per case, a panel per phase; None without cases. A control has none: it is its baseline once more."""
-    shown = [case for case in cases if not case.record.control]
-    if not shown:
-        return None
-    by_record = {id(case.record): case for case in shown}
-    phases = _phases([case.record for case in shown])
-    rows = [[Row(_heading(r), _arm(r), form.format(value(by_record[id(r)]))) for r in of] for of in phases.values()]
-    of_precision = looks(case.record.precision for case in shown)
-    with style():
-        titles = [phase.capitalize() for phase in phases]
-        figure, panels, places = rows_under_headings(titles, rows, x_label=unit)
-        for panel, ys, of in zip(panels, places, phases.values(), strict=True):
-            for y, r in zip(ys, of, strict=True):
-                colour, _ = of_precision[r.precision]
-                panel.barh(y, value(by_record[id(r)]), 0.7, color=colour)
-            panel.set_xlim(0)
-            panel.xaxis.set_major_locator(MaxNLocator(5))
-            panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
-    sentences = [
-        f"{printable(r.name)}, {printable(r.phase)}, {_arm_in_full(r)}: {form.format(value(by_record[id(r)]))} {unit}."
-        for of in phases.values()
-        for r in of
-    ]
-    return Drawing(name, title, " ".join(sentences), figure)
-
-
-def _phases(records: Sequence[CaseRecord]) -> dict[str, list[CaseRecord]]:
-    """Records by phase, in each those of one model together, in the order in which models and precisions appear."""
-    phases: dict[str, dict[str, list[CaseRecord]]] = {phase: {} for phase in PHASES}
-    for r in records:
-        phases.setdefault(r.phase, {}).setdefault(_heading(r), []).append(r)
-    return {phase: [r for rows in of.values() for r in rows] for phase, of in phases.items() if of}
-
-
-def _heading(r: CaseRecord) -> str:
-    return printable(" ".join(filter(None, [r.model, r.variant])))
-
-
-def _arm(r: CaseRecord) -> str:
-    """What tells a case from others of its model, for a margin."""
-    return fitted(_arm_in_full(r))
-
-
-def _arm_in_full(r: CaseRecord) -> str:
-    return printable(" ".join(filter(None, [r.precision, r.way, "(control)" if r.control else ""])))
+    return f"{'; '.join([*parts, *marks(case, None)])}."
 
 
 def _with_gaps(points: Sequence[tuple[int, float]]) -> tuple[list[float], list[float]]:

@@ -17,7 +17,7 @@ from mpbench.history import SavedRun
 from mpbench.history_view import MIN_RUNS
 from mpbench.record import Measured
 from mpbench.report import environment
-from mpbench.report.answers import answers
+from mpbench.report.answers import answers, by_phase
 from mpbench.report.content import Block, Command, Drawing, Note, Report, Section, Sentence, Table
 from mpbench.report.figures import (
     accuracy_differences,
@@ -70,10 +70,10 @@ def _notes(run: SavedRun) -> list[Note]:
     return said
 
 
-def as_note(line: str) -> Note:
+def as_note(line: str, where: str = "") -> Note:
     """A line of the terminal's tables that begins with its word, as `NOISY: ...` does."""
     word, _, text = line.partition(": ")
-    return Note(word.upper(), text)
+    return Note(word.upper(), where + text)
 
 
 def _speedup(run: SavedRun, measured: Sequence[Measured]) -> list[Block]:
@@ -81,13 +81,12 @@ def _speedup(run: SavedRun, measured: Sequence[Measured]) -> list[Block]:
     if drawing is None:
         return _missing("No precision was measured beside a baseline in this run.", SPEED)
     said: list[Block] = [drawing]
-    for phase in dict.fromkeys(case.record.phase for case in measured):
-        of = [case for case in measured if case.record.phase == phase]
+    for phase, of in by_phase(measured).items():
         benefit = equal_benefit(case for case in of if not case.record.point)
         said += [Sentence(f"{phase.capitalize()}: {line}") for line in benefit]
         if (swept := sweep_table(of)).rows:
             said.append(table(swept))
-    said += [as_note(line) for line in notes(measured)]
+        said += [as_note(line, f"{phase.capitalize()}: ") for line in notes(of)]
     elsewhere = _energies(measured)
     return [*said, *(table(one) for one in tables_beside(measured) if one not in elsewhere)]
 
@@ -146,8 +145,7 @@ def _resources(run: SavedRun, measured: Sequence[Measured]) -> list[Block]:
 
 
 def _energies(measured: Sequence[Measured]) -> list[Beside]:
-    phases = dict.fromkeys(case.record.phase for case in measured)
-    found = [energy_table([case for case in measured if case.record.phase == phase]) for phase in phases]
+    found = [energy_table(of) for of in by_phase(measured).values()]
     return [one for one in found if one.rows]
 
 

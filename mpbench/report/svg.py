@@ -146,7 +146,7 @@ def _as_attributes(element: ElementTree.Element) -> None:
         properties["font-size"] = font["size"]
         if font["weight"]:
             properties["font-weight"] = font["weight"]
-    element.attrib |= {name: value for name, value in properties.items() if name in KEPT_PROPERTIES}
+    element.attrib |= {name: value.removesuffix("px") for name, value in properties.items() if name in KEPT_PROPERTIES}
     for name in ("fill", "stroke"):
         if name in element.attrib:
             element.set(name, _COLOUR.sub(_variable, element.attrib[name]))
@@ -169,7 +169,9 @@ def _variable(colour: re.Match[str]) -> str:
 
 
 def _shorten(element: ElementTree.Element) -> None:
-    """Coordinates in hundredths of a point."""
+    """Coordinates in hundredths of a point; no turn by nothing."""
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
     for name in ("d", "x", "y", "transform"):
         if name in element.attrib:
             text = _LONG_NUMBER.sub(

@@ -12,7 +12,7 @@ from mpbench.accuracy_tables import is_the_thesis_pair, setting
 from mpbench.history import SavedCase, SavedRun
 from mpbench.record import AccuracyRecord
 from mpbench.report.content import Cell, Number, Table
-from mpbench.tables import baseline_of, title
+from mpbench.tables import baseline_of, marks, title
 
 MILLION = 1e6
 
@@ -124,7 +124,6 @@ def _times(pairs: Sequence[tuple[SavedCase, SavedCase]]) -> Table:
         if (r.baseline, r.precision) == ("float32", "mixed_float16") and (r.model, r.phase) in thesis.MS_PER_STEP:
             float32, mixed = thesis.MS_PER_STEP[r.model, r.phase]
             was = [_number(float32), _number(mixed), _number(100 * (float32 - mixed) / float32, ".0f")]
-        words = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds]
         speedup = f"{r.speedup:.3f} [{r.speedup_low:.3f}, {r.speedup_high:.3f}]" if r.interval else ""
         rows.append(
             (
@@ -133,7 +132,7 @@ def _times(pairs: Sequence[tuple[SavedCase, SavedCase]]) -> Table:
                 _number(base_ms, ".2f"),
                 _number(ms, ".2f"),
                 _number(100 * (base_ms - ms) / base_ms, ".1f") if alike else "other batch",
-                " ".join([speedup, *words]).strip(),
+                " ".join([speedup, *marks(case, base)]).strip(),
                 *was,
             )
         )
