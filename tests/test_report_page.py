@@ -37,7 +37,7 @@ PHONE, DESK = 360, 1280
 
 
 class Elements(HTMLParser):
-    """Each element of a page: its tag, its attributes and its own text."""
+    """Each element of a page: its tag, its attributes and its text, a word of a command as the command's."""
 
     def __init__(self, text):
         super().__init__()
@@ -58,7 +58,8 @@ class Elements(HTMLParser):
 
     def handle_data(self, data):
         if self._open:
-            self._open[-1][2].append(data)
+            within = next(element for element in reversed(self._open) if element[0] != "span")
+            within[2].append(data)
 
     def texts(self, tag):
         return ["".join(text) for name, _, text in self.found if name == tag]
@@ -165,9 +166,12 @@ def whole():
 @pytest.mark.parametrize("text", PAYLOADS)
 def test_hostile_text_is_only_ever_text(text):
     harmless, hostile = Elements(page(hostile_report("harmless"))), Elements(page(hostile_report(text)))
-    assert [(tag, set(attributes)) for tag, attributes, _ in hostile.found] == [
-        (tag, set(attributes)) for tag, attributes, _ in harmless.found
-    ]
+    names, as_harmless = (
+        # A command has as many spans as words.
+        [(tag, set(attributes)) for tag, attributes, _ in elements.found if attributes or tag != "span"]
+        for elements in (hostile, harmless)
+    )
+    assert names == as_harmless
     for tag in (
         "title",
         "h1",

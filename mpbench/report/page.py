@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 
 import jinja2
@@ -50,6 +51,8 @@ def _template() -> jinja2.Template:
     environment.filters["kind"] = _kind
     environment.filters["numeric"] = _numeric
     environment.filters["svg"] = lambda drawing: Markup(_visible(svg_text(drawing)))
+    # A command's line is broken between its words only: after a hyphen, one option would look like two.
+    environment.filters["words"] = lambda text: re.findall(r"\s+|\S+", text)
     environment.filters["data"] = lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
     return environment.get_template(TEMPLATE)
 
