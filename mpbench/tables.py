@@ -211,6 +211,8 @@ def notes(cases: Sequence[Measured]) -> list[str]:
     if warming:
         lines.append(f"WARM-UP: {', '.join(warming)}: half the time limit was over before it was seen to be stationary")
     lines += _gpu_notes([case.record for case in cases])
+    if any(case.record.device == "cpu" and case.record.replicas > 1 for case in cases):
+        lines.append("REPLICAS: on one machine's CPU they share its cores: their scaling efficiency says nothing")
     for case in cases:
         r = case.record
         name = _name(r)

@@ -233,6 +233,12 @@ def test_the_power_limit_is_told_with_its_share_and_clock():
     assert "POWER LIMIT" not in text(throttled_run(base={"power_limited_share": 0.0}))
 
 
+def test_replicas_on_a_cpu_are_said_to_share_it():
+    cases = [changed(one, replicas=2, way="replicas=2", device="cpu") for one in pair("vgg16", 300, 200)]
+    assert "REPLICAS: on one machine's CPU they share its cores" in text(cases)
+    assert "REPLICAS" not in text(pair("vgg16", 300, 200))
+
+
 def test_many_cases_at_the_power_limit_are_told_by_their_range():
     cases = [
         changed(one, power_limited_share=share, sm_clock_mhz=clock)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mpbench.accuracy_tables import DRAWN_NOTE, in_words
+from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.explain.explanation import Phase, explanation
 from mpbench.explain.findings import matched
 from mpbench.gate import judge
@@ -119,7 +119,7 @@ def _accuracy(run: SavedRun) -> list[Block]:
     drawing = accuracy_differences(records)
     said: list[Block] = [drawing] if drawing else []
     said += [as_note(in_words(record)) for record in records]
-    if any(r.weights == "random" or r.data == "generated pictures" for r in records):
+    if any(map(is_drawn, records)):
         said.append(Note("DRAWN", DRAWN_NOTE))
     shown = [photograph for record in records for photograph in photographs(record)]
     if shown:
