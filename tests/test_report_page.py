@@ -165,7 +165,7 @@ def whole():
 
 @pytest.mark.parametrize("text", PAYLOADS)
 def test_hostile_text_is_only_ever_text(text):
-    harmless, hostile = Elements(page(hostile_report("harmless"))), Elements(page(hostile_report(text)))
+    harmless, hostile = Elements(page(hostile_report("x" * len(text)))), Elements(page(hostile_report(text)))
     names, as_harmless = (
         # A command has as many spans as words.
         [(tag, set(attributes)) for tag, attributes, _ in elements.found if attributes or tag != "span"]
