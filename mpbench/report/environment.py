@@ -90,7 +90,8 @@ def _settings(run: SavedRun) -> Table:
     probes = [probed.record for probed in run.probes.values() if not isinstance(probed.record, PeakRecord)]
     if probes:
         rows.append(("causes", "cases", str(len(run.probes))))
-        rows += [("causes", name, each(getattr(r, name) for r in probes)) for name in ("batch_size", "image_size")]
+        sizes = {"batch, images": "batch_size", "image, pixels": "image_size"}
+        rows += [("causes", title, each(getattr(r, name) for r in probes)) for title, name in sizes.items()]
     return Table("Settings", ("of", "setting", "value"), tuple(rows))
 
 

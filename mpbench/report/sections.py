@@ -12,13 +12,13 @@ from mpbench.explain.explanation import Phase, explanation
 from mpbench.explain.findings import matched
 from mpbench.gate import judge
 from mpbench.gate_rules import Rules
-from mpbench.gate_tables import gate_lines
+from mpbench.gate_tables import outcome
 from mpbench.history import SavedRun
 from mpbench.history_view import MIN_RUNS
 from mpbench.record import Measured
 from mpbench.report import environment
 from mpbench.report.answers import answers, by_phase
-from mpbench.report.content import Block, Command, Drawing, Note, Report, Section, Sentence, Table
+from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Report, Section, Sentence, Table
 from mpbench.report.figures import (
     accuracy_differences,
     causes,
@@ -184,7 +184,7 @@ def _history(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
     verdicts = judge(run, earlier, Rules())
     said: list[Block] = [
         Sentence(f"Against {len(earlier)} earlier run{'s' if len(earlier) > 1 else ''}, by the rules of the gate:"),
-        *(Sentence(line.strip()) for line in gate_lines(verdicts)[:1]),
+        Note("GATE", outcome(verdicts).removeprefix("GATE ")),
         _verdicts(verdicts),
     ]
     if len(earlier) == 1:
@@ -199,7 +199,10 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Table:
     rows = []
     for verdict in verdicts:
         c = verdict.change
-        change = "" if c is None else f"{100 * c.estimate:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+        change: Cell = ""
+        if c is not None:
+            text = f"{100 * c.estimate:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+            change = Number(text, c.estimate)
         rows.append((verdict.kind, verdict.name, change, verdict.detail))
     return Table("Verdicts", ("verdict", "case", "change, % [interval]", "because"), tuple(rows), sortable=True)
 
