@@ -209,7 +209,7 @@ def measure(
             break
     widest = _judge(group.series, bases, plan.tolerance, seed=seed)
     for name, reference in (references or {}).items():
-        if _counts(group.series.get(reference)) and _counts(group.series[name]):
+        if _counts(group.series.get(reference)) and _counts(group.series.get(name)):
             group.series[name].over_reference = _ratio(group.series[name], group.series[reference], seed=seed)
     if group.live:
         progress(f"{block} blocks in {clock() - started:.0f} s, 95 % interval within ±{100 * widest:.1f} %")

@@ -208,6 +208,10 @@ class Step:
 
     def _prepare_training(self) -> None:
         compile_model(self._model, self.spec.precision, self.jit, self.spec.image_shape)
+        if self.spec.replicas > 1 and len(self._model.metrics) > 1:  # the loss is one
+            raise CaseFailure(
+                "its factory compiles metrics, whose variables replicas cannot make while they trace: compile without"
+            )
         # Built before tracing: otherwise its variables are created inside the first trace, which TensorFlow then
         # repeats, and the initial loss scale is baked into the graph as a constant.
         optimizer = self._model.optimizer

@@ -11,6 +11,7 @@ import tensorflow as tf
 from mpbench import device as devices
 from mpbench import replicas, steps
 from mpbench.cluster import Cluster
+from mpbench.errors import CaseFailure
 from mpbench.precision import PRECISIONS
 from mpbench.steps import Step, StepSpec
 
@@ -65,4 +66,8 @@ said["inference"] = {
         np.abs(np.concatenate(tf.nest.flatten(answers._last)) - step("float32", "inference", 1)._last.numpy()).max()
     ),
 }
+try:
+    Step(StepSpec("tiny_models:compiled_with_metrics", PRECISIONS["float32"], "training", 4, 16, False, CPU, 2))
+except CaseFailure as failure:
+    said["metrics"] = str(failure)
 print(json.dumps(said))

@@ -212,6 +212,19 @@ def test_each_arm_can_have_a_baseline_and_a_reference_of_its_own():
     assert not any(one.noisy for one in series.values())
 
 
+def test_arms_that_could_not_be_built_are_nobodys_base_and_have_none():
+    machine = Machine()
+    series = measure(
+        [machine.arm("a"), machine.arm("b fast")],
+        LONG,
+        baseline={"b": "a", "b fast": "a fast"},
+        references={"a fast": "a", "b fast": "b"},
+        clock=machine.clock,
+    )
+    assert [(one.speedup, one.over_reference) for one in series.values()] == [(None, None)] * 2
+    assert not any(one.noisy for one in series.values())
+
+
 def slowed(machine, name, share, factor=2.0):
     """An arm that is throttled, and slower by that factor, in so many rounds of those after warm-up."""
     state = {"round": -WARMUP_WINDOW_ROUNDS, "throttled": False}

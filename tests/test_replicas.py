@@ -45,6 +45,10 @@ def test_in_inference_each_replica_answers_for_its_own_batch(said):
     assert said["inference"]["to_joined"] < 1e-6
 
 
+def test_metrics_that_replicas_cannot_share_are_named(said):
+    assert said["metrics"].startswith("its factory compiles metrics, whose variables replicas cannot make")
+
+
 def test_a_batch_is_spread_to_all_replicas(said):
     assert said["same_batch"] == [[1.0, 2.0], [1.0, 2.0]]
 

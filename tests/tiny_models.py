@@ -33,6 +33,12 @@ def compiled_regressor(shape):
     return model
 
 
+def compiled_with_metrics(shape):
+    model = classifier(shape)
+    model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def frozen_learning_rate(shape):
     model = classifier(shape)
     model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
