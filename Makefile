@@ -10,10 +10,10 @@ CUDA := $(shell nvidia-smi >/dev/null 2>&1 && echo ,cuda)
 .PHONY: bench why test check clean
 
 bench: $(VENV)/.installed
-	$(BIN)/pytest bench/ --benchmark-compare --benchmark-autosave $(ARGS)
+	$(BIN)/pytest bench/ --benchmark-compare --benchmark-autosave --mp-report=report.html $(ARGS)
 
 why: $(VENV)/.installed
-	$(BIN)/pytest $(sort $(wildcard bench/test_*.py)) --benchmark-json=why.json $(ARGS)
+	$(BIN)/pytest $(sort $(wildcard bench/test_*.py)) --benchmark-json=why.json --mp-report=why.html $(ARGS)
 
 test: $(VENV)/.installed
 	$(BIN)/pytest tests/ $(ARGS)

@@ -29,6 +29,7 @@ from mpbench.history_view import (
     picture,
 )
 from mpbench.recover import add_recover
+from mpbench.report.report_command import add_report
 from mpbench.storage import DEFAULT_FOLDER
 
 FINE, INTERRUPTED, BAD_USAGE = 0, 2, 4
@@ -76,6 +77,7 @@ def _parser() -> Parser:
     add_gate(subparsers)
     add_history(subparsers)
     add_recover(subparsers)
+    add_report(subparsers)
     return parser
 
 

@@ -23,9 +23,14 @@ def accuracy_summary(records: Sequence[AccuracyRecord]) -> list[str]:
     lines = [f"Table 2, validation accuracy in %: {setting(records)}", *render([_accuracy_row(r) for r in records]), ""]
     lines += ["Table 3, McNemar: validation images by who was right", *render([_mcnemar_row(r) for r in records]), ""]
     lines += [in_words(record) for record in records]
-    if any(r.weights == "random" or r.data == "generated pictures" for r in records):
+    if any(map(is_drawn, records)):
         lines.append(DRAWN_NOTE)
     return [*lines, ""]
+
+
+def is_drawn(record: AccuracyRecord) -> bool:
+    """Whether DRAWN_NOTE is to be said of it."""
+    return record.weights == "random" or record.data == "generated pictures"
 
 
 def setting(records: Sequence[AccuracyRecord]) -> str:

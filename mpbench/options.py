@@ -105,6 +105,7 @@ def add_options(parser: pytest.Parser) -> None:
         default="wait",
         help="wait, fail or off: what to do while another session measures on the same GPU, or machine (wait)",
     )
+    add("--mp-report", metavar="FILE.html", help="write a page to look at: the answer, the figures, all raw numbers")
     add("--mp-summary", metavar="FILE", help="write the tables, and the gate's verdict before them, as Markdown")
     add(
         "--mp-resume",

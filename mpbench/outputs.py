@@ -19,9 +19,10 @@ def check_outputs(option: Callable[..., Any], machine_folder: Path | None) -> No
         machine_folder: where --benchmark-save and --benchmark-autosave put a run; None where that is a server.
 
     Raises:
-        UsageProblem: the folder of --benchmark-json or --mp-summary is missing, or what is to be written to cannot be.
+        UsageProblem: the folder of --benchmark-json, --mp-report or --mp-summary is missing, or what is to be written
+            to cannot be.
     """
-    for name in ("benchmark_json", "mp_summary"):
+    for name in ("benchmark_json", "mp_report", "mp_summary"):
         if not (given := option(name, None)):
             continue
         try:

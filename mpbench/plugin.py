@@ -1,5 +1,5 @@
-"""All pytest glue but the list of options and the fixtures: parametrisation, selection, pytest's hooks and
-pytest-benchmark's.
+"""All pytest glue but the list of options, the fixtures and the end of a session: parametrisation, selection, pytest's
+hooks and pytest-benchmark's.
 
 How a case reports through its own `benchmark` fixture although its group is measured together: each case gets a
 `ReplayClock` as its `timer=` mark; the first case of a group that runs measures all that were selected, and each
@@ -12,26 +12,20 @@ Collecting imports no TensorFlow.
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mpbench import bridge, tables
+from mpbench import bridge
 from mpbench import device as devices
 from mpbench.accuracy import Experiment
-from mpbench.accuracy_tables import accuracy_summary
 from mpbench.baseline import Baseline, choose_from_storage
 from mpbench.cluster import VARIABLE, read_cluster
-from mpbench.errors import UsageProblem, described
-from mpbench.explain.explain_command import session_lines
-from mpbench.explain.records import Probed, is_probe
+from mpbench.console import benchmark_session, typed, write_line
+from mpbench.errors import UsageProblem
+from mpbench.explain.records import is_probe
 from mpbench.explain.session import PARAMETERS, ProbeRun, cases_of_kind
-from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import Gatekeeper, check_missing
-from mpbench.history import SavedRun, unsaved_run
 from mpbench.items import (
     ACCURACY,
     CAUSE_MARK,
@@ -46,21 +40,21 @@ from mpbench.items import (
     phase_of,
     probe_case_of,
 )
-from mpbench.keeper import Keeper, shown
+from mpbench.keeper import Keeper
 from mpbench.lock import MACHINE, SessionLock, check_mode, keys_of
 from mpbench.neighbours import Neighbours
 from mpbench.options import add_options
 from mpbench.outputs import check_outputs
-from mpbench.record import AccuracyRecord, Measured, is_case
+from mpbench.record import is_case
 from mpbench.run import Run
 from mpbench.selection import is_named, name_layers, select
+from mpbench.session_files import write_summary
 from mpbench.settings import check_settings
 from mpbench.stash import (
     BASELINE,
     BROKE_OFF,
     CLOCKS,
     COMPARED,
-    COMPLETE,
     EXPERIMENT,
     GATE,
     KEEPER,
@@ -74,12 +68,10 @@ from mpbench.stash import (
     RUN,
     SCRIBE,
     SESSION,
-    VERDICTS,
 )
-from mpbench.summary import Ending, Failure, markdown
-from mpbench.verdict import Verdict, is_red
+from mpbench.summary import Ending
 
-pytest_plugins = ("mpbench.fixtures",)
+pytest_plugins = ("mpbench.ending", "mpbench.fixtures")
 
 CHIEFS_OPTIONS = (
     "benchmark_json",
@@ -90,6 +82,7 @@ CHIEFS_OPTIONS = (
     "benchmark_histogram",
     "mp_gate",
     "mp_gate_missing",
+    "mp_report",
     "mp_summary",
 )
 """Of several workers only the chief has them: what saves, compares and judges."""
@@ -151,9 +144,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_compare = choice.value
         if not choice.value:
             config.option.benchmark_compare_fail = []
-    run = config.stash[RUN] = Run(settings, lambda line: _write_line(config, line), cluster)
+    run = config.stash[RUN] = Run(settings, lambda line: write_line(config, line), cluster)
     # On one machine the lock of the first of its workers stands for all.
-    config.stash[LOCK] = SessionLock("off" if cluster.shares_host else mode, _command(config), run.progress)
+    config.stash[LOCK] = SessionLock("off" if cluster.shares_host else mode, typed(config), run.progress)
     config.add_cleanup(config.stash[LOCK].release)
     config.stash[NEIGHBOURS] = Neighbours()
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
@@ -220,7 +213,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     config.stash[SESSION] = session
-    if benchmarks := _benchmark_session(config):
+    if benchmarks := benchmark_session(config):
         keeper = config.stash[KEEPER] = Keeper(bridge.journal_folder(benchmarks), config.stash[RUN].progress)
         bridge.guard_saving(benchmarks, keeper)
 
@@ -235,8 +228,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     probes = config.stash[PROBES]
     if (run.cases or probes.cases or accuracy_cases) and not idle and not session.testsfailed:
         try:
-            check_outputs(get, bridge.machine_folder(_benchmark_session(config)))
-            _write_summary(config, Ending(running=True))
+            check_outputs(get, bridge.machine_folder(benchmark_session(config)))
+            write_summary(config, Ending(running=True))
             if get("benchmark_compare_fail") and not get("benchmark_compare"):
                 raise UsageProblem("--benchmark-compare-fail: valid is it together with --benchmark-compare")
             if not run.cluster.is_chief:
@@ -290,100 +283,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], o
             saved["stats"].setdefault("data", rounds[saved["fullname"]])
     # Not in machine_info: that must not change from run to run.
     config.stash[NEIGHBOURS].look_again()
-    output_json.setdefault("mpbench", {}).update(command=_command(config), **config.stash[NEIGHBOURS].as_json())
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    config = session.config
-    config.stash[COMPLETE] = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    if KEEPER in config.stash and config.stash[KEEPER].problems and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    measured: dict[str, Measured] = config.stash[REPORTED]
-    compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
-    if GATE not in config.stash or not (measured or compared):
-        return
-    verdicts: list[Verdict] = config.stash[GATE].verdicts(_this_run(config))
-    config.stash[VERDICTS] = verdicts
-    if is_red(verdicts) and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:  # pytest-benchmark raises over a regression
-        config.stash[BROKE_OFF] = described(error)
-        raise
-    finally:
-        reported, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
-        verdicts: list[Verdict] | None = config.stash.get(VERDICTS, None)
-        if reported or compared:
-            terminalreporter.section("mpbench")
-            records = {id: measured.record for id, measured in config.stash[REPORTED].items()}
-            lines = [*tables.summary(reported), *config.stash[BASELINE].lines(records)] if reported else []
-            lines += accuracy_summary(compared) if compared else []
-            lines += gate_lines(verdicts) if verdicts is not None else []
-            lines += filter(None, [config.stash[NEIGHBOURS].look_again()])
-            for line in lines:
-                terminalreporter.write_line(line)
-        probed: dict[str, Probed] = config.stash[PROBED]
-        if probed:
-            terminalreporter.section("why")
-            for line in session_lines(_this_run(config)):
-                terminalreporter.write_line(line)
-            terminalreporter.write_line(_how_to_explain(config))
-        for line in _close_journal(config):
-            terminalreporter.write_line(line)
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    for line in _close_journal(config):  # an internal error, or no terminal
-        _write_line(config, line)
-    # Not at the session's end: there saving may fail, and --no-summary skips the terminal's.
-    session = config.stash.get(SESSION, None)
-    if session is None:
-        return
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    reports = [*reporter.stats.get("error", []), *reporter.stats.get("failed", [])] if reporter else []
-    failures = [Failure(report.nodeid, _reason(report)) for report in reports]
-    broke_off = config.stash.get(BROKE_OFF, "")
-    if not broke_off and session.exitstatus in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
-        broke_off = f"exit status {int(session.exitstatus)}: the log says why"
-    _write_summary(config, Ending(failures, session.exitstatus == pytest.ExitCode.INTERRUPTED, broke_off))
-
-
-def _command(config: pytest.Config) -> str:
-    """What was typed."""
-    return shlex.join(["pytest", *map(str, config.invocation_params.args)])
-
-
-def _this_run(config: pytest.Config) -> SavedRun:
-    """What has been measured so far."""
-    machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
-    pytest_benchmark_update_machine_info(machine_info)
-    measured, compared, probed = config.stash[REPORTED], config.stash[COMPARED], config.stash[PROBED]
-    return unsaved_run(machine_info, measured, compared, probed, _command(config))
-
-
-def _write_summary(config: pytest.Config, ending: Ending) -> None:
-    summary = config.getoption("mp_summary")
-    if not summary or config.getoption("collectonly") or hasattr(config, "workerinput"):
-        return
-    cases, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
-    verdicts = config.stash.get(VERDICTS, [] if config.getoption("mp_gate") else None)
-    try:
-        Path(summary).write_text(markdown(cases, compared, verdicts, ending), encoding="utf-8")
-    except OSError as error:  # the disk is full: the tables in the terminal are not lost
-        if not ending.problem:  # there what was wrong has been said
-            _write_line(config, f"--mp-summary: {summary}: not written: {error.strerror}")
-
-
-def _reason(report: Any) -> str:
-    """Why a test failed, in a line."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    return str(crash.message if crash else report.longrepr).strip().partition("\n")[0].removeprefix("Failed: ")
+    output_json.setdefault("mpbench", {}).update(command=typed(config), **config.stash[NEIGHBOURS].as_json())
 
 
 def _gatekeeper(config: pytest.Config) -> Gatekeeper:
@@ -394,34 +294,14 @@ def _gatekeeper(config: pytest.Config) -> Gatekeeper:
     return Gatekeeper(config.getoption("benchmark_storage"), config.rootpath, config.getoption("mp_gate_missing"), warn)
 
 
-def _how_to_explain(config: pytest.Config) -> str:
-    file = config.stash[KEEPER].file if KEEPER in config.stash else None
-    what = shown(file) if file else "FILE, after a run with --benchmark-json=FILE"
-    return f"The same again, or as JSON: python -m mpbench explain {what}"
-
-
-def _benchmark_session(config: pytest.Config) -> Any:
-    """pytest-benchmark's session object; None without the plugin."""
-    return getattr(config, "_benchmarksession", None)
-
-
 def _open_journal(session: pytest.Session) -> None:
     """Open this session's journal, if it measures, and take from an interrupted one what is to be resumed."""
-    stash, benchmarks = session.config.stash, _benchmark_session(session.config)
+    stash, benchmarks = session.config.stash, benchmark_session(session.config)
     if benchmarks.disabled or not stash[RUN].cluster.is_chief:
         return
     items = [item for item in session.items if phase_of(item) or probe_case_of(item)]
     scribe = stash[SCRIBE] = bridge.Scribe(benchmarks, stash[KEEPER], stash[RUN], stash[PROBES], items)
     stash[RESTORED].update(scribe.begin(session.config.getoption("mp_resume")))
-
-
-def _close_journal(config: pytest.Config) -> list[str]:
-    """Lines about what was saved and what was not."""
-    if KEEPER not in config.stash:
-        return []
-    shown = {*config.stash[REPORTED], *config.stash[COMPARED], *config.stash[PROBED]}
-    asked = bridge.asked_for(_benchmark_session(config))
-    return config.stash[KEEPER].end(asked, shown, config.stash.get(COMPLETE, False))
 
 
 def _have_the_device_alone(config: pytest.Config) -> None:
@@ -431,14 +311,3 @@ def _have_the_device_alone(config: pytest.Config) -> None:
         config.stash[LOCK].take(key)
     if line := config.stash[NEIGHBOURS].look(device):
         run.progress(line)
-
-
-def _write_line(config: pytest.Config, line: str) -> None:
-    """Show a line at once, past pytest's capturing."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    if reporter is not None and capture is not None:
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(line)
-            reporter.flush()

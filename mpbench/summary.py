@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mpbench.accuracy_tables import DRAWN_NOTE, in_words
+from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.evidence import SAME, UNSURE
 from mpbench.record import AccuracyRecord, CaseRecord, Measured
 from mpbench.statistics import Interval
@@ -276,7 +276,7 @@ def _accuracy(records: Sequence[AccuracyRecord]) -> list[str]:
     ]
     images = each(f"{r.validation_images} images of {r.data}, weights {r.weights}" for r in records)
     parts = ["### Accuracy", f"On {code(images)}; the difference in percentage points.", table(rows)]
-    drawn = any(r.weights == "random" or r.data == "generated pictures" for r in records)
+    drawn = any(map(is_drawn, records))
     return [*parts, DRAWN_NOTE] if drawn else parts
 
 

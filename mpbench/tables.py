@@ -19,6 +19,9 @@ CPU_NOTE = (
 )
 Case = TypeVar("Case", bound=OfRounds)
 
+MAX_NAMED = 3
+"""Cases at their power limit beyond which no more are named: under full load all of them may be."""
+
 MIB = 2**20
 COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32", "replicas")
 """Settings that must agree before two figures of one case may be compared."""
@@ -36,8 +39,8 @@ def summary(cases: Sequence[Measured]) -> list[str]:
         if of_phase:
             benefit = equal_benefit(case for case in of_phase if not case.record.point)
             lines += [*phase_table(of_phase), *notes(of_phase), *benefit, ""]
-        if swept := sweep_table(of_phase):
-            lines += [*swept, ""]
+        if (swept := sweep_table(of_phase)).rows:
+            lines += [swept.title, *render(swept.rows), ""]
     for beside in tables_beside(cases):
         lines += [beside.title, *render(beside.rows), ""]
     if any(case.record.device == "cpu" for case in cases):
@@ -67,8 +70,16 @@ def title(records: Sequence[CaseRecord]) -> str:
     )
 
 
-def sweep_table(cases: Sequence[Measured]) -> list[str]:
-    """Speedups of one phase as a function of what was swept, a row per model and precision; empty where nothing was."""
+class Beside(NamedTuple):
+    """A table beside those of the phases: its title, and cells by column; models and precisions as recorded."""
+
+    title: str
+    rows: list[dict[str, str]]
+
+
+def sweep_table(cases: Sequence[Measured]) -> Beside:
+    """Speedups of one phase as a function of what was swept, a row per model and precision; without rows where nothing
+    was."""
     rows: dict[tuple[str, str, str | None], dict[str, str]] = {}
     for case in cases:
         r = case.record
@@ -81,22 +92,11 @@ def sweep_table(cases: Sequence[Measured]) -> list[str]:
             f" ({base.record.batch_size} -> {r.batch_size} images)" if base and _batches_differ(base, case) else ""
         )
         row[r.point] = f"{_interval(r.interval)}{_marks(case, base)}{batches}"
-    if not rows:
-        return []
     over = each(baseline for _, _, baseline in rows)
     points = {point for row in rows.values() for point in row}
     of_images = " in images/s" if any("max" in point for point in points) else ""
-    return [
-        f"Sweep, {cases[0].record.phase}: speedup{of_images} over {over} [95 % interval]",
-        *render([*rows.values()]),
-    ]
-
-
-class Beside(NamedTuple):
-    """A table beside those of the phases: its title, and cells by column; models and precisions as recorded."""
-
-    title: str
-    rows: list[dict[str, str]]
+    phase = each(case.record.phase for case in cases)
+    return Beside(f"Sweep, {phase}: speedup{of_images} over {over} [95 % interval]", [*rows.values()])
 
 
 def tables_beside(cases: Sequence[Measured]) -> list[Beside]:
@@ -211,6 +211,8 @@ def notes(cases: Sequence[Measured]) -> list[str]:
     if warming:
         lines.append(f"WARM-UP: {', '.join(warming)}: half the time limit was over before it was seen to be stationary")
     lines += _gpu_notes([case.record for case in cases])
+    if any(case.record.device == "cpu" and case.record.replicas > 1 for case in cases):
+        lines.append("REPLICAS: on one machine's CPU they share its cores: their scaling efficiency says nothing")
     for case in cases:
         r = case.record
         name = _name(r)
@@ -243,12 +245,22 @@ def _gpu_notes(records: Sequence[CaseRecord]) -> list[str]:
         lines.append(
             f"THROTTLED: {', '.join(left_out)}: heat or the power supply slowed the GPU down; these rounds are left out"
         )
-    if limited := [f"{_name(r)} ({power_limit(r)})" for r in records if r.power_limited_share]:
+    if limited := [r for r in records if r.power_limited_share]:
         lines.append(
-            f"POWER LIMIT: {', '.join(limited)}: the clock was lowered to stay within the power limit, as a GPU does "
+            f"POWER LIMIT: {_limited(limited)}: the clock was lowered to stay within the power limit, as a GPU does "
             "under full load"
         )
     return lines
+
+
+def _limited(records: Sequence[CaseRecord]) -> str:
+    """Each by its name; of many their range."""
+    if len(records) <= MAX_NAMED:
+        return ", ".join(f"{_name(r)} ({power_limit(r)})" for r in records)
+    shares = [100 * (r.power_limited_share or 0) for r in records]
+    clocks = [r.sm_clock_mhz for r in records if r.sm_clock_mhz is not None]
+    clock = f", SM clocks {min(clocks):.0f} to {max(clocks):.0f} MHz" if clocks else ""
+    return f"{len(records)} cases ({min(shares):.0f} to {max(shares):.0f} % of rounds{clock})"
 
 
 def throttled_rounds(record: CaseRecord) -> int:

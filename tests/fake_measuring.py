@@ -40,6 +40,7 @@ class GroupPlan:
     profile: Any
     tolerance: float
     point: str = ""
+    cluster: Any = None
 
 
 def measure_group(plan, progress):
@@ -81,7 +82,7 @@ def pytest_configure():
         GroupPlan=GroupPlan, Member=Member, measure_group=measure_group
     )
     sys.modules["mpbench.steps"] = types.SimpleNamespace(StepSpec=types.SimpleNamespace)
-    devices.activate = lambda choice, require_gpu: devices.Device("cpu", "/CPU:0")
+    devices.activate = lambda *args: devices.Device("cpu", "/CPU:0")
     mpbench.run.load_factory = mpbench.run.check_factory = lambda *args: None
     Experiment.prepare = lambda self, models: None
     Experiment.images = types.SimpleNamespace(digest="0" * 64)

@@ -168,12 +168,11 @@ def test_a_sweep_is_a_row_per_model_and_a_column_per_point():
             ),
         )
     ]
-    title, header, _, row = sweep_table(cases)
+    title, (row,) = sweep_table(cases)
     assert title == "Sweep, training: speedup over float32 [95 % interval]"
-    assert header.split() == ["model", "precision", "batch=8", "batch=16"]
-    assert "1.200 [1.190, 1.210]" in row
-    assert "1.500 [1.490, 1.510]" in row
-    assert sweep_table([measured("vgg16", "float32")]) == []
+    assert [*row] == ["model", "precision", "batch=8", "batch=16"]
+    assert (row["batch=8"], row["batch=16"]) == ("1.200 [1.190, 1.210]", "1.500 [1.490, 1.510]")
+    assert sweep_table([measured("vgg16", "float32")]).rows == []
 
 
 def test_of_the_largest_batches_no_times_are_subtracted():
@@ -192,9 +191,9 @@ def test_of_the_largest_batches_no_times_are_subtracted():
     text = "\n".join(phase_table([base, mixed]))
     assert "less ms" not in text
     assert "64 -> 112" in text
-    swept = "\n".join(sweep_table([base, mixed]))
-    assert "speedup in images/s over float32" in swept
-    assert "1.700 [1.600, 1.800] (64 -> 112 images)" in swept
+    swept = sweep_table([base, mixed])
+    assert "speedup in images/s over float32" in swept.title
+    assert swept.rows[0]["batch=max"] == "1.700 [1.600, 1.800] (64 -> 112 images)"
 
 
 def changed(case, **changes):
@@ -232,6 +231,21 @@ def test_the_power_limit_is_told_with_its_share_and_clock():
     shown = text(throttled_run(base={"power_limited_share": 0.625, "sm_clock_mhz": 1755.0}))
     assert "POWER LIMIT: vgg16-float32 (62 % of rounds, SM clock 1755 MHz): the clock was lowered" in shown
     assert "POWER LIMIT" not in text(throttled_run(base={"power_limited_share": 0.0}))
+
+
+def test_replicas_on_a_cpu_are_said_to_share_it():
+    cases = [changed(one, replicas=2, way="replicas=2", device="cpu") for one in pair("vgg16", 300, 200)]
+    assert "REPLICAS: on one machine's CPU they share its cores" in text(cases)
+    assert "REPLICAS" not in text(pair("vgg16", 300, 200))
+
+
+def test_many_cases_at_the_power_limit_are_told_by_their_range():
+    cases = [
+        changed(one, power_limited_share=share, sm_clock_mhz=clock)
+        for model, share, clock in (("vgg16", 0.1, 1200.0), ("inception_v3", 0.9, 1700.0))
+        for one in pair(model, 300, 200)
+    ]
+    assert "POWER LIMIT: 4 cases (10 to 90 % of rounds, SM clocks 1200 to 1700 MHz): the clock" in text(cases)
 
 
 def with_energy(base_joules, mixed_joules, spread=0.02, **changes):

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mpbench import thesis
-from mpbench.history import SavedCase, SavedRun, UnreadableRun, read_run
+from mpbench.history import SavedRun, UnreadableRun, read_run
 from mpbench.statistics import Interval
+from mpbench.tables import baseline_of
 
 BASELINE, MIXED = "float32", "mixed_float16"
 DIGITS = 2
@@ -62,7 +63,7 @@ def _speedups(run: SavedRun) -> list[str]:
     for case in run.cases.values():
         r = case.record
         was = thesis.MS_PER_STEP.get((r.model, r.phase))
-        base = _baseline(case, run)
+        base = baseline_of(case, run.cases.values())
         if r.precision != MIXED or r.interval is None or r.control or base is None or was is None:
             continue
         figures = [f"{1000 * base.median_seconds:.2f}", f"{1000 * case.median_seconds:.2f}"]
@@ -79,17 +80,3 @@ def reached(speedup: Interval, then: float) -> str:
     if speedup.low >= then:
         return "yes"
     return "no" if speedup.high < then else "as far as the interval tells"
-
-
-def _baseline(case: SavedCase, run: SavedRun) -> SavedCase | None:
-    r = case.record
-    return next(
-        (
-            other
-            for other in run.cases.values()
-            if (other.record.name, other.record.phase) == (r.name, r.phase)
-            and other.record.precision == BASELINE
-            and not other.record.control
-        ),
-        None,
-    )

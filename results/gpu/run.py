@@ -104,11 +104,11 @@ def parts(device: str, quick: bool, models: Sequence[str]) -> list[Part]:
         found.append(Part(f"peers-{model}", title, script, ("results/peers/table.py", "{json}")))
     short = ("--seconds", "5") if quick else ()
     size = () if quick else ("--batch-size", "64", "--image-size", "224")
-    for name, title, script, options in (
-        ("telemetry", "What reading the GPU costs", "results/telemetry/cost.py", ()),
-        ("overhead", "What mpbench adds to a step", "results/overhead/overhead.py", (*short, *size)),
-    ):
-        found.append(Part(name, title, (script, "--device", device, *options, "-o", "{json}")))
+    if device == "gpu":
+        script = ("results/telemetry/cost.py", *short, "-o", "{json}")
+        found.append(Part("telemetry", "What reading the GPU costs", script))
+    script = ("results/overhead/overhead.py", "--device", device, *short, *size, "-o", "{json}")
+    found.append(Part("overhead", "What mpbench adds to a step", script))
     return found
 
 

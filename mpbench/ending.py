@@ -1,0 +1,120 @@
+"""The end of a session: the gate's verdicts, the tables after pytest-benchmark's own, the files that are written last.
+
+A plugin module beside `plugin.py`, which registers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mpbench import bridge, tables
+from mpbench.accuracy_tables import accuracy_summary
+from mpbench.console import benchmark_session, write_line
+from mpbench.errors import described
+from mpbench.explain.explain_command import session_lines
+from mpbench.explain.records import Probed
+from mpbench.gate_tables import gate_lines
+from mpbench.keeper import shown
+from mpbench.record import AccuracyRecord, Measured
+from mpbench.session_files import this_run, write_report, write_summary
+from mpbench.stash import (
+    BASELINE,
+    BROKE_OFF,
+    COMPARED,
+    COMPLETE,
+    GATE,
+    KEEPER,
+    NEIGHBOURS,
+    PROBED,
+    REPORTED,
+    SESSION,
+    VERDICTS,
+)
+from mpbench.summary import Ending, Failure
+from mpbench.verdict import Verdict, is_red
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    config.stash[COMPLETE] = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if KEEPER in config.stash and config.stash[KEEPER].problems and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    measured: dict[str, Measured] = config.stash[REPORTED]
+    compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
+    if GATE not in config.stash or not (measured or compared):
+        return
+    verdicts: list[Verdict] = config.stash[GATE].verdicts(this_run(config))
+    config.stash[VERDICTS] = verdicts
+    if is_red(verdicts) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:  # pytest-benchmark raises over a regression
+        config.stash[BROKE_OFF] = described(error)
+        raise
+    finally:
+        reported, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
+        verdicts: list[Verdict] | None = config.stash.get(VERDICTS, None)
+        if reported or compared:
+            terminalreporter.section("mpbench")
+            records = {id: measured.record for id, measured in config.stash[REPORTED].items()}
+            lines = [*tables.summary(reported), *config.stash[BASELINE].lines(records)] if reported else []
+            lines += accuracy_summary(compared) if compared else []
+            lines += gate_lines(verdicts) if verdicts is not None else []
+            lines += filter(None, [config.stash[NEIGHBOURS].look_again()])
+            for line in lines:
+                terminalreporter.write_line(line)
+        probed: dict[str, Probed] = config.stash[PROBED]
+        if probed:
+            terminalreporter.section("why")
+            for line in session_lines(this_run(config)):
+                terminalreporter.write_line(line)
+            terminalreporter.write_line(_how_to_explain(config))
+        for line in _close_journal(config):
+            terminalreporter.write_line(line)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    for line in _close_journal(config):  # an internal error, or no terminal
+        write_line(config, line)
+    # Not at the session's end: there saving may fail, and --no-summary skips the terminal's.
+    session = config.stash.get(SESSION, None)
+    if session is None:
+        return
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = [*reporter.stats.get("error", []), *reporter.stats.get("failed", [])] if reporter else []
+    failures = [Failure(report.nodeid, _reason(report)) for report in reports]
+    broke_off = config.stash.get(BROKE_OFF, "")
+    if not broke_off and session.exitstatus in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        broke_off = f"exit status {int(session.exitstatus)}: the log says why"
+    write_summary(config, Ending(failures, session.exitstatus == pytest.ExitCode.INTERRUPTED, broke_off))
+    write_report(config)
+
+
+def _reason(report: Any) -> str:
+    """Why a test failed, in a line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash else report.longrepr).strip().partition("\n")[0].removeprefix("Failed: ")
+
+
+def _how_to_explain(config: pytest.Config) -> str:
+    file = config.stash[KEEPER].file if KEEPER in config.stash else None
+    what = shown(file) if file else "FILE, after a run with --benchmark-json=FILE"
+    return f"The same again, or as JSON: python -m mpbench explain {what}"
+
+
+def _close_journal(config: pytest.Config) -> list[str]:
+    """Lines about what was saved and what was not."""
+    if KEEPER not in config.stash:
+        return []
+    shown = {*config.stash[REPORTED], *config.stash[COMPARED], *config.stash[PROBED]}
+    asked = bridge.asked_for(benchmark_session(config))
+    return config.stash[KEEPER].end(asked, shown, config.stash.get(COMPLETE, False))

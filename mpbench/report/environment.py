@@ -1,0 +1,179 @@
+"""What a run was measured with, how to repeat it, and its raw numbers.
+
+Pure functions from a saved run to tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mpbench.explain.records import PeakRecord
+from mpbench.history import COMPARABLE_FACTS, SavedCase, SavedRun, configuration
+from mpbench.record import AccuracyRecord, CaseRecord
+from mpbench.report.content import Block, Cell, Command, Number, Sentence, Table
+from mpbench.tables import MIB, device_label, each, throttled_rounds
+
+MOST_ROUNDS = 5000
+"""That are listed one by one: a page must stay small. The JSON has all of them."""
+
+GIB = 2**30
+COMMIT_CHARACTERS = 10
+
+
+def title(run: SavedRun) -> str:
+    return f"Mixed precision on {_device(run)}, {run.time:%Y-%m-%d}"
+
+
+def blocks(run: SavedRun) -> list[Block]:
+    """The environment, the settings, the command, the numbers."""
+    found: list[Block] = [_environment(run), _settings(run)]
+    if run.command:
+        found += [Sentence("What was typed, to repeat it:"), Command(run.command)]
+    else:
+        found += [Sentence("This run does not say what was typed. From its settings, about:"), Command(_command(run))]
+    if run.cases:
+        found.append(_cases(run.cases.values()))
+        number = sum(len(case.rounds) for case in run.cases.values())
+        if number <= MOST_ROUNDS:
+            found.append(_rounds(run.cases.values()))
+        else:
+            found.append(Sentence(f"{number:,} rounds are too many to list here; the JSON file has them."))
+    return found
+
+
+def side_by_side(one: SavedRun, other: SavedRun) -> Table:
+    """Both runs' cases, in milliseconds per step, and what differs in how they were measured."""
+    rows = []
+    for name in dict.fromkeys([*one.cases, *other.cases]):
+        pair = [run.cases.get(name) for run in (one, other)]
+        ms: list[Cell] = [_ms(case.median_seconds) if case else "not measured" for case in pair]
+        speedups: list[Cell] = [_speedup(case.record) if case else "" for case in pair]
+        differing = ""
+        if pair[0] and pair[1]:
+            then, now = configuration(one, pair[0]), configuration(other, pair[1])
+            fields = [name for name in now if then[name] != now[name]]
+            differing = ", ".join(f"{field} {then[field]} -> {now[field]}" for field in fields)
+        rows.append((name, *ms, *speedups, differing))
+    columns = ("case", "earlier, ms", "this, ms", "earlier speedup", "this speedup", "measured differently")
+    return Table(f"Run of {one.time:%Y-%m-%d %H:%M} beside this one (UTC)", columns, tuple(rows), sortable=True)
+
+
+def _device(run: SavedRun) -> str:
+    labels = [device_label(case.record) for case in run.cases.values()]
+    labels += [device_label(record) for record in run.accuracy.values()]
+    if labels:
+        return each(labels)
+    kinds = {probed.record.device for probed in run.probes.values()}
+    return "a CPU" if kinds == {"cpu"} else str(run.facts.get("gpu") or "a GPU")
+
+
+def _environment(run: SavedRun) -> Table:
+    facts: dict[str, Any] = {"measured": f"{run.time:%Y-%m-%d %H:%M} UTC", "file": run.path.name}
+    facts["commit"] = f"{run.commit[:COMMIT_CHARACTERS]}{' and uncommitted changes' if run.dirty else ''}"
+    facts["branch"] = run.branch
+    facts |= {"machine": run.facts.get("node")} | {name: run.facts.get(name) for name in COMPARABLE_FACTS}
+    others = {k: v for k, v in run.facts.items() if k not in facts and k != "node"}
+    if isinstance(memory := others.pop("gpu_memory_bytes", None), int):
+        facts["gpu memory"] = f"{memory / GIB:.1f} GiB"
+    facts |= others
+    rows = tuple((name.replace("_", " "), str(value)) for name, value in facts.items() if value not in (None, ""))
+    return Table("Environment", ("what", "value"), rows)
+
+
+def _settings(run: SavedRun) -> Table:
+    speed, accuracy = [case.record for case in run.cases.values()], list(run.accuracy.values())
+    rows: list[tuple[Cell, ...]] = []
+    for kind, records in (("speed", speed), ("accuracy", accuracy)):
+        if records:
+            rows += [(kind, name, value) for name, value in _of(records)]
+    probes = [probed.record for probed in run.probes.values() if not isinstance(probed.record, PeakRecord)]
+    if probes:
+        rows.append(("causes", "cases", str(len(run.probes))))
+        sizes = {"batch, images": "batch_size", "image, pixels": "image_size"}
+        rows += [("causes", title, each(getattr(r, name) for r in probes)) for title, name in sizes.items()]
+    return Table("Settings", ("of", "setting", "value"), tuple(rows))
+
+
+def _of(records: Iterable[CaseRecord | AccuracyRecord]) -> Iterable[tuple[str, str]]:
+    many = list(records)
+    yield "profile", each(r.profile for r in many)
+    yield "batch, images", each(r.batch_size for r in many)
+    yield "image, pixels", each(r.image_size for r in many)
+    yield "XLA", each("on" if r.jit else "off" for r in many)
+    for r in many[:1]:
+        if isinstance(r, CaseRecord):
+            yield "replicas", each(one.replicas for one in many if isinstance(one, CaseRecord))
+            yield "layout", each(one.layout for one in many if isinstance(one, CaseRecord)) or "unknown"
+        else:
+            yield "data", each(one.data for one in many if isinstance(one, AccuracyRecord))
+            yield "weights", each(one.weights for one in many if isinstance(one, AccuracyRecord))
+
+
+def _command(run: SavedRun) -> str:
+    """A command that measures about the same."""
+    records = [case.record for case in run.cases.values()]
+    of: list[CaseRecord] | list[AccuracyRecord] = records or list(run.accuracy.values())
+    words = ["pytest", "bench/" if records or not of else "tests/test_accuracy.py"]
+    if of:
+        precisions = dict.fromkeys([*(r.baseline or "" for r in of), *(r.precision for r in of)])
+        words += [f"--mp-models={','.join(dict.fromkeys(r.model for r in of))}"]
+        words += [f"--mp-precisions={','.join(name for name in precisions if name)}"]
+        words += [f"--mp-device={of[0].device}", f"--mp-profile={of[0].profile}"]
+        sizes = {"--mp-batch-size": {r.batch_size for r in of}, "--mp-image-size": {r.image_size for r in of}}
+        words += [f"{option}={values.pop()}" for option, values in sizes.items() if len(values) == 1]
+    return " ".join(words)
+
+
+def _cases(cases: Iterable[SavedCase]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for case in cases:
+        r, counted = case.record, case.judged.rounds
+        marks = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled_blocks)) if holds]
+        marks += ["not settled"] * (not r.warmup_settled) + ["skipped steps"] * bool(r.skipped_steps)
+        rows.append(
+            (
+                r.name,
+                f"{r.precision} (control)" if r.control else r.precision,
+                r.phase,
+                _ms(case.median_seconds),
+                _ms(min(counted)),
+                _ms(max(counted)),
+                Number(str(r.rounds), r.rounds),
+                Number(str(throttled_rounds(r)), throttled_rounds(r)),
+                Number(f"{r.images_per_second:,.1f}", r.images_per_second),
+                _speedup(r),
+                Number(f"{r.peak_memory_bytes / MIB:,.0f}", r.peak_memory_bytes),
+                Number(f"{r.first_step_seconds:.1f}", r.first_step_seconds),
+                Number(str(r.skipped_steps), r.skipped_steps),
+                ", ".join(marks),
+            )
+        )
+    columns = (
+        *("model", "precision", "phase", "median, ms", "least, ms", "most, ms", "rounds", "throttled rounds"),
+        *("images/s", "speedup [95 % interval]", "peak MiB", "first step, s", "skipped steps", "notes"),
+    )
+    return Table("All cases", columns, tuple(rows), sortable=True)
+
+
+def _rounds(cases: Iterable[SavedCase]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for case in cases:
+        r = case.record
+        out = {int(number) for number in r.throttled_blocks.split(",") if number}
+        for block, seconds in zip(case.blocks, case.rounds, strict=True):
+            note = "throttled" if block in out else ""
+            name = f"{r.precision} (control)" if r.control else r.precision
+            rows.append((r.name, name, r.phase, Number(str(block), block), _ms(seconds), note))
+    columns = ("model", "precision", "phase", "block", "ms per step", "note")
+    return Table("Rounds", columns, tuple(rows), sortable=True)
+
+
+def _ms(seconds: float) -> Number:
+    return Number(f"{1000 * seconds:.3f}", seconds)
+
+
+def _speedup(r: CaseRecord) -> Cell:
+    if r.interval is None:
+        return ""
+    return Number(f"{r.interval.estimate:.3f} [{r.interval.low:.3f}, {r.interval.high:.3f}]", r.interval.estimate)

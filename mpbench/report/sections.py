@@ -1,0 +1,218 @@
+"""A report's sections, in the order of reading: from saved runs to `content.Report`, whatever it is written as.
+
+Pure. What was not measured is a section all the same: a sentence, and the command that measures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
+from mpbench.explain.explanation import Phase, explanation
+from mpbench.explain.findings import matched
+from mpbench.gate import judge
+from mpbench.gate_rules import Rules
+from mpbench.gate_tables import outcome
+from mpbench.history import SavedRun
+from mpbench.history_view import MIN_RUNS
+from mpbench.record import Measured
+from mpbench.report import environment
+from mpbench.report.answers import answers, by_phase
+from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Report, Section, Sentence, Table
+from mpbench.report.figures import (
+    accuracy_differences,
+    causes,
+    energy,
+    histories,
+    memory,
+    rooflines,
+    speedups,
+    step_times,
+    throughput,
+)
+from mpbench.report.photographs import photographs
+from mpbench.report.thesis_tables import thesis_tables
+from mpbench.tables import CPU_NOTE, Beside, energy_table, equal_benefit, notes, sweep_table, tables_beside
+from mpbench.verdict import Verdict
+
+SPEED, ACCURACY, CAUSES = "pytest bench/", "pytest tests/test_accuracy.py", "make why"
+
+
+def report(runs: Sequence[SavedRun]) -> Report:
+    """The whole report of the newest run; beside it one other, or the history of several.
+
+    Args:
+        runs: at least one, in any order.
+    """
+    *earlier, run = sorted(runs, key=lambda one: (one.time, one.path))
+    measured = [Measured(case.record, case.rounds) for case in run.cases.values()]
+    sections = [
+        Section("speedup", "Speedup", _speedup(run, measured)),
+        Section("tables", "The thesis's tables, as measured here", _tables(run)),
+        Section("rounds", "Every round, in the order measured", _rounds(run)),
+        Section("accuracy", "Accuracy", _accuracy(run)),
+        Section("resources", "Memory, energy, images per second", _resources(run, measured)),
+        Section("causes", "Why: where the time goes", _causes([*earlier, run])),
+        Section("history", "Against earlier runs", _history(run, earlier)),
+        Section("environment", "Environment and raw numbers", environment.blocks(run)),
+    ]
+    return Report(environment.title(run), answers(run), _notes(run), sections)
+
+
+def _notes(run: SavedRun) -> list[Note]:
+    """What holds for the whole report."""
+    kinds = {case.record.device for case in run.cases.values()}
+    kinds |= {record.device for record in run.accuracy.values()}
+    kinds |= {probed.record.device for probed in run.probes.values()}
+    said = [Note("CPU", CPU_NOTE)] if "cpu" in kinds else []
+    if run.dirty:
+        said.append(Note("DIRTY", "There were uncommitted changes when this was measured."))
+    return said
+
+
+def as_note(line: str, where: str = "") -> Note:
+    """A line of the terminal's tables that begins with its word, as `NOISY: ...` does."""
+    word, _, text = line.partition(": ")
+    return Note(word.upper(), where + text)
+
+
+def _speedup(run: SavedRun, measured: Sequence[Measured]) -> list[Block]:
+    drawing = speedups(measured)
+    if drawing is None:
+        return _missing("No precision was measured beside a baseline in this run.", SPEED)
+    said: list[Block] = [drawing]
+    for phase, of in by_phase(measured).items():
+        benefit = equal_benefit(case for case in of if not case.record.point)
+        said += [Sentence(f"{phase.capitalize()}: {line}") for line in benefit]
+        if (swept := sweep_table(of)).rows:
+            said.append(table(swept))
+        said += [as_note(line, f"{phase.capitalize()}: ") for line in notes(of)]
+    elsewhere = _energies(measured)
+    return [*said, *(table(one) for one in tables_beside(measured) if one not in elsewhere)]
+
+
+def _tables(run: SavedRun) -> list[Block]:
+    found: list[Block] = [*thesis_tables(run)]
+    if not found:
+        return _missing("Nothing that the thesis's tables hold was measured in this run.", SPEED)
+    if not run.accuracy:
+        found += _missing("Tables 2 and 3, accuracy, were not measured in this run.", ACCURACY)
+    if not run.cases:
+        found += _missing("Tables 1, 4 and 5, speed, were not measured in this run.", SPEED)
+    return found
+
+
+def _rounds(run: SavedRun) -> list[Block]:
+    if not run.cases:
+        return _missing("No step was timed in this run.", SPEED)
+    about = (
+        "Each mark is a round: the mean of some steps, run back to back. Precisions were measured in turns, in blocks. "
+        "Drift, an unfinished warm-up and throttling show as slopes and steps."
+    )
+    return [Sentence(about), *step_times(list(run.cases.values()))]
+
+
+def _accuracy(run: SavedRun) -> list[Block]:
+    records = list(run.accuracy.values())
+    if not records:
+        return _missing("Accuracy was not compared in this run.", ACCURACY)
+    drawing = accuracy_differences(records)
+    said: list[Block] = [drawing] if drawing else []
+    said += [as_note(in_words(record)) for record in records]
+    if any(map(is_drawn, records)):
+        said.append(Note("DRAWN", DRAWN_NOTE))
+    shown = [photograph for record in records for photograph in photographs(record)]
+    if shown:
+        said.append(Sentence("Some of the images on which the two models disagree:"))
+    elif any(r.baseline_only + r.precision_only for r in records):
+        said.append(Sentence("The images on which the two models disagree were not saved with this run."))
+    return [*said, *shown]
+
+
+def _resources(run: SavedRun, measured: Sequence[Measured]) -> list[Block]:
+    if not run.cases:
+        return _missing("No step was measured in this run.", SPEED)
+    drawn = [memory(measured), energy(measured), throughput(measured)]
+    said: list[Block] = [drawing for drawing in drawn if drawing is not None]
+    said += [table(one) for one in _energies(measured)]
+    on_gpu = any(case.record.device == "gpu" for case in measured)
+    if drawn[0] is None:
+        said.append(Sentence("Memory per case is known only on a GPU, from TensorFlow's allocator."))
+    if drawn[1] is None:
+        needs = "NVML gave no energy counter for this GPU." if on_gpu else "Energy is read from an NVIDIA GPU."
+        said.append(Sentence(needs))
+    return said
+
+
+def _energies(measured: Sequence[Measured]) -> list[Beside]:
+    found = [energy_table(of) for of in by_phase(measured).values()]
+    return [one for one in found if one.rows]
+
+
+def _causes(runs: Sequence[SavedRun]) -> list[Block]:
+    findings, left_out = matched([run for run in runs if run.probes or run is runs[-1]])
+    phases = [phase for found in findings for phase in explanation(found) if phase.accounts or phase.found.layers]
+    phases = [phase for phase in phases if any(phase.figures[kind] for kind in phase.figures if kind != "speed cases")]
+    if not phases:
+        return _missing("Parts of a step, layers and the input were not measured in this run.", CAUSES)
+    rows = [
+        (phase.found.setting.model, phase.name, sentence)
+        for phase in phases
+        for sentence in phase.conclusions or ["The figures name no main cause."]
+    ]
+    said: list[Block] = [Table("What the figures show", ("model", "phase", "finding"), tuple(rows))]
+    said += [*causes(phases), *rooflines(phases)]
+    said += [note for phase in phases for note in _cautions(phase)]
+    said += [Note("LEFT OUT", line) for line in left_out]
+    said.append(Sentence("All of it, with the layers that gain or lose most:"))
+    return [*said, Command("python -m mpbench explain RUN.json")]
+
+
+def _cautions(phase: Phase) -> Iterable[Note]:
+    whose = f"{phase.found.setting.model}, {phase.name}: "
+    for line in phase.cautions:
+        note = as_note(line) if line.partition(": ")[0].isupper() else Note("CAUTION", line)
+        yield Note(note.word, whose + note.text)
+
+
+def _history(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
+    if not earlier:
+        return [
+            Sentence("One run was given. A second one is compared with it, several are shown as a history:"),
+            Command("python -m mpbench report EARLIER.json LATER.json -o report.html"),
+        ]
+    verdicts = judge(run, earlier, Rules())
+    said: list[Block] = [
+        Sentence(f"Against {len(earlier)} earlier run{'s' if len(earlier) > 1 else ''}, by the rules of the gate:"),
+        Note("GATE", outcome(verdicts).removeprefix("GATE ")),
+        _verdicts(verdicts),
+    ]
+    if len(earlier) == 1:
+        said.append(environment.side_by_side(earlier[0], run))
+    if len(earlier) + 1 < MIN_RUNS:
+        said.append(Sentence(f"Lasting steps in a history can be detected from {MIN_RUNS} runs on."))
+    drawn: list[Drawing] = histories([*earlier, run])
+    return [*said, *drawn]
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> Table:
+    rows = []
+    for verdict in verdicts:
+        c = verdict.change
+        change: Cell = ""
+        if c is not None:
+            text = f"{100 * c.estimate:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+            change = Number(text, c.estimate)
+        rows.append((verdict.kind, verdict.name, change, verdict.detail))
+    return Table("Verdicts", ("verdict", "case", "change, % [interval]", "because"), tuple(rows), sortable=True)
+
+
+def _missing(sentence: str, command: str) -> list[Block]:
+    saving = " --benchmark-autosave" if command.startswith("pytest") else ""
+    return [Sentence(f"{sentence} This does it:"), Command(command + saving)]
+
+
+def table(of: Beside) -> Table:
+    """A table of the terminal's."""
+    columns = tuple(dict.fromkeys(name for row in of.rows for name in row))
+    return Table(of.title, columns, tuple(tuple(row.get(name, "") for name in columns) for row in of.rows))

@@ -1,0 +1,48 @@
+"""Files that a session writes by itself, beside pytest-benchmark's: the summary and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpbench.console import typed, write_line
+from mpbench.history import SavedRun, unsaved_run
+from mpbench.report.report_command import write_page
+from mpbench.stash import COMPARED, PROBED, REPORTED, VERDICTS
+from mpbench.summary import Ending, markdown
+
+
+def this_run(config: pytest.Config) -> SavedRun:
+    """What has been measured so far."""
+    machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
+    config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
+    measured, compared, probed = config.stash[REPORTED], config.stash[COMPARED], config.stash[PROBED]
+    return unsaved_run(machine_info, measured, compared, probed, typed(config))
+
+
+def write_summary(config: pytest.Config, ending: Ending) -> None:
+    summary = config.getoption("mp_summary")
+    if not summary or config.getoption("collectonly") or hasattr(config, "workerinput"):
+        return
+    cases, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
+    verdicts = config.stash.get(VERDICTS, [] if config.getoption("mp_gate") else None)
+    try:
+        Path(summary).write_text(markdown(cases, compared, verdicts, ending), encoding="utf-8")
+    except OSError as error:  # the disk is full: the tables in the terminal are not lost
+        if not ending.problem:  # there what was wrong has been said
+            write_line(config, f"--mp-summary: {summary}: not written: {error.strerror}")
+
+
+def write_report(config: pytest.Config) -> None:
+    """The page of what was measured, after Ctrl-C too; nothing where nothing was."""
+    report = config.getoption("mp_report")
+    run = this_run(config) if report else None
+    if not report or run is None or not (run.cases or run.accuracy or run.probes):
+        return
+    try:
+        write_page([run], Path(report))
+    except OSError as error:
+        write_line(config, f"--mp-report: {report}: not written: {error.strerror}")
+    else:
+        write_line(config, f"Report: {report}")
