@@ -28,6 +28,7 @@ from mpbench.report.drawing import (
     PAPER,
     SERIES,
     Row,
+    add_keys,
     fitted,
     looks,
     named,
@@ -75,9 +76,7 @@ def _account(phase: Phase) -> Drawing:
     rows = [Row(whose, fitted(name), f"{MS * math.fsum(of.values()):.4g} ms", 1.4) for name, of in accounts.items()]
     with style():
         keys = [Patch(facecolor=colours[key], label=f"{number[key]} {LABELS[key]}") for key in used]
-        figure, (panel,), (ys,) = rows_under_headings(
-            [phase.name.capitalize()], [rows], keys, "ms per step", keys_per_row=2
-        )
+        figure, (panel,), (ys,) = rows_under_headings([phase.name.capitalize()], [rows], keys, "ms per step")
         reach = MS * max(math.fsum(abs(seconds) for seconds in of.values()) for of in accounts.values())
         for y, of in zip(ys, accounts.values(), strict=True):
             ends = {1: 0.0, -1: 0.0}  # what is negative lies left of 0
@@ -112,7 +111,7 @@ def _roofline(phase: Phase) -> Drawing | None:
         return None
     whose = _whose(phase)
     with style():
-        figure, (panel,) = stacked([2.9], left=0.75, right=0.2, top=0.1, bottom=0.85)
+        figure, (panel,) = stacked([2.6], left=0.75, right=0.2, top=0.1, bottom=0.45)
         every = [(one.record.flops / one.record.minimal_bytes) for of in layers.values() for one in of]
         ridges = [
             flops / peaks.bytes_per_second[dtype]
@@ -138,7 +137,7 @@ def _roofline(phase: Phase) -> Drawing | None:
             axis.set_minor_locator(NullLocator())
         panel.grid()
         panel.set_axisbelow(True)
-        figure.legend(handles=keys, loc="lower left", ncols=2, borderaxespad=0.2, columnspacing=1.0)
+        add_keys(figure, keys)
     title = f"Layers under the measured roofs: {whose}, {phase.name}"
     sentences = " ".join(_layers_in_words(phase, precision, of) for precision, of in layers.items())
     return Drawing(f"roofline {phase.found.setting.model} {phase.name}", title, sentences, figure)

@@ -23,7 +23,7 @@ from mpbench.errors import printable
 from mpbench.precision import PRECISIONS
 from mpbench.report.content import Drawing
 
-WIDTH_INCHES = 5.4
+WIDTH_INCHES = 4.7
 """Of every figure: as wide as a phone's page at a readable size of text, or a column of a paper."""
 
 FONT_POINTS = 9.0
@@ -40,6 +40,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 ROW_INCHES = 0.2
 HEADING_ROWS = 1.1
+KEY_INCHES = 0.5
+"""Of a key's mark, and to the next column."""
+
+KEY_ROW_INCHES = 0.18
 LABEL_INCHES = 1.7
 """Of a label in a margin, at most."""
 
@@ -180,6 +184,22 @@ def stacked(
     return figure, panels
 
 
+def add_keys(figure: Figure, keys: Sequence[Line2D | Patch]) -> None:
+    """Say below the panels what their marks mean: the figure grows by that, and takes as many columns as fit."""
+    if not keys:
+        return
+    widest = inches(str(key.get_label()) for key in keys) + KEY_INCHES
+    columns = max(1, min(len(keys), int((WIDTH_INCHES - 0.1) / widest)))
+    height = figure.get_figheight()
+    room = 0.05 + KEY_ROW_INCHES * -(-len(keys) // columns)
+    figure.set_figheight(height + room)
+    for panel in figure.axes:
+        place = panel.get_position()
+        bottom, top = (room + height * end for end in (place.y0, place.y1))
+        panel.set_position((place.x0, bottom / (height + room), place.width, (top - bottom) / (height + room)))
+    figure.legend(handles=list(keys), loc="lower left", ncols=columns, borderaxespad=0.2, columnspacing=1.2)
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of a panel.
@@ -207,14 +227,13 @@ def rows_under_headings(
     rows: Sequence[Sequence[Row]],
     keys: Sequence[Line2D | Patch] = (),
     x_label: str = "",
-    keys_per_row: int = 3,
 ) -> tuple[Figure, list[Any], list[list[float]]]:
     """A figure of panels, each with its rows from top to bottom.
 
     Args:
         titles: of the panels.
         rows: of each panel, at least one.
-        keys, keys_per_row: what its marks mean, shown below.
+        keys: what its marks mean, shown below.
         x_label: of the lowest panel.
 
     Returns:
@@ -233,12 +252,11 @@ def rows_under_headings(
             y += row.height
         heights.append(y + 0.1)
         places.append(of_panel)
-    key_rows = -(-len(keys) // keys_per_row)
     figure, panels = stacked(
         [ROW_INCHES * height for height in heights],
         left=left,
         right=right,
-        bottom=0.5 + 0.18 * key_rows,
+        bottom=0.5,
         between=0.55,
     )
     for panel, title, of, ys, height in zip(panels, titles, rows, places, heights, strict=True):
@@ -253,8 +271,7 @@ def rows_under_headings(
         panel.spines["left"].set_visible(False)
         panel.tick_params(axis="y", length=0)
     panels[-1].set_xlabel(x_label)
-    if keys:
-        figure.legend(handles=list(keys), loc="lower left", ncols=keys_per_row, borderaxespad=0.2, columnspacing=1.2)
+    add_keys(figure, keys)
     return figure, panels, places
 
 

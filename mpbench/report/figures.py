@@ -27,6 +27,7 @@ from mpbench.report.drawing import (
     FAINT,
     INK,
     Row,
+    add_keys,
     fitted,
     looks,
     named,
@@ -172,7 +173,7 @@ def _thesis_points(model: str) -> float:
 
 
 def _speedup_row(r: CaseRecord, words: Sequence[str]) -> Row:
-    values = f"{r.speedup:#.4g} [{r.speedup_low:#.4g}, {r.speedup_high:#.4g}]"
+    values = f"{_ratio(r.speedup)} [{_ratio(r.speedup_low)}, {_ratio(r.speedup_high)}]"
     return Row(heading(r), arm(r), "\n".join([values, *words]))
 
 
@@ -186,6 +187,11 @@ def _speedup_in_words(r: CaseRecord, words: Sequence[str]) -> str:
     )
 
 
+def _ratio(value: float | None) -> str:
+    """As the tables have it; of what no machine does no more than its size."""
+    return "" if value is None else f"{value:.3f}" if value < 1000 else f"{value:.3g}"
+
+
 def _thesis_ratio(r: CaseRecord) -> float | None:
     was = thesis.MS_PER_STEP.get((r.model, r.phase))
     if was is None or r.control or (r.baseline, r.precision) != ("float32", "mixed_float16"):
@@ -196,11 +202,8 @@ def _thesis_ratio(r: CaseRecord) -> float | None:
 def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
     """One group's rounds."""
     of_precision = looks(case.record.precision for case in cases)
-    marked = any(case.record.throttled_blocks or case.record.unpaired_blocks for case in cases)
     with style():
-        figure, panels = stacked(
-            [1.05] * len(cases), left=0.62, right=0.15, between=0.38, top=0.3, bottom=0.45 + 0.2 * bool(marked)
-        )
+        figure, panels = stacked([1.05] * len(cases), left=0.62, right=0.15, between=0.38, top=0.3, bottom=0.45)
         last = max((max([*case.blocks, *numbers(case.record.unpaired_blocks)]) for case in cases), default=0)
         keys: dict[str, Line2D] = {}
         for panel, case in zip(panels, cases, strict=True):
@@ -242,8 +245,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
             panel.set_ylabel("ms/step")
             panel.tick_params(labelbottom=panel is panels[-1])
         panels[-1].set_xlabel("block, in the order measured")
-        if keys:
-            figure.legend(handles=list(keys.values()), loc="lower left", ncols=2, borderaxespad=0.2)
+        add_keys(figure, list(keys.values()))
     sentences = " ".join(_rounds_in_words(case) for case in cases)
     whose = f"{printable(name)}, {printable(phase)}"
     return Drawing(f"rounds {name} {phase}", f"Every round of {whose}, in the order measured", sentences, figure)

@@ -11,9 +11,10 @@ from mpbench.errors import printable
 from mpbench.history import SavedRun
 from mpbench.history_view import MIN_RUNS, TIMES, Series, all_series, described, draw
 from mpbench.report.content import Drawing
-from mpbench.report.drawing import named, stacked, style
+from mpbench.report.drawing import SMALL_POINTS, WIDTH_INCHES, fitted, named, stacked, style
 
 MIN_SHOWN_RUNS = 2
+PANEL_INCHES, LEFT_INCHES = 1.3, 0.75
 
 
 def histories(runs: Sequence[SavedRun]) -> list[Drawing]:
@@ -33,9 +34,16 @@ def histories(runs: Sequence[SavedRun]) -> list[Drawing]:
 
 def _history(name: str, phase: str, series: Sequence[Series]) -> Drawing:
     with style():
-        figure, panels = stacked([1.2] * len(series), left=0.75, right=0.2, between=0.75, top=0.5, bottom=0.5)
+        figure, panels = stacked(
+            [PANEL_INCHES] * len(series), left=LEFT_INCHES, right=0.2, between=0.75, top=0.5, bottom=0.5
+        )
         for s, panel in zip(series, panels, strict=True):
             draw(s, panel)
+            lines = panel.get_title("left").split("\n")
+            panel.set_title(
+                "\n".join(fitted(line, WIDTH_INCHES - LEFT_INCHES - 0.1) for line in lines), fontsize=SMALL_POINTS
+            )
+            panel.set_ylabel(fitted(panel.get_ylabel(), PANEL_INCHES))
     title = f"{printable(name)}, {printable(phase)}: medians and speedups over the runs"
     return Drawing(f"history {name} {phase}", title, " ".join(map(_in_words, series)), figure)
 

@@ -32,7 +32,7 @@ FIGURE_CSS = f"""\
 :root{{{_LIGHT}}}
 @media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}
 @media print{{:root{{{_LIGHT}}}}}
-svg.figure{{display:block;width:100%;height:auto;max-width:46rem;\
+svg.figure{{display:block;width:100%;height:auto;max-width:36rem;\
 font-family:"DejaVu Sans",Verdana,system-ui,sans-serif;color:var(--figure-ink)}}
 """
 """What a page must hold in its style sheet for `svg_text`'s figures. `--figure-paper` is what a figure lies on."""
