@@ -1,4 +1,4 @@
-"""What would keep a step's memory after it is over, and how it is let go.
+"""How graphs are made, and what would keep a step's memory after it is over.
 
 A group's weights, optimizer state and batches must be off the device before the next one is built: what is left costs
 the next one its memory, and its peak and largest batch are then not its own.
@@ -6,29 +6,35 @@ the next one its memory, and its peak and largest batch are then not its own.
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def forgetting_gradients() -> Iterator[None]:
-    """While a function is traced: take its custom gradients out of TensorFlow's registry again.
+def tracing() -> Iterator[None]:
+    """While a function is traced: no garbage is collected, and its custom gradients are forgotten afterwards.
+
+    The nodes of a graph all stay: to look at tens of thousands of them again and again only costs time.
 
     `tf.custom_gradient` in a graph registers a closure for the whole process (_graph_mode_decorator in
     tensorflow/python/ops/custom_gradient.py). It holds the graph, and with it the weights and the optimizer's state
     that the graph has captured. Keras's optimizers call one in each training step, through
-    `ReplicaContext.all_reduce`. TensorFlow takes none back, and has no public name for the registry.
-
-    Gradients within the function have been built by then; none can be built through it later, and none is.
+    `ReplicaContext.all_reduce`. TensorFlow takes none back, and has no public name for the registry. Gradients within
+    the function have been built by then; none can be built through it later, and none is.
     """
     from tensorflow.python.framework import ops
 
     registry = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
     before = set(registry)
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
+        if was_enabled:
+            gc.enable()
         for name in set(registry) - before:
             if name.startswith("CustomGradient-"):
                 del registry[name]

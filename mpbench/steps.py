@@ -23,7 +23,7 @@ from mpbench import replicas
 from mpbench.errors import CaseFailure
 from mpbench.models import SEED, build_model, compile_model, output_shape
 from mpbench.precision import Precision
-from mpbench.release import forgetting_gradients
+from mpbench.release import tracing
 from mpbench.settings import LARGEST_BATCH
 
 MAX_SETTLING_STEPS = 48
@@ -242,15 +242,9 @@ class Step:
         function = tf.function(
             on_a_batch if self._takes_batches else on_its_batch, autograph=False, jit_compile=self.jit
         )
-        gc_was_enabled = gc.isenabled()
-        gc.disable()  # tens of thousands of graph nodes, all of them to stay: collecting only costs time
-        try:
+        with tracing():
             # Keras converts nothing with autograph either (its own functions are marked do_not_convert).
-            with forgetting_gradients():
-                return function.get_concrete_function(*specs)  # type: ignore[no-any-return]
-        finally:
-            if gc_was_enabled:
-                gc.enable()
+            return function.get_concrete_function(*specs)  # type: ignore[no-any-return]
 
     def _settle_loss_scale(self, progress: Callable[[str], None]) -> int:
         if self._loss_scaler() is None or self.skipped_steps() < self.steps:

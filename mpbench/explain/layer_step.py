@@ -28,8 +28,8 @@ from mpbench.explain.layer_call import CallFunction, call_costs
 from mpbench.explain.layers import DistinctLayer
 from mpbench.explain.probe import LEAST_SECONDS, Probe
 from mpbench.explain.records import LayerRecord
-from mpbench.explain.watch import no_collecting
 from mpbench.models import SEED
+from mpbench.release import tracing
 from mpbench.steps import StepSpec
 
 CHAIN_SECONDS = 1e-3
@@ -155,7 +155,7 @@ class LayerStep:
             return [(values + small * len(self._results))[n] for n in range(max(len(self._results), len(values)))]
 
         nothing = tf.zeros(())
-        with no_collecting():
+        with tracing():
             self._call = self._chained(given, one_call)
             self._empty = self._chained(given, no_call)
         self._held_bytes = sum(map(_bytes, [*self._results, *given[0]]))

@@ -21,8 +21,9 @@ from mpbench.explain.costs import cast_bytes, update_bytes
 from mpbench.explain.layer_call import as_array
 from mpbench.explain.probe import Probe
 from mpbench.explain.records import PARTS, PartRecord
-from mpbench.explain.watch import no_collecting, traced_whole
+from mpbench.explain.watch import traced_whole
 from mpbench.models import SEED
+from mpbench.release import tracing
 from mpbench.steps import Step, StepSpec
 
 GRADIENT_SIZE = 1e-3
@@ -101,7 +102,7 @@ class PartedStep(Step):
             body, minimal_bytes = self._casts() if name == "casts" else (make[name](), 0.0)
             if name == "update":
                 minimal_bytes = self._update_bytes()
-            with no_collecting():
+            with tracing():
                 call = tf.function(body, autograph=False, jit_compile=self.jit).get_concrete_function()
             run = partial(self._run_part, name, call)
             if name == "update":

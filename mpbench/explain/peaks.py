@@ -15,9 +15,9 @@ from mpbench import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.explain.probe import Probe
 from mpbench.explain.records import PeakRecord
-from mpbench.explain.watch import no_collecting
 from mpbench.models import SEED
 from mpbench.precision import Precision
+from mpbench.release import tracing
 
 MATMUL_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 MATMUL_SECONDS = 0.02
@@ -137,7 +137,7 @@ def _probe(
 
 
 def _compiled(body: Callable[[], Any], jit: bool) -> Callable[[], Any]:
-    with no_collecting():
+    with tracing():
         return tf.function(body, autograph=False, jit_compile=jit).get_concrete_function()  # type: ignore[no-any-return]
 
 

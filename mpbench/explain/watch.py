@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from mpbench.errors import CaseFailure, described
 from mpbench.explain.costs import operation_flops
+from mpbench.release import tracing
 
 LAUNCHING_NOTHING = frozenset(
     {
@@ -94,20 +94,8 @@ def traced_whole(function: Callable[..., Any], *arguments: Any) -> Any:
         finally:
             tf.config.run_functions_eagerly(before)
 
-    with no_collecting():
+    with tracing():
         return tf.function(written_out, autograph=False).get_concrete_function(*arguments)
-
-
-@contextmanager
-def no_collecting() -> Iterator[None]:
-    """No garbage collection while a graph is made: its nodes all stay, looking at them again and again costs time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Seen:
