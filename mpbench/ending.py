@@ -95,8 +95,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     broke_off = config.stash.get(BROKE_OFF, "")
     if not broke_off and session.exitstatus in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         broke_off = f"exit status {int(session.exitstatus)}: the log says why"
-    write_summary(config, Ending(failures, session.exitstatus == pytest.ExitCode.INTERRUPTED, broke_off))
-    write_report(config)
+    ending = Ending(failures, session.exitstatus == pytest.ExitCode.INTERRUPTED, broke_off)
+    write_summary(config, ending)
+    write_report(config, ending)
 
 
 def _reason(report: Any) -> str:

@@ -10,6 +10,9 @@ from typing import Any
 from mpbench.errors import UsageProblem
 from mpbench.storage import check_room, check_target
 
+FILES = ("benchmark_json", "mp_report", "mp_summary")
+"""Options that name a file to write."""
+
 
 def check_outputs(option: Callable[..., Any], machine_folder: Path | None) -> None:
     """Find out before anything is measured, by writing: permission bits say nothing to root, nor of a full disk.
@@ -22,16 +25,23 @@ def check_outputs(option: Callable[..., Any], machine_folder: Path | None) -> No
         UsageProblem: the folder of --benchmark-json, --mp-report or --mp-summary is missing, or what is to be written
             to cannot be.
     """
-    for name in ("benchmark_json", "mp_report", "mp_summary"):
-        if not (given := option(name, None)):
+    for name in FILES:
+        if not (file := option(name, None)):
             continue
         try:
-            check_target(Path(given))
+            check_target(Path(file))
         except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError until Python 3.13
             raise UsageProblem(
-                f"--{name.replace('_', '-')}: {given}: valid is a file in a folder that exists and is writable "
+                f"--{name.replace('_', '-')}: {file}: valid is a file in a folder that exists and is writable "
                 f"({reason(error)})"
             ) from None
+    targets = {name: Path(file).resolve() for name in FILES if (file := option(name, None))}
+    for name, target in targets.items():
+        if twins := [other for other, its in targets.items() if its == target and other != name]:
+            raise UsageProblem(
+                f"--{name.replace('_', '-')}: {target.name}: given to --{twins[0].replace('_', '-')} too: valid are "
+                "different files"
+            )
     if option("benchmark_histogram", None) and not (find_spec("pygal") and find_spec("pygaljs")):
         raise UsageProblem("--benchmark-histogram: pygal is missing: pip install 'pytest-benchmark[histogram]'")
     saves = option("benchmark_save", None) or option("benchmark_autosave", None)

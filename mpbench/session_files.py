@@ -34,14 +34,14 @@ def write_summary(config: pytest.Config, ending: Ending) -> None:
             write_line(config, f"--mp-summary: {summary}: not written: {error.strerror}")
 
 
-def write_report(config: pytest.Config) -> None:
-    """The page of what was measured, after Ctrl-C too; nothing where nothing was."""
+def write_report(config: pytest.Config, ending: Ending) -> None:
+    """The page of what was measured, after failures and Ctrl-C too, which it says; nothing where nothing was."""
     report = config.getoption("mp_report")
     run = this_run(config) if report else None
     if not report or run is None or not (run.cases or run.accuracy or run.probes):
         return
     try:
-        write_page([run], Path(report))
+        write_page([run], Path(report), ending)
     except OSError as error:
         write_line(config, f"--mp-report: {report}: not written: {error.strerror}")
     else:

@@ -18,6 +18,7 @@ from mpbench.history import SavedCase, SavedRun, read_run
 from mpbench.report.answers import answers
 from mpbench.report.content import Command, Drawing, Note, Photograph, Table
 from mpbench.report.sections import report
+from mpbench.summary import Ending, Failure
 
 TIME = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 HOSTILE = '</title><script>alert("1")</script>'
@@ -48,12 +49,12 @@ def test_the_first_answer_says_where_it_pays_and_by_how_much():
     first, training, inference, accuracy = answers(run(*pairs))
     assert first == (
         "Mixed precision (mixed_float16) on NVIDIA V100 pays in training (1.55 to 1.82 times as fast as float32); "
-        "does not pay in inference (0.97 times as fast as float32)."
+        "does not pay in inference (0.970 times as fast as float32)."
     )
     assert training == (
         "Training, times as fast [95 % interval], faster: vgg16 1.55 [1.53, 1.56], resnet152_v2 1.82 [1.80, 1.83]."
     )
-    assert inference.endswith("slower: vgg16 0.97 [0.96, 0.98].")
+    assert inference.endswith("slower: vgg16 0.970 [0.960, 0.980].")
     assert accuracy == "What it costs in accuracy was not measured in this run."
 
 
@@ -69,14 +70,35 @@ def test_a_second_precision_gets_a_sentence_of_its_own():
     [
         (
             [*cases(303, 196), *cases(195, 195, "inception_v3")],
-            "pays in training for vgg16 only (1.00 to 1.55 times as fast as float32)",
+            "pays in training for vgg16 only (1.000 to 1.55 times as fast as float32)",
         ),
-        (cases(195, 195), "makes nothing in training faster that this run could tell (1.00 times as fast as float32)"),
+        (cases(195, 195), "makes nothing in training faster that this run could tell (1.000 times as fast as float32)"),
         (cases(200, 400, device="cpu", device_name="CPU"), "on a CPU does not pay in training (0.50 times as fast"),
     ],
 )
 def test_nothing_is_claimed_that_no_interval_shows(pairs, words):
     assert words in answers(run(*pairs))[0]
+
+
+def test_slower_and_unclear_together_are_no_harmless_news():
+    first = answers(run(*cases(195, 195), *cases(100, 200, "resnet152_v2")))[0]
+    assert "pays for none in training, and slows resnet152_v2 down (0.50 to 1.000 times" in first
+
+
+def test_what_a_session_lacks_is_said_at_the_top():
+    ending = Ending([Failure("bench/test_training.py::test[x]", "out of memory")] * 11, interrupted=True)
+    notes = report([run(*cases(303, 196))], ending).notes
+    assert [note.word for note in notes] == ["FAILED"] * 11 + ["INTERRUPTED"]
+    assert notes[0].text == "bench/test_training.py::test[x]: out of memory"
+    assert notes[10].text == "and 1 more"
+
+
+def test_a_noise_floor_that_is_none_is_said_at_the_top():
+    ratio = {"control": True, "baseline": "float32", "speedup": 1.03, "speedup_low": 1.02, "speedup_high": 1.04}
+    control = [(replace(r, **ratio), rounds) for r, rounds in cases(303, 303)[:1]]
+    notes = report([run(*cases(303, 196, noisy=True, warmup_settled=False), *control)]).notes
+    assert [note.word for note in notes] == ["NOISY", "WARM-UP", "NOISE FLOOR"]
+    assert "(vgg16, training: 1.030)" in notes[-1].text
 
 
 def test_noise_and_throttling_stand_beside_the_figures_that_they_touch():

@@ -13,6 +13,9 @@ from mpbench.history import SavedCase, SavedRun
 from mpbench.record import AccuracyRecord, CaseRecord
 from mpbench.tables import Case, device_label, each
 
+NEAR = 0.095
+"""To 1: from here on a third decimal."""
+
 FASTER, SLOWER, UNCLEAR = "faster", "slower", "unclear"
 
 
@@ -46,15 +49,17 @@ def _verdict(precision: str, cases: Sequence[SavedCase]) -> str:
 
 def _in_phase(phase: str, cases: Sequence[SavedCase]) -> str:
     faster = [case.record.name for case in cases if _way(case.record) == FASTER]
-    speedups = [f"{case.record.speedup:.2f}" for case in sorted(cases, key=lambda case: case.record.speedup or 0.0)]
+    speedups = [_times(speedup) for speedup in sorted(case.record.speedup or 0.0 for case in cases)]
     span = " to ".join(dict.fromkeys((speedups[0], speedups[-1])))
     how = f"({span} times as fast as {each(case.record.baseline for case in cases)})"
     if len(faster) == len(cases):
         return f"pays in {phase} {how}"
     if faster:
-        return f"pays in {phase} for {' and '.join(faster)} only {how}"
+        return f"pays in {phase} for {listed(faster)} only {how}"
     if all(_way(case.record) == SLOWER for case in cases):
         return f"does not pay in {phase} {how}"
+    if slower := [case.record.name for case in cases if _way(case.record) == SLOWER]:
+        return f"pays for none in {phase}, and slows {listed(slower)} down {how}"
     return f"makes nothing in {phase} faster that this run could tell {how}"
 
 
@@ -78,7 +83,16 @@ def _detail(phase: str, cases: Sequence[SavedCase]) -> str:
 def _named(r: CaseRecord) -> str:
     assert r.interval is not None
     marks = "".join(f" {word}" for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds)
-    return f"{r.name} {r.interval.estimate:.2f} [{r.interval.low:.2f}, {r.interval.high:.2f}]{marks}"
+    return f"{r.name} {_times(r.interval.estimate)} [{_times(r.interval.low)}, {_times(r.interval.high)}]{marks}"
+
+
+def _times(ratio: float) -> str:
+    """A speedup with the digits that tell it from 1."""
+    return f"{ratio:.3f}" if abs(ratio - 1) < NEAR else f"{ratio:.2f}"
+
+
+def listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def by_phase(cases: Iterable[Case]) -> dict[str, list[Case]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mpbench.errors import UsageProblem
 from mpbench.history import SavedRun, UnreadableRun, read_run
+from mpbench.summary import Ending
 
 DEFAULT_OUTPUT = "report.html"
 FINE = 0
@@ -66,9 +67,9 @@ def run_report(args: argparse.Namespace) -> int:
     return FINE
 
 
-def write_page(runs: Sequence[SavedRun], path: Path) -> None:
-    """Write the page of the newest of some runs; raises OSError where that cannot be."""
-    path.write_text(_page(runs), encoding="utf-8")
+def write_page(runs: Sequence[SavedRun], path: Path, ending: Ending) -> None:
+    """Write the page of a session that ended so; raises OSError where that cannot be."""
+    path.write_text(_page(runs, ending), encoding="utf-8")
 
 
 def _written(option: str, runs: Sequence[SavedRun]) -> str:
@@ -89,11 +90,11 @@ def _written(option: str, runs: Sequence[SavedRun]) -> str:
     return latex(tables)
 
 
-def _page(runs: Sequence[SavedRun]) -> str:
+def _page(runs: Sequence[SavedRun], ending: Ending | None = None) -> str:
     from mpbench.report.page import page
     from mpbench.report.sections import report
 
-    return page(report(runs))
+    return page(report(runs, ending))
 
 
 def _save_drawings(folder: Path, runs: Sequence[SavedRun]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
+from mpbench.evidence import FASTER, SAME, SLOWER
 from mpbench.explain.explanation import Phase, explanation
 from mpbench.explain.findings import matched
 from mpbench.gate import judge
@@ -32,17 +33,22 @@ from mpbench.report.figures import (
 )
 from mpbench.report.photographs import photographs
 from mpbench.report.thesis_tables import thesis_tables
+from mpbench.summary import Ending
 from mpbench.tables import CPU_NOTE, Beside, energy_table, equal_benefit, notes, sweep_table, tables_beside
 from mpbench.verdict import Verdict
+
+MOST_FAILURES = 10
+"""That are named at the top."""
 
 SPEED, ACCURACY, CAUSES = "pytest bench/", "pytest tests/test_accuracy.py", "make why"
 
 
-def report(runs: Sequence[SavedRun]) -> Report:
+def report(runs: Sequence[SavedRun], ending: Ending | None = None) -> Report:
     """The whole report of the newest run; beside it one other, or the history of several.
 
     Args:
         runs: at least one, in any order.
+        ending: how its session ended; None where that is not known, as of a saved run.
     """
     *earlier, run = sorted(runs, key=lambda one: (one.time, one.path))
     measured = [Measured(case.record, case.rounds) for case in run.cases.values()]
@@ -56,7 +62,20 @@ def report(runs: Sequence[SavedRun]) -> Report:
         Section("history", "Against earlier runs", _history(run, earlier)),
         Section("environment", "Environment and raw numbers", environment.blocks(run)),
     ]
-    return Report(environment.title(run), answers(run), _notes(run), sections)
+    return Report(environment.title(run), answers(run), [*_ending(ending), *_notes(run)], sections)
+
+
+def _ending(ending: Ending | None) -> list[Note]:
+    """What is not in the run although it was asked for."""
+    if ending is None:
+        return []
+    said = [Note("FAILED", f"{failure.name}: {failure.reason}") for failure in ending.failures[:MOST_FAILURES]]
+    if len(ending.failures) > MOST_FAILURES:
+        said.append(Note("FAILED", f"and {len(ending.failures) - MOST_FAILURES} more"))
+    if ending.interrupted or ending.problem:
+        why = f": {ending.problem}" if ending.problem else ""
+        said.append(Note("INTERRUPTED", f"The session was broken off{why}. There is less here than was asked for."))
+    return said
 
 
 def _notes(run: SavedRun) -> list[Note]:
@@ -65,6 +84,18 @@ def _notes(run: SavedRun) -> list[Note]:
     kinds |= {record.device for record in run.accuracy.values()}
     kinds |= {probed.record.device for probed in run.probes.values()}
     said = [Note("CPU", CPU_NOTE)] if "cpu" in kinds else []
+    records = [case.record for case in run.cases.values()]
+    if any(r.noisy for r in records):
+        said.append(Note("NOISY", "So marked: the time limit came before the figure was steady; it may be off."))
+    if any(not r.warmup_settled for r in records):
+        said.append(Note("WARM-UP", "Some cases were still getting faster or slower when their measurement began."))
+    if any(r.throttled for r in records):
+        said.append(Note("THROTTLED", "So marked: heat or the power supply slowed the GPU down nearly throughout."))
+    floor = [r for r in records if r.control and r.interval and not r.interval.low <= 1 <= r.interval.high]
+    if floor:
+        named = ", ".join(f"{r.name}, {r.phase}: {r.speedup:.3f}" for r in floor)
+        text = f"The baseline differs from itself here ({named}): distrust differences as small."
+        said.append(Note("NOISE FLOOR", text))
     if run.dirty:
         said.append(Note("DIRTY", "There were uncommitted changes when this was measured."))
     return said
@@ -184,7 +215,7 @@ def _history(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
     verdicts = judge(run, earlier, Rules())
     said: list[Block] = [
         Sentence(f"Against {len(earlier)} earlier run{'s' if len(earlier) > 1 else ''}, by the rules of the gate:"),
-        Note("GATE", outcome(verdicts).removeprefix("GATE ")),
+        _outcome(verdicts),
         _verdicts(verdicts),
     ]
     if len(earlier) == 1:
@@ -193,6 +224,12 @@ def _history(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
         said.append(Sentence(f"Lasting steps in a history can be detected from {MIN_RUNS} runs on."))
     drawn: list[Drawing] = histories([*earlier, run])
     return [*said, *drawn]
+
+
+def _outcome(verdicts: Sequence[Verdict]) -> Note:
+    if not any(verdict.kind in (SAME, SLOWER, FASTER) for verdict in verdicts):
+        return Note("UNSURE", "Nothing of this run can be judged against the earlier ones; the table says why.")
+    return Note("GATE", outcome(verdicts).removeprefix("GATE "))
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> Table:
