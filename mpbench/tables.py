@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from mpbench import thesis
 from mpbench.record import AccuracyRecord, CaseRecord, Measured, OfRounds
-from mpbench.statistics import Interval
+from mpbench.statistics import MIN_PAIRS, Interval
 
 CPU_NOTE = (
     "CPU figures: they say nothing about GPUs. A CPU has no tensor cores, and most compute float16 by converting "
@@ -85,7 +85,7 @@ def sweep_table(cases: Sequence[Measured]) -> Beside:
         r = case.record
         if not r.point or r.interval is None or r.control:
             continue
-        model = r.name.removesuffix(r.point).strip()
+        model = " ".join(filter(None, [r.model, r.variant.removesuffix(r.point).strip(), r.way]))
         row = rows.setdefault((model, r.precision, r.baseline), {"model": model, "precision": r.precision})
         base = baseline_of(case, cases)
         batches = (
@@ -210,6 +210,9 @@ def notes(cases: Sequence[Measured]) -> list[str]:
     warming = [f"{_name(c.record)} ({c.record.warmup_rounds} rounds)" for c in cases if not c.record.warmup_settled]
     if warming:
         lines.append(f"WARM-UP: {', '.join(warming)}: half the time limit was over before it was seen to be stationary")
+    few = [f"{_name(c.record)} ({c.record.rounds} rounds)" for c in cases if c.record.rounds < MIN_PAIRS]
+    if few:
+        lines.append(f"FEW ROUNDS: {', '.join(few)}: below {MIN_PAIRS} there is no interval, and no speedup")
     lines += _gpu_notes([case.record for case in cases])
     if any(case.record.device == "cpu" and case.record.replicas > 1 for case in cases):
         lines.append("REPLICAS: on one machine's CPU they share its cores: their scaling efficiency says nothing")

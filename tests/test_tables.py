@@ -233,6 +233,23 @@ def test_the_power_limit_is_told_with_its_share_and_clock():
     assert "POWER LIMIT" not in text(throttled_run(base={"power_limited_share": 0.0}))
 
 
+def test_too_few_rounds_are_named():
+    cases = [changed(one, rounds=4) for one in pair("vgg16", 300, 200)]
+    assert "FEW ROUNDS: vgg16-float32 (4 rounds), vgg16-mixed_float16 (4 rounds): below 5" in text(cases)
+
+
+def test_a_swept_way_is_one_row():
+    cases = [
+        changed(one, variant=point, point=point, way=way)
+        for point in ("batch=1", "batch=2")
+        for way in ("jit=off", "jit=on")
+        for one in pair("vgg16", 300, 200)
+    ]
+    rows = sweep_table(cases).rows
+    assert [row["model"] for row in rows] == ["vgg16 jit=off", "vgg16 jit=on"]
+    assert all({"batch=1", "batch=2"} <= set(row) for row in rows)
+
+
 def test_replicas_on_a_cpu_are_said_to_share_it():
     cases = [changed(one, replicas=2, way="replicas=2", device="cpu") for one in pair("vgg16", 300, 200)]
     assert "REPLICAS: on one machine's CPU they share its cores" in text(cases)
