@@ -1,9 +1,8 @@
 """Replicas that share a step, data-parallel, by TensorFlow's distribution strategies, and what machines agree on.
 
 A step is Keras's own under `Strategy.run`: gradients are averaged over all replicas, in the dtype of the weights,
-before the update. Each replica has a whole batch, the same for all: Keras 3.15's LossScaleOptimizer asks the first
-replica alone whether the gradients are finite, before they are averaged, so that with batches of their own an overflow
-in another one would reach the weights.
+before the update. Each replica has a whole batch, the same for all: what is in it takes no time. Loss scaling skips an
+update on all replicas or on none: see `skip_together`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from mpbench import device as devices
@@ -73,6 +73,22 @@ def run(step: Callable[[Any], Any], data: Any, replicas: int) -> Any:
         return step(data)
     strategy = _started()
     return tf.nest.map_structure(strategy.experimental_local_results, strategy.run(step, args=(data,)))
+
+
+def skip_together(optimizer: keras.optimizers.LossScaleOptimizer) -> None:
+    """Have loss scaling skip an update on all replicas where the gradients of any are not finite.
+
+    Keras 3.15 asks the first replica of each machine alone, before the gradients are averaged: an overflow in another
+    one (dropout differs among replicas) would reach the weights of all, and machines of different opinions would wait
+    for each other. Costs the sum of one number per step.
+    """
+    own = optimizer.check_finite
+
+    def check_finite(gradients: Any) -> tf.Tensor:
+        bad = tf.cast(tf.logical_not(own(gradients)), tf.float32)
+        return tf.equal(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, bad), 0.0)
+
+    optimizer.check_finite = check_finite
 
 
 def wait() -> None:

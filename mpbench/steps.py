@@ -222,6 +222,8 @@ class Step:
             raise CaseFailure(
                 "gradient_accumulation_steps under loss scaling: skipped steps cannot be told from accumulated ones"
             )
+        if self._loss_scaler() is not None and self.spec.replicas > 1:
+            replicas.skip_together(optimizer)
         self._sums_before = _sums(self._model.trainable_weights)
         targets = labels(self._model, self.spec.batch_size or 1, self.spec.image_shape)
         self._labels = replicas.spread(targets, self.spec.replicas)

@@ -59,6 +59,22 @@ for precision in ("float32", "mixed_float16"):
         "moved": float(np.abs(weights(alone, 0) - weights(step(precision, "inference", 1), 0)).max()),
         "losses": [float(loss) for loss in tf.nest.flatten(shared._last)],
     }
+shared = step("mixed_float16", "training", 2)
+before, skipped_before, scale_before = weights(shared, 0), shared.skipped_steps(), shared.loss_scale()
+sound = shared._batch
+planted = [sound.values[0], tf.fill(sound.values[1].shape, float("nan"))]
+# Its step is traced again, with what the second replica alone cannot take.
+shared._batch = replicas._started().experimental_distribute_values_from_function(
+    lambda context: planted[context.replica_id_in_sync_group]
+)
+shared._call = shared._trace()
+shared.run(2)
+said["overflow"] = {
+    "skipped": shared.skipped_steps() - skipped_before,
+    "scale": shared.loss_scale() / scale_before,
+    "moved": float(np.abs(weights(shared, 0) - before).max()),
+    "between_replicas": float(np.abs(weights(shared, 0) - weights(shared, 1)).max()),
+}
 answers = step("float32", "inference", 2)
 said["inference"] = {
     "shapes": [list(one.shape) for one in tf.nest.flatten(answers._last)],

@@ -40,6 +40,10 @@ def test_two_replicas_train_as_one_does_on_the_joined_batch(said, precision, tol
     assert len(set(found["losses"])) == 2  # each has its own half
 
 
+def test_an_overflow_in_the_second_replica_alone_skips_the_update_on_both(said):
+    assert said["overflow"] == {"skipped": 2, "scale": 0.25, "moved": 0, "between_replicas": 0}
+
+
 def test_in_inference_each_replica_answers_for_its_own_batch(said):
     assert said["inference"]["shapes"] == [[4, 5], [4, 5]]
     assert said["inference"]["to_joined"] < 1e-6
