@@ -16,7 +16,7 @@ import numpy as np
 from mpbench import device as devices
 from mpbench.cluster import Cluster
 from mpbench.energy import Energy, measure_energy
-from mpbench.errors import CaseFailure
+from mpbench.errors import CaseFailure, described
 from mpbench.largest import confirm, fit
 from mpbench.measure import ENDED_ELSEWHERE, Arm, Plan, Series, measure
 from mpbench.record import CaseRecord, Measured, kept_rounds
@@ -93,7 +93,9 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
                 step.check_is_apart_from(other)
             steps[name] = step
         except Exception as error:  # one arm's failure must not cost the others their measurement
-            outcomes[name] = explained(error, member.spec.device, member.spec.size)
+            outcomes[name] = known = explained(error, member.spec.device, member.spec.size)
+            if plan.cluster.workers > 1:  # now: the others may be waiting in it for this one
+                progress(f"{plan.label}, {name}: {described(known)}")
         if agree(float(name in outcomes)) and name in steps:
             outcomes[name] = CaseFailure(ENDED_ELSEWHERE)
             steps.pop(name).release()
@@ -153,7 +155,7 @@ def _timed(
         arms = [
             Arm(
                 name,
-                step.run,
+                _telling(step, name, progress) if plan.cluster.workers > 1 else step.run,
                 step.skipped_steps,
                 step.spec.batch_size,
                 throttled=readings[name].take if name in readings else lambda: False,
@@ -210,6 +212,19 @@ def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
 
 def _build(name: str, spec: StepSpec, plan: GroupPlan, progress: Progress) -> Step:
     return Step(spec, lambda part: progress(f"{plan.label}, {name}: {part}"))
+
+
+def _telling(step: Step, name: str, progress: Progress) -> Callable[[int], None]:
+    """A step's `run` that says at once why it fails: the other workers may be waiting in theirs for this one."""
+
+    def run(steps: int) -> None:
+        try:
+            step.run(steps)
+        except Exception as error:
+            progress(f"{name}: {described(explained(error, step.spec.device, step.spec.size))}")
+            raise
+
+    return run
 
 
 def _fault(step: Step, series: Series) -> Exception | None:

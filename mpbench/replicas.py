@@ -79,8 +79,8 @@ def skip_together(optimizer: keras.optimizers.LossScaleOptimizer) -> None:
     """Have loss scaling skip an update on all replicas where the gradients of any are not finite.
 
     Keras 3.15 asks the first replica of each machine alone, before the gradients are averaged: an overflow in another
-    one (dropout differs among replicas) would reach the weights of all, and machines of different opinions would wait
-    for each other. Costs the sum of one number per step.
+    one would reach the weights of all, and machines of different opinions would wait for each other. The same batch
+    does not exclude that: a GPU's sums need not be the same to the last bit. Costs the sum of one number per step.
     """
     own = optimizer.check_finite
 

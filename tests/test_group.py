@@ -1,11 +1,13 @@
 """mpbench.group with tiny real models: what one arm's fault means for the others."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from mpbench import energy
 from mpbench import group as groups
+from mpbench.cluster import Cluster
 from mpbench.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.group import GroupPlan, Member, measure_group
@@ -14,7 +16,7 @@ from mpbench.record import Measured
 from mpbench.record import read_case as read_back
 from mpbench.settings import Profile
 from mpbench.statistics import MIN_PAIRS
-from mpbench.steps import StepSpec
+from mpbench.steps import Step, StepSpec
 from mpbench.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
 
 CPU = Device("cpu", "/CPU:0")
@@ -64,6 +66,28 @@ def test_arms_that_share_their_weights_are_refused():
     outcomes = measure_group(plan({"float32": "the_same_again", "tf32": "the_same_again"}), print)
     assert "its factory returned the same weights twice" in str(outcomes["tf32"])
     assert isinstance(outcomes["float32"], Measured)
+
+
+def test_of_several_workers_each_says_at_once_what_fails_there(monkeypatch):
+    monkeypatch.setattr(groups, "agreement", lambda cluster: lambda mine: mine)
+    monkeypatch.setattr(Step, "run", fails_when_measured(Step.run))
+    said = []
+    two = Cluster(("one:1", "two:1"))
+    outcomes = measure_group(replace(plan({"float32": "classifier", "tf32": "raises"}), cluster=two), said.append)
+    assert all(isinstance(outcome, Exception) for outcome in outcomes.values())
+    found = [line for line in said if "Error: " in line]
+    assert [line.partition(": ")[0] for line in found] == ["tiny training, tf32", "tiny training"]
+    assert "out of ideas" in found[0]
+    assert found[1] == "tiny training: float32: RuntimeError: the device is lost"
+
+
+def fails_when_measured(run):
+    def failing(self, steps):
+        if hasattr(self, "peak_memory_bytes"):
+            raise RuntimeError("the device is lost")
+        run(self, steps)
+
+    return failing
 
 
 def test_out_of_memory_names_batch_image_size_and_memory():

@@ -116,9 +116,29 @@ def free_addresses():
         return [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other)]
 
 
+WRITES_WEIGHTS = """
+import json
+from mpbench import steps
+
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+same, release = steps.synthetic_batch, steps.Step.release
+steps.synthetic_batch = lambda *args: same(*args) + 0.5 * index  # each worker's own
+
+def released(self):
+    values = [w.numpy().astype("float64").ravel().tolist() for w in self._model.weights]
+    with open(f"weights.{index}", "a") as file:
+        print(json.dumps([f"{self.spec.precision.name}-replicas={self.spec.replicas}", values]), file=file)
+    release(self)
+
+steps.Step.release = released
+"""
+
+
 def test_two_workers_measure_in_lockstep_and_the_chief_saves(project):
     addresses = free_addresses()
     args = ("--mp-max-time=1", "--benchmark-json=run.json", "--benchmark-autosave", "--mp-summary=summary.md")
+    with (project.path / "tiny_models.py").open("a") as file:
+        file.write(WRITES_WEIGHTS)
     workers = [start(project, index, addresses, *args) for index in (0, 1)]
     printed = [worker.communicate(timeout=TIME_LIMIT_SECONDS)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(printed)
@@ -129,6 +149,10 @@ def test_two_workers_measure_in_lockstep_and_the_chief_saves(project):
     assert "worker 1 of 2: the chief saves and judges" in printed[1]
     tables = [[line for line in text.splitlines() if line.startswith("test_training[")] for text in printed]
     assert tables[0] == tables[1]  # not one round differs
+    files = [(project.path / f"weights.{index}").read_text() for index in (0, 1)]
+    one, other = [dict(json.loads(line) for line in text.splitlines()) for text in files]
+    assert len(one) == 4
+    assert {name for name in one if one[name] == other[name]} == {f"{name}-replicas=2" for name in PRECISIONS}
 
 
 @pytest.mark.parametrize(
