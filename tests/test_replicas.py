@@ -122,7 +122,7 @@ from mpbench import steps
 
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 same, release = steps.synthetic_batch, steps.Step.release
-steps.synthetic_batch = lambda *args: same(*args) + 0.5 * index  # each worker's own
+steps.synthetic_batch = lambda *args: same(*args) * (-1) ** index  # each worker's own
 
 def released(self):
     values = [w.numpy().astype("float64").ravel().tolist() for w in self._model.weights]
