@@ -130,7 +130,7 @@ class _Aside:
     """What was seen of an arm while it was timed.
 
     Attributes:
-        skipped_steps: since it was built.
+        skipped_steps: from when it was built until it was timed.
         others_cpu_share: as in CaseRecord.
         readings: of the GPU after its rounds; None where nothing can be read.
         energy: of passes of its own; None where nothing counts it.
@@ -162,6 +162,7 @@ def _timed(
             )
             for name, step in steps.items()
         ]
+        skipped = {name: step.skipped_steps() for name, step in steps.items()}
         others_before, began = devices.others_cpu_seconds(), time.monotonic()
         series = measure(
             arms,
@@ -172,12 +173,6 @@ def _timed(
             progress=progress,
         )
         share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
-        skipped = {}
-        for arm in arms:
-            try:
-                skipped[arm.name] = arm.skipped_steps()
-            except Exception as error:  # the device is lost
-                series[arm.name].error = series[arm.name].error or error
         live = [arm for arm in arms if series[arm.name].error is None]
         energy: dict[str, Energy] = {}
         # Workers would not run passes of the same number of steps.
@@ -276,7 +271,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         first_step_seconds=step.first_step_seconds,
         loss_scale=step.loss_scale(),
         skipped_steps=mine.skipped_steps,
-        warmup_skipped_steps=aside.skipped_steps - mine.skipped_steps,
+        warmup_skipped_steps=aside.skipped_steps + mine.warmup_skipped_steps,
         peak_memory_bytes=step.peak_memory_bytes,
         memory_kind="device" if spec.device.kind == "gpu" else "host_rss",
         warmup_rounds=mine.warmup_rounds,

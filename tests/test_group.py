@@ -90,6 +90,19 @@ def fails_when_measured(run):
     return failing
 
 
+def test_a_step_that_another_worker_skipped_is_not_taken_off_the_warm_up(monkeypatch):
+    def agreed(*args, **kwargs):
+        series = measure(*args, **kwargs)
+        series["mixed_float16"].skipped_steps += 1
+        return series
+
+    measure = groups.measure
+    monkeypatch.setattr(groups, "measure", agreed)
+    record = measure_group(plan({"mixed_float16": "classifier"}), print)["mixed_float16"].record
+    assert record.skipped_steps >= 1
+    assert record.warmup_skipped_steps >= 0
+
+
 def test_out_of_memory_names_batch_image_size_and_memory():
     outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "fails_under_mixed_float16"}), print)
     failure = outcomes["mixed_float16"]
