@@ -73,7 +73,7 @@ def activate(choice: str, require_gpu: bool, replicas: int = 1, cluster: Cluster
         if replicas > len(gpus):
             raise UsageProblem(f"--mp-replicas: {replicas} on this machine: valid is {len(gpus)} or less, its GPUs")
         with suppress(RuntimeError):
-            if replicas > 1:
+            if replicas > 1 or (cluster is not None and cluster.workers > 1):
                 tf.config.set_visible_devices(gpus[:replicas], "GPU")
             for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)

@@ -252,6 +252,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         """A ratio to another arm, unless that one was found to be wrong."""
         return ratio if ratio is not None and other is not None and not series_by_name[other].error else None
 
+    compiling = max(step.first_run_seconds - float(np.median(mine.judged.rounds)), 0.0)
     speedup, over_reference = over(member.baseline, mine.speedup), over(member.reference, mine.over_reference)
     record = CaseRecord(
         model=spec.model,
@@ -290,7 +291,8 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         replicas=spec.replicas,
         layout=keras.config.image_data_format(),
         trace_seconds=step.trace_seconds,
-        compile_seconds=max(step.first_run_seconds - float(np.median(mine.judged.rounds)), 0.0),
+        # Of a batch that was searched for, the first run was of another one.
+        compile_seconds=None if plan.members[name].spec.batch_size == LARGEST_BATCH else compiling,
         reference=plan.members[member.reference].way if over_reference and member.reference else "",
         reference_ratio=over_reference.estimate if over_reference else None,
         reference_low=over_reference.low if over_reference else None,

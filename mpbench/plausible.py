@@ -14,10 +14,10 @@ MIN_ROUND_S, MAX_ROUND_S = 1e-9, 1e6
 ANY = math.inf
 
 CASE_RANGES: dict[str, tuple[float, float]] = {
-    "batch_size": (1, ANY),
+    "batch_size": (1, 1e9),
     "image_size": (1, ANY),
     "parameters": (0, ANY),
-    "images_per_second": (0, ANY),
+    "images_per_second": (0, 1e24),
     "first_step_seconds": (0, ANY),
     "loss_scale": (0, ANY),
     "skipped_steps": (0, ANY),
@@ -27,7 +27,7 @@ CASE_RANGES: dict[str, tuple[float, float]] = {
     "rounds": (1, ANY),
     "steps_per_round": (1, ANY),
     "others_cpu_share": (0, ANY),
-    "replicas": (1, ANY),
+    "replicas": (1, 1e9),
     "trace_seconds": (0, ANY),
     "compile_seconds": (0, ANY),
     "sm_clock_mhz": (0, ANY),

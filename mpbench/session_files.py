@@ -37,11 +37,11 @@ def write_summary(config: pytest.Config, ending: Ending) -> None:
 def write_report(config: pytest.Config, ending: Ending) -> None:
     """The page of what was measured, after failures and Ctrl-C too, which it says; nothing where nothing was."""
     report = config.getoption("mp_report")
-    run = this_run(config) if report else None
-    if not report or run is None or not (run.cases or run.accuracy or run.probes):
+    measured = bool(config.stash[REPORTED]) or bool(config.stash[COMPARED]) or bool(config.stash[PROBED])
+    if not report or not measured:
         return
     try:
-        write_page([run], Path(report), ending)
+        write_page([this_run(config)], Path(report), ending)
     except OSError as error:
         write_line(config, f"--mp-report: {report}: not written: {error.strerror}")
     else:

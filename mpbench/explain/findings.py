@@ -187,8 +187,8 @@ def matched(runs: Sequence[SavedRun]) -> tuple[list[Findings], list[str]]:
         if probe.record.model:
             _enter(found.setdefault(Setting.of(probe.record), Findings(Setting.of(probe.record))), probe)
     for case in cases.values():
-        if case.record.control or case.record.variant:
-            continue  # a control is the noise floor, a variant another experiment with the model
+        if case.record.control or case.record.variant or case.record.replicas > 1:
+            continue  # a control is the noise floor; a variant, or replicas, another experiment with the model
         of = found.setdefault(Setting.of(case.record), Findings(Setting.of(case.record)))
         _put(of, of.speed, (case.record.phase, case.record.precision), case)
     explained = [of for of in found.values() if of.looks_for_causes]
