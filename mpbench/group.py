@@ -109,7 +109,7 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             except Exception as error:
                 outcomes[name] = explained(error, steps[name].spec.device, plan.members[name].spec.size)
                 steps.pop(name).release()
-    series, aside = _timed(steps, plan, lambda text: progress(f"{plan.label}: {text}"))
+    series, aside = _timed(steps, plan, agree, lambda text: progress(f"{plan.label}: {text}"))
     for name, step in steps.items():
         # Before any record is written: a baseline that computed nonsense must not stand under a ratio.
         series[name].error = series[name].error or _fault(step, series[name])
@@ -143,7 +143,7 @@ class _Aside:
 
 
 def _timed(
-    steps: Mapping[str, Step], plan: GroupPlan, progress: Progress
+    steps: Mapping[str, Step], plan: GroupPlan, agree: Callable[[float], float], progress: Progress
 ) -> tuple[dict[str, Series], dict[str, _Aside]]:
     """Time the arms interleaved, with the GPU's readings where it has any, and then measure their energy."""
     device = next(iter(plan.members.values())).spec.device
@@ -169,7 +169,7 @@ def _timed(
             Plan(plan.profile.max_seconds, plan.tolerance),
             baseline={name: one.baseline for name, one in plan.members.items() if one.baseline},
             references={name: one.reference for name, one in plan.members.items() if one.reference},
-            agree=agreement(plan.cluster),
+            agree=agree,
             progress=progress,
         )
         share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
@@ -292,7 +292,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         layout=keras.config.image_data_format(),
         trace_seconds=step.trace_seconds,
         # Of a batch that was searched for, the first run was of another one.
-        compile_seconds=None if plan.members[name].spec.batch_size == LARGEST_BATCH else compiling,
+        compile_seconds=None if member.spec.batch_size == LARGEST_BATCH else compiling,
         reference=plan.members[member.reference].way if over_reference and member.reference else "",
         reference_ratio=over_reference.estimate if over_reference else None,
         reference_low=over_reference.low if over_reference else None,

@@ -22,7 +22,8 @@ def tracing() -> Iterator[None]:
     tensorflow/python/ops/custom_gradient.py). It holds the graph, and with it the weights and the optimizer's state
     that the graph has captured. Keras's optimizers call one in each training step, through
     `ReplicaContext.all_reduce`. TensorFlow takes none back, and has no public name for the registry. Gradients within
-    the function have been built by then; none can be built through it later, and none is.
+    the function have been built by then. Through a function that a user has made once for all, and that was traced in
+    here first, none can be built later: TensorFlow then says that none is defined.
     """
     from tensorflow.python.framework import ops
 

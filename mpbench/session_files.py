@@ -9,14 +9,16 @@ import pytest
 from mpbench.console import typed, write_line
 from mpbench.history import SavedRun, unsaved_run
 from mpbench.report.report_command import write_page
-from mpbench.stash import COMPARED, PROBED, REPORTED, VERDICTS
+from mpbench.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
 from mpbench.summary import Ending, markdown
 
 
 def this_run(config: pytest.Config) -> SavedRun:
     """What has been measured so far."""
-    machine_info = config.hook.pytest_benchmark_generate_machine_info(config=config)
-    config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
+    if MACHINE_INFO not in config.stash:  # asking takes a moment, and it does not change
+        asked = config.stash[MACHINE_INFO] = config.hook.pytest_benchmark_generate_machine_info(config=config)
+        config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=asked)
+    machine_info = config.stash[MACHINE_INFO]
     measured, compared, probed = config.stash[REPORTED], config.stash[COMPARED], config.stash[PROBED]
     return unsaved_run(machine_info, measured, compared, probed, typed(config))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mpbench import bridge
@@ -37,3 +39,4 @@ RESTORED = pytest.StashKey[dict[str, Comparison]]()
 COMPLETE = pytest.StashKey[bool]()
 PROBES = pytest.StashKey[ProbeRun]()
 PROBED = pytest.StashKey[dict[str, Probed]]()
+MACHINE_INFO = pytest.StashKey[dict[str, Any]]()

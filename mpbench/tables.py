@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import NamedTuple, TypeVar
 
 from mpbench import thesis
-from mpbench.record import AccuracyRecord, CaseRecord, Measured, OfRounds
+from mpbench.record import AccuracyRecord, CaseRecord, OfRounds, numbers
 from mpbench.statistics import MIN_PAIRS, Interval
 
 CPU_NOTE = (
@@ -27,7 +27,7 @@ COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32"
 """Settings that must agree before two figures of one case may be compared."""
 
 
-def summary(cases: Sequence[Measured]) -> list[str]:
+def summary(cases: Sequence[OfRounds]) -> list[str]:
     """Everything printed after pytest-benchmark's own table, line by line.
 
     Args:
@@ -48,7 +48,7 @@ def summary(cases: Sequence[Measured]) -> list[str]:
     return lines
 
 
-def phase_table(cases: Sequence[Measured]) -> list[str]:
+def phase_table(cases: Sequence[OfRounds]) -> list[str]:
     """Each arm of one phase against its baseline; a baseline that stands alone gets a row of its own."""
     bases = {id(case): baseline_of(case, cases) for case in cases}
     rows = [
@@ -77,7 +77,7 @@ class Beside(NamedTuple):
     rows: list[dict[str, str]]
 
 
-def sweep_table(cases: Sequence[Measured]) -> Beside:
+def sweep_table(cases: Sequence[OfRounds]) -> Beside:
     """Speedups of one phase as a function of what was swept, a row per model and precision; without rows where nothing
     was."""
     rows: dict[tuple[str, str, str | None], dict[str, str]] = {}
@@ -99,16 +99,26 @@ def sweep_table(cases: Sequence[Measured]) -> Beside:
     return Beside(f"Sweep, {phase}: speedup{of_images} over {over} [95 % interval]", [*rows.values()])
 
 
-def tables_beside(cases: Sequence[Measured]) -> list[Beside]:
-    """Energy, XLA's speedup, the scaling of replicas, the first step: those that the records have something for."""
+def tables_beside(cases: Sequence[OfRounds]) -> list[Beside]:
+    """Energy, and what ways to run a precision differ in: those that the records have something for."""
+    return [*energy_tables(cases), *way_tables(cases)]
+
+
+def energy_tables(cases: Sequence[OfRounds]) -> list[Beside]:
+    """Of each phase that has a figure, the thesis's first."""
     found = [energy_table([case for case in cases if case.record.phase == phase]) for phase in thesis.TABLE]
-    found += reference_tables(cases)
+    return [one for one in found if one.rows]
+
+
+def way_tables(cases: Sequence[OfRounds]) -> list[Beside]:
+    """XLA's speedup, the scaling of replicas, the first step: those that the records have something for."""
+    found = reference_tables(cases)
     if len({case.record.jit for case in cases}) > 1:
         found.append(first_step_table(cases))
     return [one for one in found if one.rows]
 
 
-def energy_table(cases: Sequence[Measured]) -> Beside:
+def energy_table(cases: Sequence[OfRounds]) -> Beside:
     """Joules per image of one phase, of each arm against its baseline, with the spread of the passes.
 
     A saving within the spread of its two figures says so: each figure is taken to be good to the whole spread of its
@@ -138,14 +148,14 @@ def energy_table(cases: Sequence[Measured]) -> Beside:
     return Beside(f"Energy, {phase}: joules per image ± spread of the passes{together}", rows)
 
 
-def reference_tables(cases: Iterable[Measured]) -> list[Beside]:
+def reference_tables(cases: Iterable[OfRounds]) -> list[Beside]:
     """What another way to run the same precision brings: XLA's speedup; how close to N times as fast N replicas are."""
     titles = {
         "jit=off": "XLA's speedup: over the same precision without it [95 % interval]",
         "replicas=1": "Scaling efficiency of replicas: 1 is N times as many images/s as one [95 % interval]",
     }
 
-    def cell(case: Measured) -> str:
+    def cell(case: OfRounds) -> str:
         ratio = case.record.over_reference
         return "" if ratio is None else _interval(ratio) + _throttled(case, None)
 
@@ -155,10 +165,10 @@ def reference_tables(cases: Iterable[Measured]) -> list[Beside]:
     ]
 
 
-def first_step_table(cases: Iterable[Measured]) -> Beside:
+def first_step_table(cases: Iterable[OfRounds]) -> Beside:
     """What has to be waited for before the second step, apart."""
 
-    def cell(case: Measured) -> str:
+    def cell(case: OfRounds) -> str:
         r = case.record
         if r.trace_seconds is None or r.compile_seconds is None:
             return ""
@@ -167,7 +177,7 @@ def first_step_table(cases: Iterable[Measured]) -> Beside:
     return Beside("First step: seconds to trace + to compile", _by_phase(cases, cell))
 
 
-def _by_phase(cases: Iterable[Measured], cell: Callable[[Measured], str]) -> list[dict[str, str]]:
+def _by_phase(cases: Iterable[OfRounds], cell: Callable[[OfRounds], str]) -> list[dict[str, str]]:
     """A row per model and precision, a column per phase; without what has no cell, and without controls."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for case in cases:
@@ -192,7 +202,7 @@ def _spread(record: CaseRecord) -> Interval:
     return Interval(joules, joules * (1 - (record.joules_spread or 0.0)), joules * (1 + (record.joules_spread or 0.0)))
 
 
-def _watts(case: Measured) -> float:
+def _watts(case: OfRounds) -> float:
     return (case.record.joules_per_step or 0.0) / case.median_seconds
 
 
@@ -201,7 +211,7 @@ def per_replica(records: Iterable[CaseRecord]) -> str:
     return " per replica" if any(r.replicas > 1 for r in records) else ""
 
 
-def notes(cases: Sequence[Measured]) -> list[str]:
+def notes(cases: Sequence[OfRounds]) -> list[str]:
     """A line for each thing a reader must know before believing a figure, and the noise floor if there is one."""
     lines = []
     noisy = [f"{_name(c.record)} ({c.record.rounds} rounds)" for c in cases if c.record.noisy]
@@ -268,7 +278,7 @@ def _limited(records: Sequence[CaseRecord]) -> str:
 
 def throttled_rounds(record: CaseRecord) -> int:
     """How many were measured while the GPU was throttled."""
-    return len([block for block in record.throttled_blocks.split(",") if block])
+    return len(numbers(record.throttled_blocks))
 
 
 def power_limit(record: CaseRecord) -> str:
@@ -277,7 +287,7 @@ def power_limit(record: CaseRecord) -> str:
     return f"{100 * (record.power_limited_share or 0):.0f} % of rounds{clock}"
 
 
-def equal_benefit(cases: Iterable[Measured]) -> list[str]:
+def equal_benefit(cases: Iterable[OfRounds]) -> list[str]:
     """The thesis's question, *do all benefit equally?*, answered per precision from the intervals.
 
     Two models differ where their 95 % intervals do not overlap; that is stricter than a test of the difference. Each
@@ -324,11 +334,11 @@ def baseline_of(case: OfRounds, cases: Iterable[Case]) -> Case | None:
     return None
 
 
-def _row(case: Measured, base: Measured | None) -> dict[str, str]:
+def _row(case: OfRounds, base: OfRounds | None) -> dict[str, str]:
     """A row's cells by column; without a baseline only the case's own."""
     r, ms = case.record, 1000 * case.median_seconds
     peak = "peak MiB" if r.memory_kind == "device" else "process MiB"
-    row = {"model": r.name, "precision": f"{r.precision} (control)" if r.control else r.precision}
+    row = {"model": r.name, "precision": precision_label(r)}
     if base is None:
         own = {"ms": f"{ms:.2f}", "images/s": f"{r.images_per_second:.1f}", peak: f"{r.peak_memory_bytes / MIB:.0f}"}
         return row | own
@@ -354,7 +364,7 @@ def marks(case: OfRounds, base: OfRounds | None) -> list[str]:
     return (["NOISY"] if case.record.noisy else []) + _throttled(case, base).split()
 
 
-def _marks(case: Measured, base: Measured | None) -> str:
+def _marks(case: OfRounds, base: OfRounds | None) -> str:
     return "".join(f" {word}" for word in marks(case, base))
 
 
@@ -362,7 +372,12 @@ def _throttled(case: OfRounds, base: OfRounds | None) -> str:
     return " THROTTLED" if case.record.throttled or (base is not None and base.record.throttled) else ""
 
 
-def _batches_differ(base: Measured, case: Measured) -> bool:
+def precision_label(record: CaseRecord) -> str:
+    """A case's precision, and that it is the control."""
+    return f"{record.precision} (control)" if record.control else record.precision
+
+
+def _batches_differ(base: OfRounds, case: OfRounds) -> bool:
     return base.record.batch_size != case.record.batch_size
 
 

@@ -11,7 +11,7 @@ from mpbench.accuracy_tables import in_words
 from mpbench.explain.explanation import PHASES
 from mpbench.history import SavedCase, SavedRun
 from mpbench.record import AccuracyRecord, CaseRecord
-from mpbench.tables import Case, device_label, each
+from mpbench.tables import Case, device_label, each, marks
 
 NEAR = 0.095
 """To 1: from here on a third decimal."""
@@ -74,16 +74,17 @@ def _detail(phase: str, cases: Sequence[SavedCase]) -> str:
     titles = {FASTER: "faster", SLOWER: "slower", UNCLEAR: "no difference that this run could tell"}
     parts = []
     for way, title in titles.items():
-        named = [_named(case.record) for case in cases if _way(case.record) == way]
+        named = [_named(case) for case in cases if _way(case.record) == way]
         if named:
             parts.append(f"{title}: {', '.join(named)}")
     return f"{phase.capitalize()}, times as fast [95 % interval], {'; '.join(parts)}."
 
 
-def _named(r: CaseRecord) -> str:
+def _named(case: SavedCase) -> str:
+    r = case.record
     assert r.interval is not None
-    marks = "".join(f" {word}" for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled)) if holds)
-    return f"{r.name} {_times(r.interval.estimate)} [{_times(r.interval.low)}, {_times(r.interval.high)}]{marks}"
+    times = f"{_times(r.interval.estimate)} [{_times(r.interval.low)}, {_times(r.interval.high)}]"
+    return " ".join([r.name, times, *marks(case, None)])
 
 
 def _times(ratio: float) -> str:

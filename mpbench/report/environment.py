@@ -5,14 +5,14 @@ Pure functions from a saved run to tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mpbench.explain.records import PeakRecord
 from mpbench.history import COMPARABLE_FACTS, SavedCase, SavedRun, configuration
-from mpbench.record import AccuracyRecord, CaseRecord
+from mpbench.record import AccuracyRecord, CaseRecord, numbers
 from mpbench.report.content import Block, Cell, Command, Number, Sentence, Table
-from mpbench.tables import MIB, device_label, each, throttled_rounds
+from mpbench.tables import MIB, device_label, each, precision_label, throttled_rounds
 
 MOST_ROUNDS = 5000
 """That are listed one by one: a page must stay small. The JSON has all of them."""
@@ -84,9 +84,12 @@ def _environment(run: SavedRun) -> Table:
 def _settings(run: SavedRun) -> Table:
     speed, accuracy = [case.record for case in run.cases.values()], list(run.accuracy.values())
     rows: list[tuple[Cell, ...]] = []
-    for kind, records in (("speed", speed), ("accuracy", accuracy)):
-        if records:
-            rows += [(kind, name, value) for name, value in _of(records)]
+    if speed:
+        own = {"replicas": each(r.replicas for r in speed), "layout": each(r.layout for r in speed) or "unknown"}
+        rows += [("speed", *pair) for pair in (_shared(speed) | own).items()]
+    if accuracy:
+        own = {"data": each(r.data for r in accuracy), "weights": each(r.weights for r in accuracy)}
+        rows += [("accuracy", *pair) for pair in (_shared(accuracy) | own).items()]
     probes = [probed.record for probed in run.probes.values() if not isinstance(probed.record, PeakRecord)]
     if probes:
         rows.append(("causes", "cases", str(len(run.probes))))
@@ -95,19 +98,14 @@ def _settings(run: SavedRun) -> Table:
     return Table("Settings", ("of", "setting", "value"), tuple(rows))
 
 
-def _of(records: Iterable[CaseRecord | AccuracyRecord]) -> Iterable[tuple[str, str]]:
-    many = list(records)
-    yield "profile", each(r.profile for r in many)
-    yield "batch, images", each(r.batch_size for r in many)
-    yield "image, pixels", each(r.image_size for r in many)
-    yield "XLA", each("on" if r.jit else "off" for r in many)
-    for r in many[:1]:
-        if isinstance(r, CaseRecord):
-            yield "replicas", each(one.replicas for one in many if isinstance(one, CaseRecord))
-            yield "layout", each(one.layout for one in many if isinstance(one, CaseRecord)) or "unknown"
-        else:
-            yield "data", each(one.data for one in many if isinstance(one, AccuracyRecord))
-            yield "weights", each(one.weights for one in many if isinstance(one, AccuracyRecord))
+def _shared(records: Sequence[CaseRecord | AccuracyRecord]) -> dict[str, str]:
+    """The settings that both kinds of records have."""
+    return {
+        "profile": each(r.profile for r in records),
+        "batch, images": each(r.batch_size for r in records),
+        "image, pixels": each(r.image_size for r in records),
+        "XLA": each("on" if r.jit else "off" for r in records),
+    }
 
 
 def _command(run: SavedRun) -> str:
@@ -134,7 +132,7 @@ def _cases(cases: Iterable[SavedCase]) -> Table:
         rows.append(
             (
                 r.name,
-                f"{r.precision} (control)" if r.control else r.precision,
+                precision_label(r),
                 r.phase,
                 _ms(case.median_seconds),
                 _ms(min(counted)),
@@ -160,11 +158,10 @@ def _rounds(cases: Iterable[SavedCase]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for case in cases:
         r = case.record
-        out = {int(number) for number in r.throttled_blocks.split(",") if number}
+        out = numbers(r.throttled_blocks)
         for block, seconds in zip(case.blocks, case.rounds, strict=True):
             note = "throttled" if block in out else ""
-            name = f"{r.precision} (control)" if r.control else r.precision
-            rows.append((r.name, name, r.phase, Number(str(block), block), _ms(seconds), note))
+            rows.append((r.name, precision_label(r), r.phase, Number(str(block), block), _ms(seconds), note))
     columns = ("model", "precision", "phase", "block", "ms per step", "note")
     return Table("Rounds", columns, tuple(rows), sortable=True)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem
 from mpbench.history import SavedRun, UnreadableRun, read_run
+from mpbench.report.content import Drawing
 from mpbench.summary import Ending
 
 DEFAULT_OUTPUT = "report.html"
@@ -59,52 +60,51 @@ def run_report(args: argparse.Namespace) -> int:
         runs = [read_run(path) for path in paths]
     except UnreadableRun as problem:
         raise UsageProblem(f"report: {problem}") from None
-    for option, path in targets.items():
-        _write(option, path, _written(option, runs))
-        print(f"{path}: written")
-    if args.png:
-        _save_drawings(args.png, runs)
+    _write_all(targets, args.png, runs)
     return FINE
 
 
 def write_page(runs: Sequence[SavedRun], path: Path, ending: Ending) -> None:
     """Write the page of a session that ended so; raises OSError where that cannot be."""
-    path.write_text(_page(runs, ending), encoding="utf-8")
-
-
-def _written(option: str, runs: Sequence[SavedRun]) -> str:
-    # Here: what draws takes a moment to load, which no other sub-command needs.
-    from mpbench.report.latex import latex
-    from mpbench.report.markdown import markdown
-    from mpbench.report.sections import report
-    from mpbench.report.thesis_tables import thesis_tables
-
-    if option == "-o":
-        return _page(runs)
-    if option == "--markdown":
-        return markdown(report(runs))
-    newest = max(runs, key=lambda run: (run.time, run.path))
-    tables = thesis_tables(newest)
-    if not tables:
-        raise UsageProblem(f"--latex: {newest.path} holds nothing of the thesis's tables: valid are speed or accuracy")
-    return latex(tables)
-
-
-def _page(runs: Sequence[SavedRun], ending: Ending | None = None) -> str:
     from mpbench.report.page import page
     from mpbench.report.sections import report
 
-    return page(report(runs, ending))
+    path.write_text(page(report(runs, ending)), encoding="utf-8")
 
 
-def _save_drawings(folder: Path, runs: Sequence[SavedRun]) -> None:
-    from mpbench.report.content import Drawing
-    from mpbench.report.figures import save
+def _write_all(targets: Mapping[str, Path], pictures: Path | None, runs: Sequence[SavedRun]) -> None:
+    # Here: what draws takes a moment to load, which no other sub-command needs.
+    from mpbench.report.latex import latex
+    from mpbench.report.markdown import markdown
+    from mpbench.report.page import page
     from mpbench.report.sections import report
+    from mpbench.report.thesis_tables import thesis_tables
 
-    drawings = [block for part in report(runs).sections for block in part.blocks if isinstance(block, Drawing)]
-    if not drawings:
+    newest = max(runs, key=lambda run: (run.time, run.path))
+    whole = report(runs) if pictures or set(targets) - {"--latex"} else None
+    texts = {}
+    if "--latex" in targets:
+        if not (tables := thesis_tables(newest)):
+            what = "holds nothing of the thesis's tables: valid are speed or accuracy"
+            raise UsageProblem(f"--latex: {newest.path} {what}")
+        texts["--latex"] = latex(tables)
+    drawings = [b for part in whole.sections for b in part.blocks if isinstance(b, Drawing)] if whole else []
+    if pictures and not drawings:
         raise UsageProblem("--png: these runs hold nothing that is drawn")
+    if whole and "-o" in targets:
+        texts["-o"] = page(whole)
+    if whole and "--markdown" in targets:
+        texts["--markdown"] = markdown(whole)
+    for option, path in targets.items():
+        _write(option, path, texts[option])
+        print(f"{path}: written")
+    if pictures:
+        _save(drawings, pictures)
+
+
+def _save(drawings: Sequence[Drawing], folder: Path) -> None:
+    from mpbench.report.figures import save
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files = [file for drawing in drawings for file in save(drawing, folder)]

@@ -14,9 +14,8 @@ from mpbench.explain.findings import matched
 from mpbench.gate import judge
 from mpbench.gate_rules import Rules
 from mpbench.gate_tables import outcome
-from mpbench.history import SavedRun
+from mpbench.history import SavedCase, SavedRun
 from mpbench.history_view import MIN_RUNS
-from mpbench.record import Measured
 from mpbench.report import environment
 from mpbench.report.answers import answers, by_phase
 from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Report, Section, Sentence, Table
@@ -34,7 +33,7 @@ from mpbench.report.figures import (
 from mpbench.report.photographs import photographs
 from mpbench.report.thesis_tables import thesis_tables
 from mpbench.summary import Ending
-from mpbench.tables import CPU_NOTE, Beside, energy_table, equal_benefit, notes, sweep_table, tables_beside
+from mpbench.tables import CPU_NOTE, Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
 from mpbench.verdict import Verdict
 
 MOST_FAILURES = 10
@@ -51,13 +50,12 @@ def report(runs: Sequence[SavedRun], ending: Ending | None = None) -> Report:
         ending: how its session ended; None where that is not known, as of a saved run.
     """
     *earlier, run = sorted(runs, key=lambda one: (one.time, one.path))
-    measured = [Measured(case.record, case.rounds) for case in run.cases.values()]
     sections = [
-        Section("speedup", "Speedup", _speedup(run, measured)),
+        Section("speedup", "Speedup", _speedup(list(run.cases.values()))),
         Section("tables", "The thesis's tables, as measured here", _tables(run)),
         Section("rounds", "Every round, in the order measured", _rounds(run)),
         Section("accuracy", "Accuracy", _accuracy(run)),
-        Section("resources", "Memory, energy, images per second", _resources(run, measured)),
+        Section("resources", "Memory, energy, images per second", _resources(list(run.cases.values()))),
         Section("causes", "Why: where the time goes", _causes([*earlier, run])),
         Section("history", "Against earlier runs", _history(run, earlier)),
         Section("environment", "Environment and raw numbers", environment.blocks(run)),
@@ -107,19 +105,18 @@ def as_note(line: str, where: str = "") -> Note:
     return Note(word.upper(), where + text)
 
 
-def _speedup(run: SavedRun, measured: Sequence[Measured]) -> list[Block]:
-    drawing = speedups(measured)
+def _speedup(cases: Sequence[SavedCase]) -> list[Block]:
+    drawing = speedups(cases)
     if drawing is None:
         return _missing("No precision was measured beside a baseline in this run.", SPEED)
     said: list[Block] = [drawing]
-    for phase, of in by_phase(measured).items():
+    for phase, of in by_phase(cases).items():
         benefit = equal_benefit(case for case in of if not case.record.point)
         said += [Sentence(f"{phase.capitalize()}: {line}") for line in benefit]
         if (swept := sweep_table(of)).rows:
             said.append(table(swept))
         said += [as_note(line, f"{phase.capitalize()}: ") for line in notes(of)]
-    elsewhere = _energies(measured)
-    return [*said, *(table(one) for one in tables_beside(measured) if one not in elsewhere)]
+    return [*said, *map(table, way_tables(cases))]
 
 
 def _tables(run: SavedRun) -> list[Block]:
@@ -160,24 +157,19 @@ def _accuracy(run: SavedRun) -> list[Block]:
     return [*said, *shown]
 
 
-def _resources(run: SavedRun, measured: Sequence[Measured]) -> list[Block]:
-    if not run.cases:
+def _resources(cases: Sequence[SavedCase]) -> list[Block]:
+    if not cases:
         return _missing("No step was measured in this run.", SPEED)
-    drawn = [memory(measured), energy(measured), throughput(measured)]
+    drawn = [memory(cases), energy(cases), throughput(cases)]
     said: list[Block] = [drawing for drawing in drawn if drawing is not None]
-    said += [table(one) for one in _energies(measured)]
-    on_gpu = any(case.record.device == "gpu" for case in measured)
+    said += map(table, energy_tables(cases))
+    on_gpu = any(case.record.device == "gpu" for case in cases)
     if drawn[0] is None:
         said.append(Sentence("Memory per case is known only on a GPU, from TensorFlow's allocator."))
     if drawn[1] is None:
         needs = "NVML gave no energy counter for this GPU." if on_gpu else "Energy is read from an NVIDIA GPU."
         said.append(Sentence(needs))
     return said
-
-
-def _energies(measured: Sequence[Measured]) -> list[Beside]:
-    found = [energy_table(of) for of in by_phase(measured).values()]
-    return [one for one in found if one.rows]
 
 
 def _causes(runs: Sequence[SavedRun]) -> list[Block]:
