@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpbench import cache, thumbnails
-from mpbench import contingency as paired
+from mpbench.stats import contingency as paired
 from mpbench import device as devices
 from mpbench.data import generated, images, source
 from mpbench.data.archives import shown

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpbench import thesis
-from mpbench.contingency import equivalence_can_be_shown
+from mpbench.stats.contingency import equivalence_can_be_shown
 from mpbench.record import AccuracyRecord
 from mpbench.tables import device_label, each, render
 

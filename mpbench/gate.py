@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mpbench.evidence import (
+from mpbench.stats.change_test import (
     FASTER,
     MIN_HISTORY,
     MIN_ROUNDS,

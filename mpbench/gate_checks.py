@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mpbench.evidence import SAME
+from mpbench.stats.change_test import SAME
 from mpbench.gate_rules import Rules
 from mpbench.history import SavedCase, SavedRun
 from mpbench.record import AccuracyRecord

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from mpbench.evidence import SAME, UNSURE
+from mpbench.stats.change_test import SAME, UNSURE
 from mpbench.verdict import Verdict, is_red
 
 MAX_ALIKE = 3

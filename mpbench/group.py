@@ -23,7 +23,7 @@ from mpbench.record import CaseRecord, Measured, kept_rounds
 from mpbench.release import without_locals
 from mpbench.replicas import agreement
 from mpbench.settings import LARGEST_BATCH, Profile
-from mpbench.statistics import Interval
+from mpbench.stats.intervals import Interval
 from mpbench.steps import Step, StepSpec, is_out_of_memory
 from mpbench.telemetry import Readings, open_telemetry
 

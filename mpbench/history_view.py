@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mpbench.changes import MIN_SIZE, Step, change_points
+from mpbench.stats.change_points import MIN_SIZE, Step, change_points
 from mpbench.errors import printable
 from mpbench.history import SavedRun, configuration
-from mpbench.statistics import Floats
+from mpbench.stats.intervals import Floats
 from mpbench.tables import render
 
 BLOCKS = "▁▂▃▄▅▆▇█"

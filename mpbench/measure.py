@@ -16,7 +16,14 @@ from typing import Protocol
 import numpy as np
 
 from mpbench.errors import CaseFailure
-from mpbench.statistics import DEFAULT_RESAMPLES, MIN_PAIRS, Interval, is_stationary, speedup_interval, time_interval
+from mpbench.stats.intervals import (
+    DEFAULT_RESAMPLES,
+    MIN_PAIRS,
+    Interval,
+    is_stationary,
+    speedup_interval,
+    time_interval,
+)
 
 Clock = Callable[[], float]
 Progress = Callable[[str], None]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mpbench.measure import Judged
-from mpbench.statistics import Interval
+from mpbench.stats.intervals import Interval
 
 SCHEMA = 1
 SCHEMA_KEY = "mpbench_schema"

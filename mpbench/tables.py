@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from mpbench import thesis
 from mpbench.record import AccuracyRecord, CaseRecord, OfRounds, numbers
-from mpbench.statistics import MIN_PAIRS, Interval
+from mpbench.stats.intervals import MIN_PAIRS, Interval
 
 CPU_NOTE = (
     "CPU figures: they say nothing about GPUs. A CPU has no tensor cores, and most compute float16 by converting "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mpbench.statistics import Interval
+from mpbench.stats.intervals import Interval
 
 SPEEDUP, ACCURACY, SKIPPED = "speedup of ", "accuracy of ", "skipped steps of "
 NEW, MISSING, NOT_COMPARABLE, FAILED = "NEW", "MISSING", "NOT COMPARABLE", "FAILED"

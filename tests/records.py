@@ -1,6 +1,6 @@
 """Records of cases that nobody measured, for tests of what reads them."""
 
-from mpbench import contingency as paired
+from mpbench.stats import contingency as paired
 from mpbench.record import AccuracyRecord, CaseRecord, Measured
 
 

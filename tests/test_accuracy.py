@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mpbench.accuracy_tables import in_words
-from mpbench.contingency import contingency, majority_p, mcnemar_exact
+from mpbench.stats.contingency import contingency, majority_p, mcnemar_exact
 from mpbench.errors import CaseFailure
 
 DAMAGE_BITS = 2

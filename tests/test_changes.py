@@ -1,4 +1,4 @@
-"""mpbench.changes: properties of any series, and how often simulated steps are found, false ones included."""
+"""mpbench.stats.change_points: properties of any series, and how often simulated steps are found, false ones included."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mpbench.changes import MIN_SIZE, change_points
+from mpbench.stats.change_points import MIN_SIZE, change_points
 
 series = hnp.arrays(float, st.integers(0, 40), elements=st.floats(1e-4, 1e3))
 

@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats import contingency_tables
 
 from mpbench import thesis
-from mpbench.contingency import (
+from mpbench.stats.contingency import (
     Contingency,
     contingency,
     detectable_difference,

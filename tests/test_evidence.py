@@ -1,4 +1,4 @@
-"""mpbench.evidence: what is said of one figure, against figures whose truth is known."""
+"""mpbench.stats.change_test: what is said of one figure, against figures whose truth is known."""
 
 import math
 
@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mpbench.evidence import FASTER, SAME, SLOWER, UNSURE, Limits, compare, excess, is_unusual, level, pooled_excess
+from mpbench.stats.change_test import (
+    FASTER,
+    SAME,
+    SLOWER,
+    UNSURE,
+    Limits,
+    compare,
+    excess,
+    is_unusual,
+    level,
+    pooled_excess,
+)
 
 LIMITS = Limits(slower=0.03, faster=0.03, towards=1, least_sd=0.003, alpha=0.0005)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from records import accuracy_record, record
 
-from mpbench.evidence import FASTER, SAME, SLOWER, UNSURE
+from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
 from mpbench.gate import judge
 from mpbench.gate_rules import Rules
 from mpbench.gate_tables import gate_lines

@@ -15,7 +15,7 @@ from mpbench.precision import PRECISIONS
 from mpbench.record import Measured
 from mpbench.record import read_case as read_back
 from mpbench.settings import Profile
-from mpbench.statistics import MIN_PAIRS
+from mpbench.stats.intervals import MIN_PAIRS
 from mpbench.steps import Step, StepSpec
 from mpbench.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
 

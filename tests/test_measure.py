@@ -15,7 +15,7 @@ from mpbench.measure import (
     measure,
     paired,
 )
-from mpbench.statistics import MIN_PAIRS, speedup_interval
+from mpbench.stats.intervals import MIN_PAIRS, speedup_interval
 
 RUNS = 100
 LONG = Plan(max_seconds=30.0)

@@ -6,7 +6,7 @@ import pytest
 from records import accuracy_record, record
 
 from mpbench.record import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY, is_case, read_accuracy, read_case
-from mpbench.statistics import Interval
+from mpbench.stats.intervals import Interval
 
 
 def test_round_trip_through_json():

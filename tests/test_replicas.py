@@ -13,7 +13,7 @@ import pytest
 
 from mpbench.cluster import Cluster
 from mpbench.replicas import agreement
-from mpbench.statistics import MIN_PAIRS
+from mpbench.stats.intervals import MIN_PAIRS
 
 ROOT = Path(__file__).parent.parent
 TIME_LIMIT_SECONDS = 300

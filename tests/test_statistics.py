@@ -1,4 +1,4 @@
-"""mpbench.statistics: properties that hold for any sample, and coverage where it can be simulated."""
+"""mpbench.stats.intervals: properties that hold for any sample, and coverage where it can be simulated."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from mpbench.statistics import (
+from mpbench.stats.intervals import (
     MIN_PAIRS,
     STATIONARY_SHIFT,
     Interval,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from records import accuracy_record, pair
 
-from mpbench.evidence import FASTER, SAME, SLOWER, UNSURE
+from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
 from mpbench.record import Measured
-from mpbench.statistics import Interval
+from mpbench.stats.intervals import Interval
 from mpbench.summary import MAX_BYTES, MAX_TEXT, Ending, Failure, code, markdown, table
 from mpbench.verdict import FAILED, NEW, Verdict
 

@@ -30,7 +30,7 @@ from mpbench.explain.account import (
 from mpbench.explain.findings import AnyFigure, Figure, Findings, interval_of
 from mpbench.explain.records import LayerRecord
 from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY, Allowed, Peaks, Roof, allowed, peaks_of, roof
-from mpbench.statistics import Interval
+from mpbench.stats.intervals import Interval
 
 PHASES = ("training", "inference")
 

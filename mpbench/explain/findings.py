@@ -25,7 +25,7 @@ from mpbench.history import COMPARABLE_FACTS, SavedRun
 from mpbench.measure import paired
 from mpbench.precision import DEFAULT_BASELINE
 from mpbench.record import CaseRecord, blocks_of
-from mpbench.statistics import MIN_PAIRS, Interval, speedup_interval, trimmed_mean_error
+from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval, trimmed_mean_error
 
 Record = TypeVar("Record", bound="CaseRecord | ProbeRecord", covariant=True)
 

@@ -13,7 +13,7 @@ from mpbench.explain.records import Probed, ProbeRecord
 from mpbench.group import explained, others_share
 from mpbench.measure import Arm, Plan, Series, measure
 from mpbench.record import kept_rounds
-from mpbench.statistics import MIN_PAIRS, time_interval
+from mpbench.stats.intervals import MIN_PAIRS, time_interval
 
 Progress = Callable[[str], None]
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from mpbench import thesis
 from mpbench.accuracy_tables import in_words, is_the_thesis_pair
-from mpbench.contingency import Contingency
+from mpbench.stats.contingency import Contingency
 from mpbench.errors import printable
 from mpbench.record import AccuracyRecord, CaseRecord, OfRounds, numbers
 from mpbench.report.bar_figures import energy, memory, throughput

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
-from mpbench.evidence import FASTER, SAME, SLOWER
+from mpbench.stats.change_test import FASTER, SAME, SLOWER
 from mpbench.explain.explanation import Phase, explanation
 from mpbench.explain.findings import matched
 from mpbench.gate import judge

@@ -15,7 +15,7 @@ from pathlib import Path
 from mpbench import device as devices
 from mpbench.measure import Arm, Plan, measure
 from mpbench.precision import PRECISIONS
-from mpbench.statistics import Interval, speedup_interval
+from mpbench.stats.intervals import Interval, speedup_interval
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mpbench.measure import Plan, measure
-from mpbench.statistics import Interval, mean_interval, speedup_interval, trimmed_mean
+from mpbench.stats.intervals import Interval, mean_interval, speedup_interval, trimmed_mean
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from simulation import STEP_SECONDS, Machine

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mpbench import thesis
 from mpbench.history import SavedRun, UnreadableRun, read_run
-from mpbench.statistics import Interval
+from mpbench.stats.intervals import Interval
 from mpbench.tables import baseline_of
 
 BASELINE, MIXED = "float32", "mixed_float16"

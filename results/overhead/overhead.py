@@ -21,7 +21,7 @@ import numpy as np
 from mpbench import device as devices
 from mpbench.measure import Arm, Plan, measure
 from mpbench.precision import PRECISIONS
-from mpbench.statistics import speedup_interval
+from mpbench.stats.intervals import speedup_interval
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mpbench import tables
 from mpbench.measure import paired
-from mpbench.statistics import MIN_PAIRS, Interval, speedup_interval
+from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
 
 PEAK = "matrix product"
 OURS = "mpbench"

@@ -34,7 +34,7 @@ from mpbench.data.decoding import decode
 from mpbench.data.loader import Files, Loader
 from mpbench.data.source import LabelledImage
 from mpbench.measure import Arm, Plan, Series, measure, paired
-from mpbench.statistics import speedup_interval
+from mpbench.stats.intervals import speedup_interval
 
 Epoch = Callable[[], Iterable[int]]
 """Sizes of the batches of one epoch, each as soon as the batch is there."""

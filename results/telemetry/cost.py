@@ -27,7 +27,7 @@ from mpbench import device as devices
 from mpbench.errors import UsageProblem
 from mpbench.measure import Arm, Plan, measure
 from mpbench.precision import PRECISIONS
-from mpbench.statistics import speedup_interval
+from mpbench.stats.intervals import speedup_interval
 from mpbench.telemetry import Telemetry, open_telemetry
 
 CLAIM = 0.001

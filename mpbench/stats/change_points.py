@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from mpbench.statistics import MAD_TO_SD, Floats
+from mpbench.stats.intervals import MAD_TO_SD, Floats
 
 MIN_SIZE = 5
 """Runs that must be near a level: four outliers in a row are no step."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from mpbench.statistics import CONFIDENCE, Interval
+from mpbench.stats.intervals import CONFIDENCE, Interval
 
 POWER = 0.8
 """Usual probability of seeing a difference that `detectable_difference` is to have."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from mpbench.statistics import MAD_TO_SD, TRIM_FRACTION, Interval, trimmed_mean_error
+from mpbench.stats.intervals import MAD_TO_SD, TRIM_FRACTION, Interval, trimmed_mean_error
 
 MIN_ROUNDS = 8
 """With fewer too little survives trimming to tell the spread from: bursts that hit two rounds pass for a change."""
