@@ -30,7 +30,7 @@ from mpbench.history_view import (
 )
 from mpbench.recover import add_recover
 from mpbench.report.report_command import add_report
-from mpbench.storage import DEFAULT_FOLDER
+from mpbench.system.storage import DEFAULT_FOLDER
 
 FINE, INTERRUPTED, BAD_USAGE = 0, 2, 4
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mpbench import cache, thumbnails
+from mpbench.system import cache
+from mpbench import thumbnails
 from mpbench.stats import contingency as paired
 from mpbench import device as devices
 from mpbench.data import generated, images, source

@@ -24,7 +24,7 @@ from mpbench.keeper import Keeper
 from mpbench.record import Measured, read_accuracy, read_case
 from mpbench.run import Run
 from mpbench.settings import Settings
-from mpbench.storage import DEFAULT_FOLDER
+from mpbench.system.storage import DEFAULT_FOLDER
 
 
 def run_folder(benchmark_session: Any) -> Path | None:

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mpbench.cluster import Cluster
+from mpbench.system.cluster import Cluster
 from mpbench.errors import CaseFailure, UsageProblem
 
 DEVICES = ("auto", "gpu", "cpu")

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mpbench import cache
+from mpbench.system import cache
 from mpbench import device as devices
 from mpbench.data import images as image_sets
 from mpbench.data.archives import shown

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from mpbench import device as devices
-from mpbench.cluster import Cluster
+from mpbench.system.cluster import Cluster
 from mpbench.energy import Energy, measure_energy
 from mpbench.errors import CaseFailure, described
 from mpbench.largest import confirm, fit

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mpbench.cache import flush_entries
+from mpbench.system.cache import flush_entries
 from mpbench.history import MAX_RUN_BYTES
 from mpbench.journal_lines import SCHEMA_VERSIONS, Contents, Finished, Header, UnreadableJournal, line, parse
 

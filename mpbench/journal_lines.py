@@ -19,7 +19,7 @@ import pytest_benchmark.stats
 
 from mpbench.explain.records import PROBE_SCHEMA_KEY
 from mpbench.history import SCHEMAS, checked_run
-from mpbench.storage import is_plain_name
+from mpbench.system.storage import is_plain_name
 
 SCHEMA_VERSIONS = {"journal": 1, **SCHEMAS}
 """Of the lines and of the records in them: a journal with a later one of any is left alone."""

@@ -16,7 +16,7 @@ from mpbench.history import facts_of
 from mpbench.journal import Journal, journals, opened, read
 from mpbench.journal_lines import Contents, Finished, Header, UnreadableJournal, encoded
 from mpbench.outputs import reason
-from mpbench.storage import DEFAULT_FOLDER, locked, publish_run, write_file
+from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
 FREE_SETTINGS = ("models", "precisions", "control", "require_gpu")
 """They pick the cases and do not change how one is measured: a session that resumes may have others."""

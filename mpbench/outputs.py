@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem
-from mpbench.storage import check_room, check_target
+from mpbench.system.storage import check_room, check_target
 
 FILES = ("benchmark_json", "mp_report", "mp_summary")
 """Options that name a file to write."""

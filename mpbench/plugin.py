@@ -20,7 +20,7 @@ from mpbench import bridge
 from mpbench import device as devices
 from mpbench.accuracy import Experiment
 from mpbench.baseline import Baseline, choose_from_storage
-from mpbench.cluster import VARIABLE, read_cluster
+from mpbench.system.cluster import VARIABLE, read_cluster
 from mpbench.console import benchmark_session, typed, write_line
 from mpbench.errors import UsageProblem
 from mpbench.explain.records import is_probe
@@ -41,8 +41,8 @@ from mpbench.items import (
     probe_case_of,
 )
 from mpbench.keeper import Keeper
-from mpbench.lock import MACHINE, SessionLock, check_mode, keys_of
-from mpbench.neighbours import Neighbours
+from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
+from mpbench.system.neighbours import Neighbours
 from mpbench.options import add_options
 from mpbench.outputs import check_outputs
 from mpbench.record import is_case

@@ -17,7 +17,7 @@ from mpbench.history import load_runs, read_json
 from mpbench.journal import journals, opened, read
 from mpbench.journal_lines import Contents, Finished, UnreadableJournal, encoded, saved_run
 from mpbench.outputs import reason
-from mpbench.storage import DEFAULT_FOLDER, locked, publish_run
+from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run
 
 FINE, LEFT_SOMETHING = 0, 1
 DAMAGED = ".damaged"

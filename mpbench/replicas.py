@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from mpbench import device as devices
-from mpbench.cluster import Cluster
+from mpbench.system.cluster import Cluster
 
 COLLECTIVE_TIMEOUT_SECONDS = 900.0
 """For the other workers to join in: one of them may compile a large model a good deal longer. Without it a worker that

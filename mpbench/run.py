@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from mpbench import device as devices
-from mpbench.cluster import Cluster
+from mpbench.system.cluster import Cluster
 from mpbench.errors import CaseFailure, described
 from mpbench.models import check_factory, load_factory
 from mpbench.precision import CONTROL, PRECISIONS

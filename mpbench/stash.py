@@ -13,8 +13,8 @@ from mpbench.explain.records import Probed
 from mpbench.explain.session import ProbeRun
 from mpbench.gatekeeper import Gatekeeper
 from mpbench.keeper import Keeper
-from mpbench.lock import SessionLock
-from mpbench.neighbours import Neighbours
+from mpbench.system.lock import SessionLock
+from mpbench.system.neighbours import Neighbours
 from mpbench.record import AccuracyRecord, Measured
 from mpbench.replay import ReplayClock
 from mpbench.run import Run

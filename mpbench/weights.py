@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpbench.cache import sha256_of
+from mpbench.system.cache import sha256_of
 from mpbench.errors import UsageProblem, described
 from mpbench.models import APPLICATIONS, SEED, build_pooled_base, squeezed
-from mpbench.network import network_timeout
+from mpbench.system.network import network_timeout
 
 if TYPE_CHECKING:
     import keras

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from mpbench import device as devices
 from mpbench import replicas, steps
-from mpbench.cluster import Cluster
+from mpbench.system.cluster import Cluster
 from mpbench.errors import CaseFailure
 from mpbench.precision import PRECISIONS
 from mpbench.steps import Step, StepSpec

@@ -1,4 +1,4 @@
-"""mpbench.cache: what is published is whole, and nothing else stays."""
+"""mpbench.system.cache: what is published is whole, and nothing else stays."""
 
 import atexit
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mpbench import cache
+from mpbench.system import cache
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,10 @@
-"""mpbench.cluster: what TF_CONFIG says, and what is wrong with it."""
+"""mpbench.system.cluster: what TF_CONFIG says, and what is wrong with it."""
 
 import json
 
 import pytest
 
-from mpbench.cluster import Cluster, read_cluster
+from mpbench.system.cluster import Cluster, read_cluster
 from mpbench.errors import UsageProblem
 
 HOSTS = ["one:2222", "two:2222"]

@@ -7,7 +7,7 @@ import pytest
 
 from mpbench import energy
 from mpbench import group as groups
-from mpbench.cluster import Cluster
+from mpbench.system.cluster import Cluster
 from mpbench.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.group import GroupPlan, Member, measure_group

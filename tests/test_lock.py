@@ -1,4 +1,4 @@
-"""mpbench.lock and the plugin's use of it: one session per GPU or machine, and nobody waits for the dead."""
+"""mpbench.system.lock and the plugin's use of it: one session per GPU or machine, and nobody waits for the dead."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mpbench import lock as locking
+from mpbench.system import lock as locking
 from mpbench.errors import UsageProblem
-from mpbench.lock import HELD, MACHINE, Holder, SessionLock, keys_of, read_holder, shared_folder
+from mpbench.system.lock import HELD, MACHINE, Holder, SessionLock, keys_of, read_holder, shared_folder
 
 ROOT = Path(__file__).parent.parent
 KEY = "GPU-1234-5a"

@@ -1,4 +1,4 @@
-"""mpbench.neighbours: who else computes, asked of a stand-in for NVML, and the load of a CPU."""
+"""mpbench.system.neighbours: who else computes, asked of a stand-in for NVML, and the load of a CPU."""
 
 import json
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from fake_nvml import fail, stand_in
 
-from mpbench import neighbours
-from mpbench.lock import HELD
-from mpbench.neighbours import Neighbours
+from mpbench.system import neighbours
+from mpbench.system.lock import HELD
+from mpbench.system.neighbours import Neighbours
 
 MIB = 2**20
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mpbench.cluster import Cluster
+from mpbench.system.cluster import Cluster
 from mpbench.replicas import agreement
 from mpbench.stats.intervals import MIN_PAIRS
 

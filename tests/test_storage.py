@@ -1,4 +1,4 @@
-"""mpbench.storage and mpbench.outputs: whole files, numbers given once, and room that is really there."""
+"""mpbench.system.storage and mpbench.outputs: whole files, numbers given once, and room that is really there."""
 
 import json
 import multiprocessing
@@ -12,7 +12,7 @@ import pytest
 
 from mpbench.errors import UsageProblem
 from mpbench.outputs import check_outputs
-from mpbench.storage import PARTIAL, check_room, check_target, locked, publish_run, write_file
+from mpbench.system.storage import PARTIAL, check_room, check_target, locked, publish_run, write_file
 
 FULL = Path("/dev/full")
 
@@ -77,7 +77,7 @@ def test_processes_that_save_at_once_get_a_number_each(tmp_path):
 
 
 def test_a_lock_that_is_never_released_is_an_error_in_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("mpbench.storage.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("mpbench.system.storage.LOCK_SECONDS", 0.2)
     held, done = threading.Event(), threading.Event()
 
     def hold():
@@ -98,7 +98,7 @@ def test_a_lock_that_is_never_released_is_an_error_in_the_end(tmp_path, monkeypa
 
 def test_no_room_is_found_out_by_writing(tmp_path):
     code = (
-        "import resource, sys, pathlib; from mpbench.storage import check_room\n"
+        "import resource, sys, pathlib; from mpbench.system.storage import check_room\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))\n"
         "try: check_room(pathlib.Path(sys.argv[1]))\n"
         "except OSError as error: print(error.strerror)\n"

@@ -25,7 +25,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from mpbench import cache
+from mpbench.system import cache
 from mpbench.data.archives import MAX_IMAGE_BYTES, shown
 from mpbench.errors import described
 

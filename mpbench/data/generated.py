@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mpbench import cache
+from mpbench.system import cache
 from mpbench.data.archives import throttled
 from mpbench.data.source import DataSet, LabelledImage
 

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from mpbench import cache
+from mpbench.system import cache
 from mpbench import device as devices
 from mpbench.data.archives import Progress, throttled
 from mpbench.data.decoding import CHANNELS, Pixels, decoder_version, read

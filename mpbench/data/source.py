@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpbench import cache
+from mpbench.system import cache
 from mpbench.data.archives import VALID_DATA, Progress, extracted, is_image_name, shown, throttled
 from mpbench.errors import UsageProblem, described
-from mpbench.network import network_timeout
+from mpbench.system.network import network_timeout
 
 DOWNLOAD = "download"
 DOWNLOAD_URL = (

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mpbench import cache
+from mpbench.system import cache
 from mpbench import device as devices
 from mpbench.errors import UsageProblem, printable
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mpbench import cache
+from mpbench.system import cache
 
 DEFAULT_FOLDER = ".benchmarks"
 """pytest-benchmark's, unless --benchmark-storage says otherwise."""
