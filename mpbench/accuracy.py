@@ -27,9 +27,9 @@ from mpbench.data.decoding import UndecodableImage, decode
 from mpbench.data.source import DataSet, LabelledImage
 from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.models import SEED, check_factory
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.record import AccuracyRecord, kept_rounds
-from mpbench.settings import THESIS_IMAGES, Settings, check_image_size
+from mpbench.config.settings import THESIS_IMAGES, Settings, check_image_size
 from mpbench.thumbnails import Thumbnail
 from mpbench.weights import Weights, find_weights, load_pooled_base
 

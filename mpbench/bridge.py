@@ -23,7 +23,7 @@ from mpbench.journal_lines import Finished, Header
 from mpbench.keeper import Keeper
 from mpbench.record import Measured, read_accuracy, read_case
 from mpbench.run import Run
-from mpbench.settings import Settings
+from mpbench.config.settings import Settings
 from mpbench.system.storage import DEFAULT_FOLDER
 
 

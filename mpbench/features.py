@@ -30,7 +30,7 @@ from mpbench.data.decoding import UndecodableImage, decoder_version
 from mpbench.data.source import LabelledImage
 from mpbench.errors import CaseFailure
 from mpbench.models import preprocessing, scale_to_one
-from mpbench.precision import Precision
+from mpbench.config.precisions import Precision
 from mpbench.weights import Weights, load_pooled_base
 
 PROGRESS_SECONDS = 15.0

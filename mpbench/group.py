@@ -22,7 +22,7 @@ from mpbench.measure import ENDED_ELSEWHERE, Arm, Plan, Series, measure
 from mpbench.record import CaseRecord, Measured, kept_rounds
 from mpbench.release import without_locals
 from mpbench.replicas import agreement
-from mpbench.settings import LARGEST_BATCH, Profile
+from mpbench.config.settings import LARGEST_BATCH, Profile
 from mpbench.stats.intervals import Interval
 from mpbench.steps import Step, StepSpec, is_out_of_memory
 from mpbench.telemetry import Readings, open_telemetry

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from mpbench.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.models import SEED, build_under, classify
-from mpbench.precision import Precision
-from mpbench.settings import Recipe
+from mpbench.config.precisions import Precision
+from mpbench.config.settings import Recipe
 
 CONSTANT_FEATURE = 1e-6
 """Standard deviation over mean below which a feature is noise of rounding: it is not blown up to 1."""

@@ -10,7 +10,7 @@ from mpbench.errors import UsageProblem
 from mpbench.explain.session import ALL_LAYERS, PARAMETERS, ProbeCase
 from mpbench.models import canonical_name
 from mpbench.run import Case
-from mpbench.settings import Settings, check_each_once
+from mpbench.config.settings import Settings, check_each_once
 
 MARK = "mpbench"
 CAUSE_MARK = "mpbench_cause"

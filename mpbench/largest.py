@@ -12,7 +12,7 @@ from collections.abc import Callable
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.steps import Step, is_out_of_memory
-from mpbench.sweep import SEARCH_SHARE, largest_batch
+from mpbench.config.sweep import SEARCH_SHARE, largest_batch
 
 ROOM_SHARE = 0.9
 """Of a host's memory: beyond it the system begins to swap or to kill, and it is never tried."""

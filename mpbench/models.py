@@ -19,7 +19,7 @@ from mpbench.errors import CaseFailure, UsageProblem, described
 if TYPE_CHECKING:
     import keras
 
-    from mpbench.precision import Precision
+    from mpbench.config.precisions import Precision
 
 DEFAULT_MODELS = ("vgg16", "inception_v3", "resnet152_v2")
 HEAD_UNITS = 1024

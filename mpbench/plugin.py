@@ -43,13 +43,13 @@ from mpbench.items import (
 from mpbench.keeper import Keeper
 from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
 from mpbench.system.neighbours import Neighbours
-from mpbench.options import add_options
+from mpbench.config.options import add_options
 from mpbench.outputs import check_outputs
 from mpbench.record import is_case
 from mpbench.run import Run
 from mpbench.selection import is_named, name_layers, select
 from mpbench.session_files import write_summary
-from mpbench.settings import check_settings
+from mpbench.config.settings import check_settings
 from mpbench.stash import (
     BASELINE,
     BROKE_OFF,

@@ -14,10 +14,10 @@ from mpbench import device as devices
 from mpbench.system.cluster import Cluster
 from mpbench.errors import CaseFailure, described
 from mpbench.models import check_factory, load_factory
-from mpbench.precision import CONTROL, PRECISIONS
+from mpbench.config.precisions import CONTROL, PRECISIONS
 from mpbench.record import Measured
-from mpbench.settings import Settings, check_image_size
-from mpbench.sweep import parse_point
+from mpbench.config.settings import Settings, check_image_size
+from mpbench.config.sweep import parse_point
 
 if TYPE_CHECKING:
     from mpbench.group import GroupPlan

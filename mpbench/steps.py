@@ -22,9 +22,9 @@ from mpbench import device as devices
 from mpbench import replicas
 from mpbench.errors import CaseFailure
 from mpbench.models import SEED, build_model, compile_model, output_shape
-from mpbench.precision import Precision
+from mpbench.config.precisions import Precision
 from mpbench.release import tracing
-from mpbench.settings import LARGEST_BATCH
+from mpbench.config.settings import LARGEST_BATCH
 
 MAX_SETTLING_STEPS = 48
 """From 2**15 a loss scale has reached float16's smallest number well before this many halvings."""

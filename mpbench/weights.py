@@ -18,7 +18,7 @@ from mpbench.system.network import network_timeout
 if TYPE_CHECKING:
     import keras
 
-    from mpbench.precision import Precision
+    from mpbench.config.precisions import Precision
 
 SUFFIX = ".h5"
 """Keras's own `.weights.h5` and the older `.h5` both end so."""

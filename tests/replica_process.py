@@ -12,7 +12,7 @@ from mpbench import device as devices
 from mpbench import replicas, steps
 from mpbench.system.cluster import Cluster
 from mpbench.errors import CaseFailure
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.steps import Step, StepSpec
 
 IMAGES = 8

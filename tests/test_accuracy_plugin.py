@@ -248,7 +248,7 @@ def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
     from mpbench.accuracy import Experiment
     from mpbench.device import Device
     from mpbench.errors import CaseFailure
-    from mpbench.settings import check_settings
+    from mpbench.config.settings import check_settings
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     tries = []

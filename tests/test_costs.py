@@ -11,7 +11,7 @@ from mpbench.explain.layer_call import CallFunction, call_costs
 from mpbench.explain.layers import distinct_layers
 from mpbench.explain.watch import traced_whole
 from mpbench.models import build_model, dtype_policy
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 
 SHAPE = (16, 16, 8)
 N = 2 * 16 * 16 * 8

@@ -15,7 +15,7 @@ from mpbench.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.features import FeatureSpec, extract, pooled_features, watched_inference
 from mpbench.models import build_pooled_base
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.weights import Weights, load_pooled_base
 
 SPEC = FeatureSpec(

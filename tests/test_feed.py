@@ -15,7 +15,7 @@ from mpbench.explain.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
 from mpbench.explain.probe import Builder, measure_probes
 from mpbench.explain.records import FeedRecord, InputRecord
 from mpbench.measure import Plan
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.steps import StepSpec
 
 CPU = Device("cpu", "/CPU:0")

@@ -11,10 +11,10 @@ from mpbench.system.cluster import Cluster
 from mpbench.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.group import GroupPlan, Member, measure_group
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.record import Measured
 from mpbench.record import read_case as read_back
-from mpbench.settings import Profile
+from mpbench.config.settings import Profile
 from mpbench.stats.intervals import MIN_PAIRS
 from mpbench.steps import Step, StepSpec
 from mpbench.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading

@@ -11,8 +11,8 @@ from mpbench.errors import CaseFailure
 from mpbench.features import watched_inference
 from mpbench.head import HeadSpec, build_head, compile_for, epoch_order, standardisation, train_head
 from mpbench.models import build_pooled_base, dtype_policy, preprocessing
-from mpbench.precision import PRECISIONS
-from mpbench.settings import RECIPES
+from mpbench.config.precisions import PRECISIONS
+from mpbench.config.settings import RECIPES
 
 BATCH = 4
 COUNT = 12

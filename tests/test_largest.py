@@ -5,8 +5,8 @@ import pytest
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.largest import confirm, expected_peak, fit
-from mpbench.precision import PRECISIONS
-from mpbench.settings import LARGEST_BATCH
+from mpbench.config.precisions import PRECISIONS
+from mpbench.config.settings import LARGEST_BATCH
 
 GIB = 2**30
 CPU = devices.Device("cpu", "/CPU:0")

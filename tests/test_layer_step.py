@@ -17,7 +17,7 @@ from mpbench.explain.probe import Builder, measure_probes
 from mpbench.explain.records import PARTS, LayerRecord, PartRecord, PeakRecord
 from mpbench.measure import Plan
 from mpbench.models import build_model
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.steps import StepSpec
 
 CPU = Device("cpu", "/CPU:0")

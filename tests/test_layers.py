@@ -7,7 +7,7 @@ from mpbench.errors import CaseFailure
 from mpbench.explain.layers import distinct_layers, layer_ids, named_layers, same_layers
 from mpbench.explain.watch import watch_calls
 from mpbench.models import build_model, dtype_policy
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 
 SHAPE = (16, 16, 3)
 

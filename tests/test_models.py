@@ -19,7 +19,7 @@ from mpbench.models import (
     load_factory,
     min_image_size_px,
 )
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 
 SHAPE = (16, 16, 3)
 

@@ -12,7 +12,7 @@ from mpbench.explain import profile
 from mpbench.explain.kernels import COPIES, NORMALISATION, TENSOR_CORES, Span, operation_seconds
 from mpbench.explain.profile import Events, figures, profile_probe, read_events, take, unavailable
 from mpbench.plausible import check_probe
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 
 needs_xprof = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 COMMON = {

@@ -7,7 +7,7 @@ from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.explain import probe
 from mpbench.explain.session import ALL_LAYERS, PARAMETERS, ProbeCase, ProbeRun, cases_of_kind
 from mpbench.run import Run
-from mpbench.settings import check_settings
+from mpbench.config.settings import check_settings
 
 SETTINGS = check_settings(**DEFAULTS | dict(models="vgg16", device="cpu"))
 

@@ -1,10 +1,10 @@
-"""mpbench.settings: every wrong option gives one line that names it, what was given and what is valid."""
+"""mpbench.config.settings: every wrong option gives one line that names it, what was given and what is valid."""
 
 import pytest
 
 from mpbench.errors import UsageProblem
-from mpbench.precision import CONTROL
-from mpbench.settings import check_image_size, check_settings
+from mpbench.config.precisions import CONTROL
+from mpbench.config.settings import check_image_size, check_settings
 
 DEFAULTS = dict(
     models="vgg16,inception_v3,resnet152_v2",

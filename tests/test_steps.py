@@ -5,7 +5,7 @@ import pytest
 
 from mpbench.device import Device
 from mpbench.errors import CaseFailure
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.steps import Step, StepSpec
 
 CPU = Device("cpu", "/CPU:0")

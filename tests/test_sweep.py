@@ -1,4 +1,4 @@
-"""mpbench.sweep: points as typed, and the search for the largest batch that fits."""
+"""mpbench.config.sweep: points as typed, and the search for the largest batch that fits."""
 
 import math
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpbench.errors import UsageProblem
-from mpbench.sweep import MAX_BATCH, SEARCH_SHARE, Point, largest_batch, parse_point, parse_sweep
+from mpbench.config.sweep import MAX_BATCH, SEARCH_SHARE, Point, largest_batch, parse_point, parse_sweep
 
 
 def test_points_in_the_order_given():

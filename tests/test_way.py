@@ -1,8 +1,8 @@
-"""mpbench.way: which ways a run measures side by side."""
+"""mpbench.config.modes: which ways a run measures side by side."""
 
 import pytest
 
-from mpbench.way import Way, ways
+from mpbench.config.modes import Way, ways
 
 
 @pytest.mark.parametrize(

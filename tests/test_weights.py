@@ -6,7 +6,7 @@ import pytest
 
 from mpbench.errors import UsageProblem
 from mpbench.models import build_pooled_base
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.weights import Weights, find_weights, load_pooled_base
 
 SIZE_PX = 32

@@ -23,7 +23,7 @@ from mpbench.explain.records import (
 )
 from mpbench.history import COMPARABLE_FACTS, SavedRun
 from mpbench.measure import paired
-from mpbench.precision import DEFAULT_BASELINE
+from mpbench.config.precisions import DEFAULT_BASELINE
 from mpbench.record import CaseRecord, blocks_of
 from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval, trimmed_mean_error
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 from mpbench.errors import CaseFailure
 from mpbench.explain.watch import LayerCall, watch_calls
 from mpbench.models import build_model
-from mpbench.precision import PRECISIONS, Precision
+from mpbench.config.precisions import PRECISIONS, Precision
 
 IDS_BATCH_SIZE = 2
 """Which layers are alike does not depend on the batch."""

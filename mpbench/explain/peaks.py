@@ -16,7 +16,7 @@ from mpbench.errors import CaseFailure
 from mpbench.explain.probe import Probe
 from mpbench.explain.records import PeakRecord
 from mpbench.models import SEED
-from mpbench.precision import Precision
+from mpbench.config.precisions import Precision
 from mpbench.release import tracing
 
 MATMUL_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)

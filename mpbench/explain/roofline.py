@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from mpbench.explain.findings import Figure
 from mpbench.explain.records import LayerRecord, PartRecord, PeakRecord
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 
 COMPUTE, MEMORY, LAUNCH = "compute-bound", "memory-bound", "launch-bound"
 CLASSES = (COMPUTE, MEMORY, LAUNCH)

@@ -17,9 +17,9 @@ from mpbench.errors import UsageProblem
 from mpbench.explain.records import FEEDS, PARTS, Probed
 from mpbench.measure import Plan
 from mpbench.models import SEED, check_factory, load_factory
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.run import Outcomes, Run
-from mpbench.settings import Profile, Settings, check_image_size
+from mpbench.config.settings import Profile, Settings, check_image_size
 
 if TYPE_CHECKING:
     from mpbench.data.loader import Loader

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mpbench.errors import printable
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.report.content import Drawing
 
 WIDTH_INCHES = 4.7

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mpbench import device as devices
 from mpbench.measure import Arm, Plan, measure
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.stats.intervals import Interval, speedup_interval
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 from mpbench import device as devices
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 
 
 def main() -> None:

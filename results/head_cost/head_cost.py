@@ -19,8 +19,8 @@ import numpy as np
 
 from mpbench import device as devices
 from mpbench.data import generated, images
-from mpbench.precision import PRECISIONS
-from mpbench.settings import RECIPES
+from mpbench.config.precisions import PRECISIONS
+from mpbench.config.settings import RECIPES
 from mpbench.weights import Weights, load_pooled_base
 
 IMAGES = 800

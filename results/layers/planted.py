@@ -19,7 +19,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mpbench.device import activate
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 
 PLANTED = {
     # name: batch, image size, what it is planted as

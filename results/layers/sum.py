@@ -24,7 +24,7 @@ from mpbench.explain.layer_step import LayerStep
 from mpbench.explain.layers import named_layers
 from mpbench.explain.parts import PartedStep
 from mpbench.models import build_model, canonical_name
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.steps import Step, StepSpec
 
 

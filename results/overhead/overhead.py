@@ -20,7 +20,7 @@ import numpy as np
 
 from mpbench import device as devices
 from mpbench.measure import Arm, Plan, measure
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.stats.intervals import speedup_interval
 
 

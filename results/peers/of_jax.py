@@ -14,7 +14,7 @@ from worker import ArmSpec, PeerArm
 
 from mpbench.errors import CaseFailure
 from mpbench.models import CLASSES, SEED, build_model, compile_model
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 
 MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32"}
 """On a GPU JAX takes TF32 for float32 products unless told otherwise; half precision has but one."""

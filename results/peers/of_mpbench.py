@@ -11,7 +11,7 @@ from mpbench.explain.parts import PartedStep
 from mpbench.explain.peaks import peak_probe
 from mpbench.explain.probe import Probe
 from mpbench.models import build_model
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.steps import Step, StepSpec
 
 XLA, NO_XLA = "XLA", "no XLA"

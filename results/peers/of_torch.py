@@ -19,7 +19,7 @@ from worker import ArmSpec, PeerArm
 
 from mpbench.errors import CaseFailure
 from mpbench.models import CLASSES, HEAD_UNITS, LEARNING_RATE, SEED
-from mpbench.precision import KERAS_ADAM_EPSILON, PRECISIONS
+from mpbench.config.precisions import KERAS_ADAM_EPSILON, PRECISIONS
 
 EAGER, COMPILED = "eager", "compiled"
 MAX_SETTLING_STEPS = 48

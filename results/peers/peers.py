@@ -26,8 +26,8 @@ from worker import PEAK, ArmSpec, serve
 from mpbench import device as devices
 from mpbench.measure import Arm, Plan, Series, measure
 from mpbench.models import DEFAULT_MODELS
-from mpbench.precision import PRECISIONS
-from mpbench.settings import PROFILES, check_image_size
+from mpbench.config.precisions import PRECISIONS
+from mpbench.config.settings import PROFILES, check_image_size
 
 WAYS = {"mpbench": ("no XLA", "XLA"), "torch": ("eager", "compiled"), "jax": ("XLA",)}
 NEEDED = {"mpbench": ("tensorflow",), "torch": ("torch", "torchvision", "timm"), "jax": ("jax", "jaxlib")}

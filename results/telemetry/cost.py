@@ -26,7 +26,7 @@ import numpy as np
 from mpbench import device as devices
 from mpbench.errors import UsageProblem
 from mpbench.measure import Arm, Plan, measure
-from mpbench.precision import PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.stats.intervals import speedup_interval
 from mpbench.telemetry import Telemetry, open_telemetry
 

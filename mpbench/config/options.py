@@ -6,8 +6,8 @@ import pytest
 
 from mpbench.data.loader import DEFAULT_WORKERS
 from mpbench.models import DEFAULT_MODELS
-from mpbench.precision import DEFAULT_PRECISIONS, PRECISIONS
-from mpbench.settings import CACHES
+from mpbench.config.precisions import DEFAULT_PRECISIONS, PRECISIONS
+from mpbench.config.settings import CACHES
 
 DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archive), or the path of a zip or a folder"
 

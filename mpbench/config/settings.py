@@ -9,9 +9,9 @@ from mpbench.data.loader import DEFAULT_WORKERS
 from mpbench.device import DEVICES
 from mpbench.errors import UsageProblem
 from mpbench.models import LEARNING_RATE, canonical_name, min_image_size_px
-from mpbench.precision import CONTROL, DEFAULT_BASELINE, PRECISIONS
-from mpbench.sweep import Point, parse_sweep
-from mpbench.way import Way, ways
+from mpbench.config.precisions import CONTROL, DEFAULT_BASELINE, PRECISIONS
+from mpbench.config.sweep import Point, parse_sweep
+from mpbench.config.modes import Way, ways
 
 JIT_CHOICES = {"auto": None, "on": True, "off": False, "both": None}
 CACHES = ("none", "memory", "disk")
