@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mpbench.errors import UsageProblem
 from mpbench.explain.explain_command import add_explain
 from mpbench.gate_command import add_gate
-from mpbench.history import load_runs
+from mpbench.records.runs import load_runs
 from mpbench.history_view import (
     ASCII_BLOCKS,
     BLOCKS,

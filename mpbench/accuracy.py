@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpbench.system import cache
-from mpbench import thumbnails
+from mpbench.records import thumbnails
 from mpbench.stats import contingency as paired
 from mpbench import device as devices
 from mpbench.data import generated, images, source
@@ -28,9 +28,9 @@ from mpbench.data.source import DataSet, LabelledImage
 from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.models import SEED, check_factory
 from mpbench.config.precisions import PRECISIONS
-from mpbench.record import AccuracyRecord, kept_rounds
+from mpbench.records.speed import AccuracyRecord, kept_rounds
 from mpbench.config.settings import THESIS_IMAGES, Settings, check_image_size
-from mpbench.thumbnails import Thumbnail
+from mpbench.records.thumbnails import Thumbnail
 from mpbench.weights import Weights, find_weights, load_pooled_base
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mpbench import thesis
 from mpbench.stats.contingency import equivalence_can_be_shown
-from mpbench.record import AccuracyRecord
+from mpbench.records.speed import AccuracyRecord
 from mpbench.tables import device_label, each, render
 
 DRAWN_NOTE = (

@@ -17,16 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, printable
-from mpbench.explain.records import PROBE_SCHEMA, PROBE_SCHEMA_KEY
-from mpbench.history import (
-    COMPARABLE_FACTS,
-    MAX_NUMBER,
-    UnreadableRun,
-    checked_run,
-    facts_of,
-    read_json,
-)
-from mpbench.record import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY, CaseRecord, read_case
+from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
+from mpbench.records.runs import COMPARABLE_FACTS, MAX_NUMBER, UnreadableRun, checked_run, facts_of, read_json
+from mpbench.records.speed import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY, CaseRecord, read_case
 from mpbench.tables import not_comparable
 
 TIMES = ("min", "max", "mean", "stddev", "median", "iqr")

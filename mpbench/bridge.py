@@ -17,11 +17,11 @@ from typing import Any
 import pytest_benchmark
 
 from mpbench.accuracy import Comparison
-from mpbench.explain.records import Probed, read_probe
+from mpbench.records.diagnostics import Probed, read_probe
 from mpbench.explain.session import ProbeRun
 from mpbench.journal_lines import Finished, Header
 from mpbench.keeper import Keeper
-from mpbench.record import Measured, read_accuracy, read_case
+from mpbench.records.speed import Measured, read_accuracy, read_case
 from mpbench.run import Run
 from mpbench.config.settings import Settings
 from mpbench.system.storage import DEFAULT_FOLDER

@@ -15,10 +15,10 @@ from mpbench.accuracy_tables import accuracy_summary
 from mpbench.console import benchmark_session, write_line
 from mpbench.errors import described
 from mpbench.explain.explain_command import session_lines
-from mpbench.explain.records import Probed
+from mpbench.records.diagnostics import Probed
 from mpbench.gate_tables import gate_lines
 from mpbench.keeper import shown
-from mpbench.record import AccuracyRecord, Measured
+from mpbench.records.speed import AccuracyRecord, Measured
 from mpbench.session_files import this_run, write_report, write_summary
 from mpbench.stash import (
     BASELINE,

@@ -12,9 +12,9 @@ from mpbench import device as devices
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.explain import profile
-from mpbench.explain.records import ProbeRecord
+from mpbench.records.diagnostics import ProbeRecord
 from mpbench.items import ACCURACY, CAUSE_MARK, POINT, WAY, is_any_layer, phase_of
-from mpbench.record import AccuracyRecord, CaseRecord
+from mpbench.records.speed import AccuracyRecord, CaseRecord
 from mpbench.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
 
 

@@ -29,7 +29,7 @@ from mpbench.stats.change_test import (
 )
 from mpbench.gate_checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
 from mpbench.gate_rules import Rules
-from mpbench.history import SavedCase, SavedRun, configuration
+from mpbench.records.runs import SavedCase, SavedRun, configuration
 from mpbench.measure import paired
 from mpbench.verdict import NEW, NOT_COMPARABLE, SPEEDUP, Verdict
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from mpbench.stats.change_test import SAME
 from mpbench.gate_rules import Rules
-from mpbench.history import SavedCase, SavedRun
-from mpbench.record import AccuracyRecord
+from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.speed import AccuracyRecord
 from mpbench.verdict import ACCURACY, FAILED, MISSING, NEW, SKIPPED, Verdict
 
 SKIPPED_SHARE_RISE = 0.01

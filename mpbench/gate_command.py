@@ -14,7 +14,7 @@ from mpbench.gate import judge
 from mpbench.gate_rules import MISSING_CHOICES, read_rules
 from mpbench.gate_tables import gate_lines
 from mpbench.gatekeeper import default_rules
-from mpbench.history import UnreadableRun, load_runs, read_run
+from mpbench.records.runs import UnreadableRun, load_runs, read_run
 from mpbench.system.storage import DEFAULT_FOLDER
 from mpbench.verdict import is_red
 

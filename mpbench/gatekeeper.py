@@ -8,7 +8,7 @@ from pathlib import Path
 from mpbench.errors import UsageProblem
 from mpbench.gate import judge
 from mpbench.gate_rules import MISSING_CHOICES, Rules, read_rules
-from mpbench.history import SavedRun, load_runs
+from mpbench.records.runs import SavedRun, load_runs
 from mpbench.system.storage import DEFAULT_FOLDER
 from mpbench.verdict import Verdict
 

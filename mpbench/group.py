@@ -19,7 +19,7 @@ from mpbench.energy import Energy, measure_energy
 from mpbench.errors import CaseFailure, described
 from mpbench.largest import confirm, fit
 from mpbench.measure import ENDED_ELSEWHERE, Arm, Plan, Series, measure
-from mpbench.record import CaseRecord, Measured, kept_rounds
+from mpbench.records.speed import CaseRecord, Measured, kept_rounds
 from mpbench.release import without_locals
 from mpbench.replicas import agreement
 from mpbench.config.settings import LARGEST_BATCH, Profile

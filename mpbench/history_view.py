@@ -17,7 +17,7 @@ import numpy as np
 
 from mpbench.stats.change_points import MIN_SIZE, Step, change_points
 from mpbench.errors import printable
-from mpbench.history import SavedRun, configuration
+from mpbench.records.runs import SavedRun, configuration
 from mpbench.stats.intervals import Floats
 from mpbench.tables import render
 

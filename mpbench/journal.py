@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.system.cache import flush_entries
-from mpbench.history import MAX_RUN_BYTES
+from mpbench.records.runs import MAX_RUN_BYTES
 from mpbench.journal_lines import SCHEMA_VERSIONS, Contents, Finished, Header, UnreadableJournal, line, parse
 
 FOLDER = "journal"

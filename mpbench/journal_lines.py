@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest_benchmark.stats
 
-from mpbench.explain.records import PROBE_SCHEMA_KEY
-from mpbench.history import SCHEMAS, checked_run
+from mpbench.records.diagnostics import PROBE_SCHEMA_KEY
+from mpbench.records.runs import SCHEMAS, checked_run
 from mpbench.system.storage import is_plain_name
 
 SCHEMA_VERSIONS = {"journal": 1, **SCHEMAS}

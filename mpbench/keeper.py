@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, described, printable
-from mpbench.history import facts_of
+from mpbench.records.runs import facts_of
 from mpbench.journal import Journal, journals, opened, read
 from mpbench.journal_lines import Contents, Finished, Header, UnreadableJournal, encoded
 from mpbench.outputs import reason

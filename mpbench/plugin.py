@@ -23,7 +23,7 @@ from mpbench.baseline import Baseline, choose_from_storage
 from mpbench.system.cluster import VARIABLE, read_cluster
 from mpbench.console import benchmark_session, typed, write_line
 from mpbench.errors import UsageProblem
-from mpbench.explain.records import is_probe
+from mpbench.records.diagnostics import is_probe
 from mpbench.explain.session import PARAMETERS, ProbeRun, cases_of_kind
 from mpbench.gatekeeper import Gatekeeper, check_missing
 from mpbench.items import (
@@ -45,7 +45,7 @@ from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
 from mpbench.system.neighbours import Neighbours
 from mpbench.config.options import add_options
 from mpbench.outputs import check_outputs
-from mpbench.record import is_case
+from mpbench.records.speed import is_case
 from mpbench.run import Run
 from mpbench.selection import is_named, name_layers, select
 from mpbench.session_files import write_summary

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, printable
-from mpbench.history import load_runs, read_json
+from mpbench.records.runs import load_runs, read_json
 from mpbench.journal import journals, opened, read
 from mpbench.journal_lines import Contents, Finished, UnreadableJournal, encoded, saved_run
 from mpbench.outputs import reason

@@ -15,7 +15,7 @@ from mpbench.system.cluster import Cluster
 from mpbench.errors import CaseFailure, described
 from mpbench.models import check_factory, load_factory
 from mpbench.config.precisions import CONTROL, PRECISIONS
-from mpbench.record import Measured
+from mpbench.records.speed import Measured
 from mpbench.config.settings import Settings, check_image_size
 from mpbench.config.sweep import parse_point
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpbench.console import typed, write_line
-from mpbench.history import SavedRun, unsaved_run
+from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.report_command import write_page
 from mpbench.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
 from mpbench.summary import Ending, markdown

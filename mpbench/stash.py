@@ -9,13 +9,13 @@ import pytest
 from mpbench import bridge
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.baseline import Baseline
-from mpbench.explain.records import Probed
+from mpbench.records.diagnostics import Probed
 from mpbench.explain.session import ProbeRun
 from mpbench.gatekeeper import Gatekeeper
 from mpbench.keeper import Keeper
 from mpbench.system.lock import SessionLock
 from mpbench.system.neighbours import Neighbours
-from mpbench.record import AccuracyRecord, Measured
+from mpbench.records.speed import AccuracyRecord, Measured
 from mpbench.replay import ReplayClock
 from mpbench.run import Run
 from mpbench.verdict import Verdict

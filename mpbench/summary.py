@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.stats.change_test import SAME, UNSURE
-from mpbench.record import AccuracyRecord, CaseRecord, Measured
+from mpbench.records.speed import AccuracyRecord, CaseRecord, Measured
 from mpbench.stats.intervals import Interval
 from mpbench.tables import CPU_NOTE, device_label, each, per_replica, power_limit, tables_beside, throttled_rounds
 from mpbench.verdict import NEW, Verdict, is_red

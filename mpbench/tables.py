@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import NamedTuple, TypeVar
 
 from mpbench import thesis
-from mpbench.record import AccuracyRecord, CaseRecord, OfRounds, numbers
+from mpbench.records.speed import AccuracyRecord, CaseRecord, OfRounds, numbers
 from mpbench.stats.intervals import MIN_PAIRS, Interval
 
 CPU_NOTE = (

@@ -16,7 +16,7 @@ from records import accuracy_record, record
 import mpbench.run
 from mpbench import device as devices
 from mpbench.accuracy import Comparison, Experiment
-from mpbench.record import Measured, kept_rounds
+from mpbench.records.speed import Measured, kept_rounds
 
 SECONDS = float(os.environ.get("FAKE_SECONDS", "0"))
 ROUNDS = int(os.environ.get("FAKE_ROUNDS", "8"))

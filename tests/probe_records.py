@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mpbench.explain.findings import matched
-from mpbench.explain.records import (
+from mpbench.records.diagnostics import (
     FeedRecord,
     InputRecord,
     LayerRecord,
@@ -13,7 +13,7 @@ from mpbench.explain.records import (
     Probed,
     ProfileRecord,
 )
-from mpbench.history import SavedCase, SavedRun
+from mpbench.records.runs import SavedCase, SavedRun
 
 COMMON = {
     "model": "vgg16",

@@ -1,7 +1,7 @@
 """Records of cases that nobody measured, for tests of what reads them."""
 
 from mpbench.stats import contingency as paired
-from mpbench.record import AccuracyRecord, CaseRecord, Measured
+from mpbench.records.speed import AccuracyRecord, CaseRecord, Measured
 
 
 def record(model="vgg16", precision="float32", phase="training", **changes):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mpbench import device, features
 from mpbench.data.generated import CLASSES, picture
-from mpbench.record import read_accuracy
+from mpbench.records.speed import read_accuracy
 from mpbench.report.photographs import photographs
 
 # Keras is imported above because pytester unloads what a run in this process imports, and TensorFlow, loaded a second

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mpbench.record import read_case
+from mpbench.records.speed import read_case
 
 ROOT = Path(__file__).parent.parent
 

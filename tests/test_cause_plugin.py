@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mpbench.explain.records import read_probe
-from mpbench.history import read_run
+from mpbench.records.diagnostics import read_probe
+from mpbench.records.runs import read_run
 
 ROOT = Path(__file__).parent.parent
 FILES = ["test_input_pipeline", "test_layers", "test_step_parts"]

@@ -15,8 +15,8 @@ from saved_runs import cases, saved_run
 from mpbench import __main__ as command
 from mpbench.baseline import Choice, check_baseline, choose, choose_from_storage, differing_facts, differing_fields
 from mpbench.errors import UsageProblem
-from mpbench.history import UnreadableRun, load_runs, read_run
-from mpbench.record import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY
+from mpbench.records.runs import UnreadableRun, load_runs, read_run
+from mpbench.records.speed import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY
 
 ROOT = Path(__file__).parent.parent
 TIME = "2026-05-01T12:00:00+00:00"

@@ -13,7 +13,7 @@ from mpbench.errors import CaseFailure
 from mpbench.explain.feed import _settle, feed_probes, input_probe
 from mpbench.explain.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
 from mpbench.explain.probe import Builder, measure_probes
-from mpbench.explain.records import FeedRecord, InputRecord
+from mpbench.records.diagnostics import FeedRecord, InputRecord
 from mpbench.measure import Plan
 from mpbench.config.precisions import PRECISIONS
 from mpbench.steps import StepSpec

@@ -18,8 +18,8 @@ from saved_runs import cases, saved_run
 
 from mpbench.explain.explanation import explanation
 from mpbench.explain.findings import matched
-from mpbench.history import load_runs
-from mpbench.record import Measured
+from mpbench.records.runs import load_runs
+from mpbench.records.speed import Measured
 from mpbench.report import figures
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import INK, SERIES, WIDTH_INCHES, fitted, inches, unique_names

@@ -12,7 +12,7 @@ from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
 from mpbench.gate import judge
 from mpbench.gate_rules import Rules
 from mpbench.gate_tables import gate_lines
-from mpbench.history import SavedCase, SavedRun
+from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.verdict import FAILED, MISSING, NEW, NOT_COMPARABLE, is_red
 
 MODELS = {"vgg16": 300.0, "inception_v3": 200.0, "resnet152_v2": 500.0}

@@ -12,8 +12,8 @@ from mpbench.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.group import GroupPlan, Member, measure_group
 from mpbench.config.precisions import PRECISIONS
-from mpbench.record import Measured
-from mpbench.record import read_case as read_back
+from mpbench.records.speed import Measured
+from mpbench.records.speed import read_case as read_back
 from mpbench.config.settings import Profile
 from mpbench.stats.intervals import MIN_PAIRS
 from mpbench.steps import Step, StepSpec

@@ -1,4 +1,4 @@
-"""mpbench.history: what was saved is loaded, and what cannot be believed is refused with its file and the reason."""
+"""mpbench.records.runs: what was saved is loaded, and what cannot be believed is refused with its file and the reason."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from probe_records import feed, layer, part, peak, pipeline, probe_name, profile
 from records import accuracy_record, record
 from saved_runs import cases, fullname, saved_run
 
-from mpbench import history
-from mpbench.explain.records import PROBE_SCHEMA, PROBE_SCHEMA_KEY
+from mpbench.records import runs as history
+from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
 from mpbench.gate import judge
 from mpbench.gate_rules import Rules
-from mpbench.history import (
+from mpbench.records.runs import (
     COMPARABLE_FACTS,
     COMPARABLE_SETTINGS,
     MAX_RUN_BYTES,
@@ -23,7 +23,7 @@ from mpbench.history import (
     read_run,
 )
 from mpbench.history_view import all_series
-from mpbench.record import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY
+from mpbench.records.speed import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY
 
 TIME = "2026-05-01T12:00:00+00:00"
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"

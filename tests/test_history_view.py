@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from saved_runs import cases, saved_run
 
-from mpbench.history import load_runs
+from mpbench.records.runs import load_runs
 from mpbench.history_view import (
     ASCII_BLOCKS,
     BLOCKS,

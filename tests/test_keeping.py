@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from saved_runs import FACTS
 
-from mpbench.history import load_runs, read_run
+from mpbench.records.runs import load_runs, read_run
 from mpbench.journal import journals
 
 TESTS = Path(__file__).parent

@@ -14,7 +14,7 @@ from mpbench.explain.layers import distinct_layers, named_layers
 from mpbench.explain.parts import PartedStep, cast_weights, part_probes
 from mpbench.explain.peaks import peak_probe
 from mpbench.explain.probe import Builder, measure_probes
-from mpbench.explain.records import PARTS, LayerRecord, PartRecord, PeakRecord
+from mpbench.records.diagnostics import PARTS, LayerRecord, PartRecord, PeakRecord
 from mpbench.measure import Plan
 from mpbench.models import build_model
 from mpbench.config.precisions import PRECISIONS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mpbench.models import DEFAULT_MODELS
-from mpbench.record import read_case
+from mpbench.records.speed import read_case
 
 ROOT = Path(__file__).parent.parent
 

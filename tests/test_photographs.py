@@ -12,9 +12,9 @@ from PIL import Image
 from records import accuracy_record
 from saved_runs import saved_run
 
-from mpbench.history import UnreadableRun, read_run
+from mpbench.records.runs import UnreadableRun, read_run
 from mpbench.report.photographs import photographs
-from mpbench.thumbnails import (
+from mpbench.records.thumbnails import (
     MAX_IMAGES,
     MAX_JPEG_BYTES,
     MAX_NAME_CHARACTERS,

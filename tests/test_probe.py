@@ -7,7 +7,7 @@ import pytest
 from mpbench.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.explain.probe import LEAST_SECONDS, Builder, Probe, measure_probes
-from mpbench.explain.records import PeakRecord, Probed
+from mpbench.records.diagnostics import PeakRecord, Probed
 from mpbench.measure import Plan
 
 CPU = Device("cpu", "/CPU:0")

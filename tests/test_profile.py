@@ -11,7 +11,7 @@ from mpbench.errors import CaseFailure
 from mpbench.explain import profile
 from mpbench.explain.kernels import COPIES, NORMALISATION, TENSOR_CORES, Span, operation_seconds
 from mpbench.explain.profile import Events, figures, profile_probe, read_events, take, unavailable
-from mpbench.plausible import check_probe
+from mpbench.records.plausible import check_probe
 from mpbench.config.precisions import PRECISIONS
 
 needs_xprof = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))

@@ -1,11 +1,11 @@
-"""mpbench.record: what is written is read back, and what is not ours is refused by name."""
+"""mpbench.records.speed: what is written is read back, and what is not ours is refused by name."""
 
 import json
 
 import pytest
 from records import accuracy_record, record
 
-from mpbench.record import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY, is_case, read_accuracy, read_case
+from mpbench.records.speed import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY, is_case, read_accuracy, read_case
 from mpbench.stats.intervals import Interval
 
 

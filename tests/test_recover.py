@@ -9,7 +9,7 @@ from journals import comparison, group, left_behind
 from saved_runs import saved_run as saved_by_benchmark
 
 from mpbench.__main__ import main
-from mpbench.history import load_runs, read_run
+from mpbench.records.runs import load_runs, read_run
 from mpbench.journal import journals
 from mpbench.journal_lines import line
 

@@ -9,7 +9,7 @@ from test_group import plan
 
 from mpbench import steps as stepping
 from mpbench.group import measure_group
-from mpbench.record import Measured
+from mpbench.records.speed import Measured
 from mpbench.steps import Step
 
 FULL = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")

@@ -14,7 +14,7 @@ from records import accuracy_record
 from saved_runs import FACTS, cases, fullname, saved_run
 
 from mpbench.__main__ import main
-from mpbench.history import SavedCase, SavedRun, read_run
+from mpbench.records.runs import SavedCase, SavedRun, read_run
 from mpbench.report.answers import answers
 from mpbench.report.content import Command, Drawing, Note, Photograph, Table
 from mpbench.report.sections import report

@@ -14,7 +14,7 @@ from PIL import Image
 from records import accuracy_record, pair, record
 
 from mpbench.errors import printable
-from mpbench.record import Measured
+from mpbench.records.speed import Measured
 from mpbench.report import figures
 from mpbench.report.content import Command, Drawing, Note, Number, Photograph, Report, Section, Sentence, Table
 from mpbench.report.drawing import INK, stacked, style

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from records import accuracy_record, pair
 
 from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
-from mpbench.record import Measured
+from mpbench.records.speed import Measured
 from mpbench.stats.intervals import Interval
 from mpbench.summary import MAX_BYTES, MAX_TEXT, Ending, Failure, code, markdown, table
 from mpbench.verdict import FAILED, NEW, Verdict

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from records import pair, record
 
-from mpbench.record import Measured
+from mpbench.records.speed import Measured
 from mpbench.tables import (
     CPU_NOTE,
     energy_table,

@@ -4,7 +4,7 @@ import pytest
 from records import accuracy_record
 from saved_runs import cases, saved_run
 
-from mpbench.history import read_run
+from mpbench.records.runs import read_run
 from mpbench.report.content import Number
 from mpbench.report.thesis_tables import thesis_tables
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mpbench.explain.findings import AnyFigure, Figure, Findings
-from mpbench.explain.records import LayerRecord
+from mpbench.records.diagnostics import LayerRecord
 from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY, Peaks, compute_dtype, roof
 
 UPDATE, KEPT, UNCLASSED, CASTS = "update", "kept-in-float32", "not-classed", "casts"

@@ -12,8 +12,8 @@ from mpbench.errors import UsageProblem, printable
 from mpbench.explain.findings import matched, merged
 from mpbench.explain.page import page_lines
 from mpbench.explain.page_json import as_data
-from mpbench.explain.records import InputRecord, Probed
-from mpbench.history import SavedRun, UnreadableRun, read_run
+from mpbench.records.diagnostics import InputRecord, Probed
+from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 
 FINE = 0
 

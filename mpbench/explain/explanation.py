@@ -28,7 +28,7 @@ from mpbench.explain.account import (
     steps_of,
 )
 from mpbench.explain.findings import AnyFigure, Figure, Findings, interval_of
-from mpbench.explain.records import LayerRecord
+from mpbench.records.diagnostics import LayerRecord
 from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY, Allowed, Peaks, Roof, allowed, peaks_of, roof
 from mpbench.stats.intervals import Interval
 

@@ -18,7 +18,7 @@ from mpbench.data.decoding import UndecodableImage
 from mpbench.data.loader import Batch, Loader
 from mpbench.errors import CaseFailure
 from mpbench.explain.probe import Probe
-from mpbench.explain.records import FeedRecord, InputRecord
+from mpbench.records.diagnostics import FeedRecord, InputRecord
 from mpbench.steps import Step, StepSpec
 
 SETTLING_BATCHES = 4

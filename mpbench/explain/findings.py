@@ -12,7 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 
-from mpbench.explain.records import (
+from mpbench.records.diagnostics import (
     FeedRecord,
     InputRecord,
     LayerRecord,
@@ -21,10 +21,10 @@ from mpbench.explain.records import (
     ProbeRecord,
     ProfileRecord,
 )
-from mpbench.history import COMPARABLE_FACTS, SavedRun
+from mpbench.records.runs import COMPARABLE_FACTS, SavedRun
 from mpbench.measure import paired
 from mpbench.config.precisions import DEFAULT_BASELINE
-from mpbench.record import CaseRecord, blocks_of
+from mpbench.records.speed import CaseRecord, blocks_of
 from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval, trimmed_mean_error
 
 Record = TypeVar("Record", bound="CaseRecord | ProbeRecord", covariant=True)

@@ -27,7 +27,7 @@ from mpbench.errors import CaseFailure
 from mpbench.explain.layer_call import CallFunction, call_costs
 from mpbench.explain.layers import DistinctLayer
 from mpbench.explain.probe import LEAST_SECONDS, Probe
-from mpbench.explain.records import LayerRecord
+from mpbench.records.diagnostics import LayerRecord
 from mpbench.models import SEED
 from mpbench.release import tracing
 from mpbench.steps import StepSpec

@@ -33,7 +33,7 @@ from mpbench.explain.printing import (
     table_lines,
     with_share,
 )
-from mpbench.explain.records import LayerRecord
+from mpbench.records.diagnostics import LayerRecord
 from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY
 from mpbench.tables import CPU_NOTE, render
 

@@ -10,7 +10,7 @@ from typing import Any
 from mpbench.explain.account import LABELS, Measured, layer_types
 from mpbench.explain.explanation import Headline, LayerChange, Phase, dominant, explanation, not_faster
 from mpbench.explain.findings import AnyFigure, Figure, Findings
-from mpbench.explain.records import LayerRecord, ProfileRecord
+from mpbench.records.diagnostics import LayerRecord, ProfileRecord
 from mpbench.explain.roofline import Peaks, Roof, roof
 
 EXPLANATION_SCHEMA = 1

@@ -20,7 +20,7 @@ from mpbench.errors import CaseFailure
 from mpbench.explain.costs import cast_bytes, update_bytes
 from mpbench.explain.layer_call import as_array
 from mpbench.explain.probe import Probe
-from mpbench.explain.records import PARTS, PartRecord
+from mpbench.records.diagnostics import PARTS, PartRecord
 from mpbench.explain.watch import traced_whole
 from mpbench.models import SEED
 from mpbench.release import tracing

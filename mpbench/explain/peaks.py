@@ -14,7 +14,7 @@ import tensorflow as tf
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.explain.probe import Probe
-from mpbench.explain.records import PeakRecord
+from mpbench.records.diagnostics import PeakRecord
 from mpbench.models import SEED
 from mpbench.config.precisions import Precision
 from mpbench.release import tracing

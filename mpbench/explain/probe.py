@@ -9,10 +9,10 @@ from typing import Any
 
 from mpbench import device as devices
 from mpbench.errors import CaseFailure
-from mpbench.explain.records import Probed, ProbeRecord
+from mpbench.records.diagnostics import Probed, ProbeRecord
 from mpbench.group import explained, others_share
 from mpbench.measure import Arm, Plan, Series, measure
-from mpbench.record import kept_rounds
+from mpbench.records.speed import kept_rounds
 from mpbench.stats.intervals import MIN_PAIRS, time_interval
 
 Progress = Callable[[str], None]

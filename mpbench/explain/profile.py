@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mpbench.device import held_back_stderr
 from mpbench.errors import CaseFailure, described, printable
 from mpbench.explain.kernels import Span, kernel_seconds, largest, operation_seconds, tensor_core_share
-from mpbench.explain.records import ProfileRecord
+from mpbench.records.diagnostics import ProfileRecord
 
 if TYPE_CHECKING:
     from mpbench.explain.probe import Probe

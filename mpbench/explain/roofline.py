@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mpbench.explain.findings import Figure
-from mpbench.explain.records import LayerRecord, PartRecord, PeakRecord
+from mpbench.records.diagnostics import LayerRecord, PartRecord, PeakRecord
 from mpbench.config.precisions import PRECISIONS
 
 COMPUTE, MEMORY, LAUNCH = "compute-bound", "memory-bound", "launch-bound"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mpbench import device as devices
 from mpbench.accuracy import checked_images, find_images
 from mpbench.errors import UsageProblem
-from mpbench.explain.records import FEEDS, PARTS, Probed
+from mpbench.records.diagnostics import FEEDS, PARTS, Probed
 from mpbench.measure import Plan
 from mpbench.models import SEED, check_factory, load_factory
 from mpbench.config.precisions import PRECISIONS

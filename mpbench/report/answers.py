@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from mpbench.accuracy_tables import in_words
 from mpbench.explain.explanation import PHASES
-from mpbench.history import SavedCase, SavedRun
-from mpbench.record import AccuracyRecord, CaseRecord
+from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.speed import AccuracyRecord, CaseRecord
 from mpbench.tables import Case, device_label, each, marks
 
 NEAR = 0.095

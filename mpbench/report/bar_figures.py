@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mpbench.errors import printable
-from mpbench.record import CaseRecord, OfRounds
+from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report.case_rows import arm, arm_in_full, by_phase, heading
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import INK, Row, looks, rows_under_headings, style

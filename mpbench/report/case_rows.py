@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mpbench import thesis
 from mpbench.errors import printable
-from mpbench.record import CaseRecord
+from mpbench.records.speed import CaseRecord
 from mpbench.report.drawing import fitted
 
 

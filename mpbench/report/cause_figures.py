@@ -19,7 +19,7 @@ from mpbench.errors import printable
 from mpbench.explain.account import LABELS, STEP_SOURCES, UNEXPLAINED
 from mpbench.explain.explanation import Phase
 from mpbench.explain.findings import Figure
-from mpbench.explain.records import LayerRecord
+from mpbench.records.diagnostics import LayerRecord
 from mpbench.explain.roofline import roof
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import (

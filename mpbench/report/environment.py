@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mpbench.explain.records import PeakRecord
-from mpbench.history import COMPARABLE_FACTS, SavedCase, SavedRun, configuration
-from mpbench.record import AccuracyRecord, CaseRecord, numbers
+from mpbench.records.diagnostics import PeakRecord
+from mpbench.records.runs import COMPARABLE_FACTS, SavedCase, SavedRun, configuration
+from mpbench.records.speed import AccuracyRecord, CaseRecord, numbers
 from mpbench.report.content import Block, Cell, Command, Number, Sentence, Table
 from mpbench.tables import MIB, device_label, each, precision_label, throttled_rounds
 

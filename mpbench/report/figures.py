@@ -18,7 +18,7 @@ from mpbench import thesis
 from mpbench.accuracy_tables import in_words, is_the_thesis_pair
 from mpbench.stats.contingency import Contingency
 from mpbench.errors import printable
-from mpbench.record import AccuracyRecord, CaseRecord, OfRounds, numbers
+from mpbench.records.speed import AccuracyRecord, CaseRecord, OfRounds, numbers
 from mpbench.report.bar_figures import energy, memory, throughput
 from mpbench.report.case_rows import arm, arm_in_full, by_phase, heading
 from mpbench.report.cause_figures import causes, rooflines

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mpbench import thumbnails
-from mpbench.record import AccuracyRecord
+from mpbench.records import thumbnails
+from mpbench.records.speed import AccuracyRecord
 from mpbench.report.content import Photograph
 
 

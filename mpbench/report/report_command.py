@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem
-from mpbench.history import SavedRun, UnreadableRun, read_run
+from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 from mpbench.report.content import Drawing
 from mpbench.summary import Ending
 

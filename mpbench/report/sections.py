@@ -14,7 +14,7 @@ from mpbench.explain.findings import matched
 from mpbench.gate import judge
 from mpbench.gate_rules import Rules
 from mpbench.gate_tables import outcome
-from mpbench.history import SavedCase, SavedRun
+from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.history_view import MIN_RUNS
 from mpbench.report import environment
 from mpbench.report.answers import answers, by_phase

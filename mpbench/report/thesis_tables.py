@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from mpbench import thesis
 from mpbench.accuracy_tables import is_the_thesis_pair, setting
-from mpbench.history import SavedCase, SavedRun
-from mpbench.record import AccuracyRecord
+from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.speed import AccuracyRecord
 from mpbench.report.content import Cell, Number, Table
 from mpbench.tables import baseline_of, marks, title
 

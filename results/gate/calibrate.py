@@ -27,7 +27,7 @@ from scipy import stats
 
 from mpbench.gate import judge
 from mpbench.gate_rules import Rules
-from mpbench.history import SavedCase, SavedRun, read_run
+from mpbench.records.runs import SavedCase, SavedRun, read_run
 from mpbench.verdict import SPEEDUP, is_red
 
 HERE = Path(__file__).parent

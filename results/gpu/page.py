@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mpbench import thesis
-from mpbench.history import SavedRun, UnreadableRun, read_run
+from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 from mpbench.stats.intervals import Interval
 from mpbench.tables import baseline_of
 

@@ -1,7 +1,7 @@
 """What the cases that look for causes write into pytest-benchmark's JSON, and how it is read back.
 
 They have a schema of their own, so that the gate, the history and the tables of speedups never take one for a speed
-case. Flat and small, as in `mpbench.record`; their rounds are seconds, what one round did stands in each class.
+case. Flat and small, as in `mpbench.records.speed`; their rounds are seconds, what one round did stands in each class.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpbench.record import read_fields
+from mpbench.records.speed import read_fields
 
 PROBE_SCHEMA = 1
 PROBE_SCHEMA_KEY = "mpbench_probe_schema"
@@ -212,7 +212,7 @@ def is_probe(extra_info: Mapping[str, Any]) -> bool:
 
 
 def read_probe(extra_info: Mapping[str, Any]) -> ProbeRecord:
-    """The record in a benchmark's extra_info; raises ValueError as `mpbench.record.read_case` does."""
+    """The record in a benchmark's extra_info; raises ValueError as `mpbench.records.speed.read_case` does."""
     kind = extra_info.get(KIND)
     if is_probe(extra_info) and (not isinstance(kind, str) or kind not in RECORDS):
         raise ValueError(f"{KIND}: {kind!r}: valid are {', '.join(RECORDS)}")

@@ -19,9 +19,9 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 
 from mpbench.errors import printable
-from mpbench.explain.records import KIND, PROBE_SCHEMA, PROBE_SCHEMA_KEY, RECORDS, Probed, ProbeRecord, read_probe
-from mpbench.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case, check_probe
-from mpbench.record import (
+from mpbench.records.diagnostics import KIND, PROBE_SCHEMA, PROBE_SCHEMA_KEY, RECORDS, Probed, ProbeRecord, read_probe
+from mpbench.records.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case, check_probe
+from mpbench.records.speed import (
     ACCURACY_SCHEMA,
     ACCURACY_SCHEMA_KEY,
     SCHEMA,
