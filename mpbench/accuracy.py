@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from mpbench.system import cache
 from mpbench.records import thumbnails
 from mpbench.stats import contingency as paired
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.data import generated, images, source
 from mpbench.data.archives import shown
 from mpbench.data.decoding import UndecodableImage, decode
 from mpbench.data.source import DataSet, LabelledImage
 from mpbench.errors import CaseFailure, UsageProblem, described
-from mpbench.models import SEED, check_factory
+from mpbench.engine.models import SEED, check_factory
 from mpbench.config.precisions import PRECISIONS
 from mpbench.records.speed import AccuracyRecord, kept_rounds
 from mpbench.config.settings import THESIS_IMAGES, Settings, check_image_size
@@ -182,7 +182,7 @@ class Experiment:
         return arm
 
     def _explained(self, error: Exception, model: str, precision: str) -> Exception:
-        from mpbench.steps import is_out_of_memory
+        from mpbench.engine.step import is_out_of_memory
 
         if not is_out_of_memory(error):
             return error

@@ -22,7 +22,7 @@ from mpbench.explain.session import ProbeRun
 from mpbench.journal_lines import Finished, Header
 from mpbench.keeper import Keeper
 from mpbench.records.speed import Measured, read_accuracy, read_case
-from mpbench.run import Run
+from mpbench.engine.run import Run
 from mpbench.config.settings import Settings
 from mpbench.system.storage import DEFAULT_FOLDER
 

@@ -23,13 +23,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mpbench.system import cache
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.data import images as image_sets
 from mpbench.data.archives import shown
 from mpbench.data.decoding import UndecodableImage, decoder_version
 from mpbench.data.source import LabelledImage
 from mpbench.errors import CaseFailure
-from mpbench.models import preprocessing, scale_to_one
+from mpbench.engine.models import preprocessing, scale_to_one
 from mpbench.config.precisions import Precision
 from mpbench.weights import Weights, load_pooled_base
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.explain import profile

@@ -30,7 +30,7 @@ from mpbench.stats.change_test import (
 from mpbench.gate_checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
 from mpbench.gate_rules import Rules
 from mpbench.records.runs import SavedCase, SavedRun, configuration
-from mpbench.measure import paired
+from mpbench.engine.interleave import paired
 from mpbench.verdict import NEW, NOT_COMPARABLE, SPEEDUP, Verdict
 
 FALSE_ALARM_LEVEL = 0.003

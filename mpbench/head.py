@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mpbench.device import Device
+from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
-from mpbench.models import SEED, build_under, classify
+from mpbench.engine.models import SEED, build_under, classify
 from mpbench.config.precisions import Precision
 from mpbench.config.settings import Recipe
 

@@ -8,8 +8,8 @@ import pytest
 
 from mpbench.errors import UsageProblem
 from mpbench.explain.session import ALL_LAYERS, PARAMETERS, ProbeCase
-from mpbench.models import canonical_name
-from mpbench.run import Case
+from mpbench.engine.models import canonical_name
+from mpbench.engine.run import Case
 from mpbench.config.settings import Settings, check_each_once
 
 MARK = "mpbench"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mpbench import bridge
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.accuracy import Experiment
 from mpbench.baseline import Baseline, choose_from_storage
 from mpbench.system.cluster import VARIABLE, read_cluster
@@ -46,7 +46,7 @@ from mpbench.system.neighbours import Neighbours
 from mpbench.config.options import add_options
 from mpbench.outputs import check_outputs
 from mpbench.records.speed import is_case
-from mpbench.run import Run
+from mpbench.engine.run import Run
 from mpbench.selection import is_named, name_layers, select
 from mpbench.session_files import write_summary
 from mpbench.config.settings import check_settings

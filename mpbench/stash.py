@@ -17,7 +17,7 @@ from mpbench.system.lock import SessionLock
 from mpbench.system.neighbours import Neighbours
 from mpbench.records.speed import AccuracyRecord, Measured
 from mpbench.replay import ReplayClock
-from mpbench.run import Run
+from mpbench.engine.run import Run
 from mpbench.verdict import Verdict
 
 RUN = pytest.StashKey[Run]()

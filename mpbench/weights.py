@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpbench.system.cache import sha256_of
 from mpbench.errors import UsageProblem, described
-from mpbench.models import APPLICATIONS, SEED, build_pooled_base, squeezed
+from mpbench.engine.models import APPLICATIONS, SEED, build_pooled_base, squeezed
 from mpbench.system.network import network_timeout
 
 if TYPE_CHECKING:

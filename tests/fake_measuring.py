@@ -13,8 +13,8 @@ from typing import Any
 
 from records import accuracy_record, record
 
-import mpbench.run
-from mpbench import device as devices
+import mpbench.engine.run
+from mpbench.engine import device as devices
 from mpbench.accuracy import Comparison, Experiment
 from mpbench.records.speed import Measured, kept_rounds
 
@@ -78,12 +78,12 @@ def compare(self, model, precision):
 
 
 def pytest_configure():
-    sys.modules["mpbench.group"] = types.SimpleNamespace(
+    sys.modules["mpbench.engine.group"] = types.SimpleNamespace(
         GroupPlan=GroupPlan, Member=Member, measure_group=measure_group
     )
-    sys.modules["mpbench.steps"] = types.SimpleNamespace(StepSpec=types.SimpleNamespace)
+    sys.modules["mpbench.engine.step"] = types.SimpleNamespace(StepSpec=types.SimpleNamespace)
     devices.activate = lambda *args: devices.Device("cpu", "/CPU:0")
-    mpbench.run.load_factory = mpbench.run.check_factory = lambda *args: None
+    mpbench.engine.run.load_factory = mpbench.engine.run.check_factory = lambda *args: None
     Experiment.prepare = lambda self, models: None
     Experiment.images = types.SimpleNamespace(digest="0" * 64)
     Experiment.compare = compare

@@ -8,12 +8,12 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from mpbench import device as devices
-from mpbench import replicas, steps
+from mpbench.engine import device as devices
+from mpbench.engine import distribution as replicas, step as steps
 from mpbench.system.cluster import Cluster
 from mpbench.errors import CaseFailure
 from mpbench.config.precisions import PRECISIONS
-from mpbench.steps import Step, StepSpec
+from mpbench.engine.step import Step, StepSpec
 
 IMAGES = 8
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mpbench.measure import Arm
+from mpbench.engine.interleave import Arm
 
 STEP_SECONDS = 0.15
 

@@ -13,7 +13,8 @@ import keras  # noqa: F401
 import pytest
 from PIL import Image
 
-from mpbench import device, features
+from mpbench.engine import device
+from mpbench import features
 from mpbench.data.generated import CLASSES, picture
 from mpbench.records.speed import read_accuracy
 from mpbench.report.photographs import photographs
@@ -246,7 +247,7 @@ def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
     from test_settings import DEFAULTS
 
     from mpbench.accuracy import Experiment
-    from mpbench.device import Device
+    from mpbench.engine.device import Device
     from mpbench.errors import CaseFailure
     from mpbench.config.settings import check_settings
 

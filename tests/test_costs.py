@@ -10,7 +10,7 @@ from mpbench.explain.costs import Array, minimal_bytes, operation_flops, update_
 from mpbench.explain.layer_call import CallFunction, call_costs
 from mpbench.explain.layers import distinct_layers
 from mpbench.explain.watch import traced_whole
-from mpbench.models import build_model, dtype_policy
+from mpbench.engine.models import build_model, dtype_policy
 from mpbench.config.precisions import PRECISIONS
 
 SHAPE = (16, 16, 8)

@@ -1,4 +1,4 @@
-"""mpbench.device: the machine's facts with and without an NVIDIA driver, and the TF32 guard."""
+"""mpbench.engine.device: the machine's facts with and without an NVIDIA driver, and the TF32 guard."""
 
 import os
 import subprocess
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fake_nvml import fail, stand_in
 
-from mpbench import device as devices
-from mpbench.device import Device, machine_facts
+from mpbench.engine import device as devices
+from mpbench.engine.device import Device, machine_facts
 from mpbench.errors import CaseFailure
 
 GPU = Device("gpu", "/GPU:0")
@@ -105,7 +105,7 @@ def test_a_cpu_has_no_tf32():
 
 
 def test_facts_need_no_tensorflow():
-    code = "import sys, mpbench.device as d; d.machine_facts(); sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, mpbench.engine.device as d; d.machine_facts(); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

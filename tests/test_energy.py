@@ -1,4 +1,4 @@
-"""mpbench.energy with a simulated clock and a counter that is late, as a GPU's is."""
+"""mpbench.engine.energy with a simulated clock and a counter that is late, as a GPU's is."""
 
 import math
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpbench.energy import ENERGY_PASS_SECONDS, ENERGY_PASSES, LEAD_IN_SECONDS, measure_energy
-from mpbench.measure import Arm
+from mpbench.engine.energy import ENERGY_PASS_SECONDS, ENERGY_PASSES, LEAD_IN_SECONDS, measure_energy
+from mpbench.engine.interleave import Arm
 
 
 class Gpu:

@@ -11,10 +11,10 @@ from tiny_models import pretended_application
 
 from mpbench import features as module
 from mpbench.data.source import LabelledImage
-from mpbench.device import Device
+from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.features import FeatureSpec, extract, pooled_features, watched_inference
-from mpbench.models import build_pooled_base
+from mpbench.engine.models import build_pooled_base
 from mpbench.config.precisions import PRECISIONS
 from mpbench.weights import Weights, load_pooled_base
 
@@ -48,7 +48,7 @@ APPLICATION = replace(SPEC, model="mobilenet_v2", weights=Weights("random"))
 @pytest.fixture
 def cached(tmp_path, monkeypatch):
     """The folder of the cache's entries, and a count of the extractions; keras.applications are a tiny model."""
-    monkeypatch.setattr("mpbench.models._application", lambda name: pretended_application)
+    monkeypatch.setattr("mpbench.engine.models._application", lambda name: pretended_application)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     extractions = []
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from mpbench.data.loader import Loader
-from mpbench.device import Device
+from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.explain.feed import _settle, feed_probes, input_probe
 from mpbench.explain.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
 from mpbench.explain.probe import Builder, measure_probes
 from mpbench.records.diagnostics import FeedRecord, InputRecord
-from mpbench.measure import Plan
+from mpbench.engine.interleave import Plan
 from mpbench.config.precisions import PRECISIONS
-from mpbench.steps import StepSpec
+from mpbench.engine.step import StepSpec
 
 CPU = Device("cpu", "/CPU:0")
 BATCH = 4

@@ -1,23 +1,23 @@
-"""mpbench.group with tiny real models: what one arm's fault means for the others."""
+"""mpbench.engine.group with tiny real models: what one arm's fault means for the others."""
 
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
-from mpbench import energy
-from mpbench import group as groups
+from mpbench.engine import energy
+from mpbench.engine import group as groups
 from mpbench.system.cluster import Cluster
-from mpbench.device import Device
+from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
-from mpbench.group import GroupPlan, Member, measure_group
+from mpbench.engine.group import GroupPlan, Member, measure_group
 from mpbench.config.precisions import PRECISIONS
 from mpbench.records.speed import Measured
 from mpbench.records.speed import read_case as read_back
 from mpbench.config.settings import Profile
 from mpbench.stats.intervals import MIN_PAIRS
-from mpbench.steps import Step, StepSpec
-from mpbench.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
+from mpbench.engine.step import Step, StepSpec
+from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
 
 CPU = Device("cpu", "/CPU:0")
 PROFILE = Profile("quick", batch_size=4, image_size_px=16, max_seconds=0.5)

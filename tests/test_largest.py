@@ -1,10 +1,10 @@
-"""mpbench.largest: the largest batch of a real step, found by attempts that run out of memory."""
+"""mpbench.engine.largest_batch: the largest batch of a real step, found by attempts that run out of memory."""
 
 import pytest
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
-from mpbench.largest import confirm, expected_peak, fit
+from mpbench.engine.largest_batch import confirm, expected_peak, fit
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.settings import LARGEST_BATCH
 
@@ -13,7 +13,7 @@ CPU = devices.Device("cpu", "/CPU:0")
 
 
 def free_step(model="room_for_37_or_80", precision="float32", phase="training"):
-    from mpbench.steps import Step, StepSpec
+    from mpbench.engine.step import Step, StepSpec
 
     return Step(StepSpec(f"tiny_models:{model}", PRECISIONS[precision], phase, LARGEST_BATCH, 16, None, CPU))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mpbench.device import Device
+from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.explain import layer_step, parts, peaks
 from mpbench.explain.layer_call import CallFunction, call_costs
@@ -15,10 +15,10 @@ from mpbench.explain.parts import PartedStep, cast_weights, part_probes
 from mpbench.explain.peaks import peak_probe
 from mpbench.explain.probe import Builder, measure_probes
 from mpbench.records.diagnostics import PARTS, LayerRecord, PartRecord, PeakRecord
-from mpbench.measure import Plan
-from mpbench.models import build_model
+from mpbench.engine.interleave import Plan
+from mpbench.engine.models import build_model
 from mpbench.config.precisions import PRECISIONS
-from mpbench.steps import StepSpec
+from mpbench.engine.step import StepSpec
 
 CPU = Device("cpu", "/CPU:0")
 COMMON = {

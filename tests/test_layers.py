@@ -6,7 +6,7 @@ import pytest
 from mpbench.errors import CaseFailure
 from mpbench.explain.layers import distinct_layers, layer_ids, named_layers, same_layers
 from mpbench.explain.watch import watch_calls
-from mpbench.models import build_model, dtype_policy
+from mpbench.engine.models import build_model, dtype_policy
 from mpbench.config.precisions import PRECISIONS
 
 SHAPE = (16, 16, 3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mpbench.models import DEFAULT_MODELS
+from mpbench.engine.models import DEFAULT_MODELS
 from mpbench.records.speed import read_case
 
 ROOT = Path(__file__).parent.parent

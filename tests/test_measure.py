@@ -1,11 +1,11 @@
-"""mpbench.measure on a simulated machine: interleaving, warm-up, stopping, and what they are worth."""
+"""mpbench.engine.interleave on a simulated machine: interleaving, warm-up, stopping, and what they are worth."""
 
 from dataclasses import replace
 
 import pytest
 from simulation import STEP_SECONDS, Machine
 
-from mpbench.measure import (
+from mpbench.engine.interleave import (
     MAX_STEPS_PER_ROUND,
     MIN_BLOCKS,
     ROUND_SECONDS,

@@ -1,4 +1,4 @@
-"""mpbench.models: names without Keras, Table 1 of the thesis, heads, losses and users' factories."""
+"""mpbench.engine.models: names without Keras, Table 1 of the thesis, heads, losses and users' factories."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpbench.errors import CaseFailure, UsageProblem
-from mpbench.models import (
+from mpbench.engine.models import (
     APPLICATIONS,
     CLASSES,
     DEFAULT_MODELS,
@@ -49,7 +49,7 @@ def test_the_minimum_size_is_keras_own(name):
 
 
 def test_names_are_checked_without_importing_tensorflow():
-    code = "import sys, mpbench.models as m; m.canonical_name('VGG16'); sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, mpbench.engine.models as m; m.canonical_name('VGG16'); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

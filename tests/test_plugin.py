@@ -11,7 +11,7 @@ from pathlib import Path
 import keras  # noqa: F401
 import pytest
 
-from mpbench import device, group  # noqa: F401
+from mpbench.engine import device, group  # noqa: F401
 from mpbench.records.speed import is_case, read_case
 
 # Keras is imported above because pytester unloads what a run in this process imports, and TensorFlow, loaded a second

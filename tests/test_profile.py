@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mpbench.device import Device
+from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.explain import profile
 from mpbench.explain.kernels import COPIES, NORMALISATION, TENSOR_CORES, Span, operation_seconds
@@ -31,7 +31,7 @@ COMMON = {
 
 
 def spec(model, precision="mixed_float16", phase="training"):
-    from mpbench.steps import StepSpec
+    from mpbench.engine.step import StepSpec
 
     return StepSpec(f"tiny_models:{model}", PRECISIONS[precision], phase, 4, 32, False, Device("cpu", "/CPU:0"))
 
@@ -63,7 +63,7 @@ def test_a_real_profile_of_a_training_step(capfd):
 
 @needs_xprof
 def test_the_operations_take_no_longer_than_the_steps():
-    from mpbench.steps import Step
+    from mpbench.engine.step import Step
 
     step = Step(spec("edges", "float32", "inference"))
     step.run(2)

@@ -1,4 +1,4 @@
-"""mpbench.release: what a step had on the device is gone when the next one needs it, however the step ended."""
+"""mpbench.engine.tracing: what a step had on the device is gone when the next one needs it, however the step ended."""
 
 import gc
 import weakref
@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 from test_group import plan
 
-from mpbench import steps as stepping
-from mpbench.group import measure_group
+from mpbench.engine import step as stepping
+from mpbench.engine.group import measure_group
 from mpbench.records.speed import Measured
-from mpbench.steps import Step
+from mpbench.engine.step import Step
 
 FULL = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 BROKEN = tf.errors.InternalError(None, None, "cuDNN launch failure")

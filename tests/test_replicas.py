@@ -1,4 +1,4 @@
-"""mpbench.replicas on two logical CPU devices and on two processes: data-parallel for sure, and in lockstep."""
+"""mpbench.engine.distribution on two logical CPU devices and on two processes: data-parallel for sure, and in lockstep."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mpbench.system.cluster import Cluster
-from mpbench.replicas import agreement
+from mpbench.engine.distribution import agreement
 from mpbench.stats.intervals import MIN_PAIRS
 
 ROOT = Path(__file__).parent.parent

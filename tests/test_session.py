@@ -6,7 +6,7 @@ from test_settings import DEFAULTS
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.explain import probe
 from mpbench.explain.session import ALL_LAYERS, PARAMETERS, ProbeCase, ProbeRun, cases_of_kind
-from mpbench.run import Run
+from mpbench.engine.run import Run
 from mpbench.config.settings import check_settings
 
 SETTINGS = check_settings(**DEFAULTS | dict(models="vgg16", device="cpu"))

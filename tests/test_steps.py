@@ -1,12 +1,12 @@
-"""mpbench.steps with tiny real Keras models: a step really trains, and says so when it does not."""
+"""mpbench.engine.step with tiny real Keras models: a step really trains, and says so when it does not."""
 
 import numpy as np
 import pytest
 
-from mpbench.device import Device
+from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
 from mpbench.config.precisions import PRECISIONS
-from mpbench.steps import Step, StepSpec
+from mpbench.engine.step import Step, StepSpec
 
 CPU = Device("cpu", "/CPU:0")
 
@@ -34,8 +34,8 @@ def test_a_step_is_what_fit_does():
     import keras
     import tensorflow as tf
 
-    from mpbench.models import build_model, compile_model
-    from mpbench.steps import labels, synthetic_batch
+    from mpbench.engine.models import build_model, compile_model
+    from mpbench.engine.step import labels, synthetic_batch
 
     one = spec("feature_map", "mixed_float16")
     step = Step(one)

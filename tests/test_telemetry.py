@@ -1,4 +1,4 @@
-"""mpbench.telemetry against a stand-in for NVML: what it says, what it does not, and a driver that fails meanwhile."""
+"""mpbench.engine.telemetry against a stand-in for NVML: what it says, what it does not, and a driver that fails meanwhile."""
 
 import sys
 import types
@@ -6,8 +6,8 @@ import types
 import pytest
 from fake_nvml import fail, stand_in
 
-from mpbench.device import Device
-from mpbench.telemetry import Reading, Readings, Telemetry, open_telemetry
+from mpbench.engine.device import Device
+from mpbench.engine.telemetry import Reading, Readings, Telemetry, open_telemetry
 
 GPU = Device("gpu", "/GPU:0")
 SILENT = Reading()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mpbench.errors import UsageProblem
-from mpbench.models import build_pooled_base
+from mpbench.engine.models import build_pooled_base
 from mpbench.config.precisions import PRECISIONS
 from mpbench.weights import Weights, find_weights, load_pooled_base
 

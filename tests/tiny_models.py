@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mpbench import device
+from mpbench.engine import device
 
 # What else this machine does shall not decide a test; in the tests' own process it is what some of them test.
 if os.environ.get("MPBENCH_TESTS_PID") != str(os.getpid()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpbench.data.loader import DEFAULT_WORKERS
-from mpbench.models import DEFAULT_MODELS
+from mpbench.engine.models import DEFAULT_MODELS
 from mpbench.config.precisions import DEFAULT_PRECISIONS, PRECISIONS
 from mpbench.config.settings import CACHES
 

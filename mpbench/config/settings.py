@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from mpbench.data.loader import DEFAULT_WORKERS
-from mpbench.device import DEVICES
+from mpbench.engine.device import DEVICES
 from mpbench.errors import UsageProblem
-from mpbench.models import LEARNING_RATE, canonical_name, min_image_size_px
+from mpbench.engine.models import LEARNING_RATE, canonical_name, min_image_size_px
 from mpbench.config.precisions import CONTROL, DEFAULT_BASELINE, PRECISIONS
 from mpbench.config.sweep import Point, parse_sweep
 from mpbench.config.modes import Way, ways

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from mpbench.system import cache
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.data.archives import Progress, throttled
 from mpbench.data.decoding import CHANNELS, Pixels, decoder_version, read
 from mpbench.data.loader import DEFAULT_WORKERS, Files, Indices, Loader, Source

@@ -22,7 +22,7 @@ from mpbench.records.diagnostics import (
     ProfileRecord,
 )
 from mpbench.records.runs import COMPARABLE_FACTS, SavedRun
-from mpbench.measure import paired
+from mpbench.engine.interleave import paired
 from mpbench.config.precisions import DEFAULT_BASELINE
 from mpbench.records.speed import CaseRecord, blocks_of
 from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval, trimmed_mean_error

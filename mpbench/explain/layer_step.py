@@ -22,15 +22,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.explain.layer_call import CallFunction, call_costs
 from mpbench.explain.layers import DistinctLayer
 from mpbench.explain.probe import LEAST_SECONDS, Probe
 from mpbench.records.diagnostics import LayerRecord
-from mpbench.models import SEED
-from mpbench.release import tracing
-from mpbench.steps import StepSpec
+from mpbench.engine.models import SEED
+from mpbench.engine.tracing import tracing
+from mpbench.engine.step import StepSpec
 
 CHAIN_SECONDS = 1e-3
 """A layer is called so often in one function that it takes this long; against it what is left of the call's own cost

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from mpbench.errors import CaseFailure
 from mpbench.explain.watch import LayerCall, watch_calls
-from mpbench.models import build_model
+from mpbench.engine.models import build_model
 from mpbench.config.precisions import PRECISIONS, Precision
 
 IDS_BATCH_SIZE = 2

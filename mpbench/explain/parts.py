@@ -1,6 +1,6 @@
 """A training step taken apart: forward pass, forward and backward pass, update, casts; all of one model.
 
-The parts are what the whole step (`mpbench.steps.Step`) is made of, through the model's and the optimizer's public
+The parts are what the whole step (`mpbench.engine.step.Step`) is made of, through the model's and the optimizer's public
 methods, each compiled alone. `forward` is contained in `gradients`; `gradients` and `update` together are the step but
 for the metrics, and `casts` is contained in `gradients`.
 """
@@ -15,16 +15,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.explain.costs import cast_bytes, update_bytes
 from mpbench.explain.layer_call import as_array
 from mpbench.explain.probe import Probe
 from mpbench.records.diagnostics import PARTS, PartRecord
 from mpbench.explain.watch import traced_whole
-from mpbench.models import SEED
-from mpbench.release import tracing
-from mpbench.steps import Step, StepSpec
+from mpbench.engine.models import SEED
+from mpbench.engine.tracing import tracing
+from mpbench.engine.step import Step, StepSpec
 
 GRADIENT_SIZE = 1e-3
 """Largest magnitude of the gradients that the update alone is given: finite at any loss scale, and far from zero."""

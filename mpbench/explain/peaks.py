@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.explain.probe import Probe
 from mpbench.records.diagnostics import PeakRecord
-from mpbench.models import SEED
+from mpbench.engine.models import SEED
 from mpbench.config.precisions import Precision
-from mpbench.release import tracing
+from mpbench.engine.tracing import tracing
 
 MATMUL_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 MATMUL_SECONDS = 0.02

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
 from mpbench.records.diagnostics import Probed, ProbeRecord
-from mpbench.group import explained, others_share
-from mpbench.measure import Arm, Plan, Series, measure
+from mpbench.engine.group import explained, others_share
+from mpbench.engine.interleave import Arm, Plan, Series, measure
 from mpbench.records.speed import kept_rounds
 from mpbench.stats.intervals import MIN_PAIRS, time_interval
 

@@ -15,14 +15,14 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpbench.device import held_back_stderr
+from mpbench.engine.device import held_back_stderr
 from mpbench.errors import CaseFailure, described, printable
 from mpbench.explain.kernels import Span, kernel_seconds, largest, operation_seconds, tensor_core_share
 from mpbench.records.diagnostics import ProfileRecord
 
 if TYPE_CHECKING:
     from mpbench.explain.probe import Probe
-    from mpbench.steps import Step, StepSpec
+    from mpbench.engine.step import Step, StepSpec
 
 PROFILED_STEPS = 3
 MAX_ATTEMPTS = 3
@@ -64,9 +64,9 @@ def profile_probe(spec: StepSpec, progress: Callable[[str], None]) -> Probe:
     """
     if reason := unavailable():
         raise CaseFailure(reason)
-    from mpbench import device as devices
+    from mpbench.engine import device as devices
     from mpbench.explain.probe import Probe
-    from mpbench.steps import Step
+    from mpbench.engine.step import Step
 
     step = Step(spec, progress)
     taken: list[dict[str, Any]] = []

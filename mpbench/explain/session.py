@@ -1,6 +1,6 @@
 """One session's cases that look for causes: which of them form a group, how a group is built, what was measured.
 
-As `mpbench.run`, of which it takes device and settings, it knows cases by their ids and parameters, not pytest's
+As `mpbench.engine.run`, of which it takes device and settings, it knows cases by their ids and parameters, not pytest's
 objects; TensorFlow is imported when the first of them is measured.
 """
 
@@ -11,21 +11,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.accuracy import checked_images, find_images
 from mpbench.errors import UsageProblem
 from mpbench.records.diagnostics import FEEDS, PARTS, Probed
-from mpbench.measure import Plan
-from mpbench.models import SEED, check_factory, load_factory
+from mpbench.engine.interleave import Plan
+from mpbench.engine.models import SEED, check_factory, load_factory
 from mpbench.config.precisions import PRECISIONS
-from mpbench.run import Outcomes, Run
+from mpbench.engine.run import Outcomes, Run
 from mpbench.config.settings import Profile, Settings, check_image_size
 
 if TYPE_CHECKING:
     from mpbench.data.loader import Loader
     from mpbench.explain.layers import DistinctLayer
     from mpbench.explain.probe import Builder, Probe
-    from mpbench.steps import StepSpec
+    from mpbench.engine.step import StepSpec
 
 PHASES = ("inference", "training")
 
@@ -258,7 +258,7 @@ class ProbeRun:
         }
 
     def _spec(self, model: str, precision: str, phase: str) -> StepSpec:
-        from mpbench.steps import StepSpec
+        from mpbench.engine.step import StepSpec
 
         profile = self._profile()
         return StepSpec(
@@ -328,8 +328,8 @@ class ProbeRun:
         key = model, precision
         if key not in self._distinct:
             from mpbench.explain.layers import named_layers
-            from mpbench.models import build_model
-            from mpbench.steps import resolved_jit
+            from mpbench.engine.models import build_model
+            from mpbench.engine.step import resolved_jit
 
             how, profile = PRECISIONS[precision], self._profile()
             built = build_model(model, profile.image_size_px, how)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from mpbench.errors import CaseFailure, described
 from mpbench.explain.costs import operation_flops
-from mpbench.release import tracing
+from mpbench.engine.tracing import tracing
 
 LAUNCHING_NOTHING = frozenset(
     {

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mpbench.measure import Judged
+from mpbench.engine.interleave import Judged
 from mpbench.stats.intervals import Interval
 
 SCHEMA = 1

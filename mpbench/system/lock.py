@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mpbench.system import cache
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.errors import UsageProblem, printable
 
 MODES = ("wait", "fail", "off")

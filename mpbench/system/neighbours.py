@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.errors import printable
 
 BUSY_SHARE = 0.5

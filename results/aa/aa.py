@@ -12,8 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
-from mpbench import device as devices
-from mpbench.measure import Arm, Plan, measure
+from mpbench.engine import device as devices
+from mpbench.engine.interleave import Arm, Plan, measure
 from mpbench.config.precisions import PRECISIONS
 from mpbench.stats.intervals import Interval, speedup_interval
 
@@ -30,7 +30,7 @@ def main() -> None:
     args = parser.parse_args()
 
     device = devices.activate(args.device, require_gpu=False)
-    from mpbench.steps import Step, StepSpec
+    from mpbench.engine.step import Step, StepSpec
 
     spec = StepSpec(args.model, PRECISIONS["float32"], "inference", args.batch_size, args.image_size, None, device)
     step = Step(spec, print)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpbench.measure import Plan, measure
+from mpbench.engine.interleave import Plan, measure
 from mpbench.stats.intervals import Interval, mean_interval, speedup_interval, trimmed_mean
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))

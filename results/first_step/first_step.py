@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.config.precisions import PRECISIONS
 
 
@@ -16,8 +16,8 @@ def main() -> None:
     device = devices.activate("auto", require_gpu=False)
     import tensorflow as tf
 
-    from mpbench.models import build_model, compile_model
-    from mpbench.steps import StepSpec, labels, synthetic_batch
+    from mpbench.engine.models import build_model, compile_model
+    from mpbench.engine.step import StepSpec, labels, synthetic_batch
 
     def seconds(name: str, built_first: bool) -> float:
         spec = StepSpec(name, PRECISIONS["float32"], "training", 2, 80, None, device)

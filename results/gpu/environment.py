@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 
 ROOT = Path(__file__).resolve().parents[2]
 

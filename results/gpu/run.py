@@ -26,8 +26,8 @@ from pathlib import Path
 from environment import ROOT, anonymous, anonymous_json, described
 from page import written
 
-from mpbench import device as devices
-from mpbench.models import DEFAULT_MODELS
+from mpbench.engine import device as devices
+from mpbench.engine.models import DEFAULT_MODELS
 
 SPEED = ("bench/test_training.py", "bench/test_inference.py")
 WORK = ".unfinished"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.data import generated, images
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.settings import RECIPES
@@ -39,7 +39,7 @@ def main() -> None:
 
     from mpbench.features import FeatureSpec, extract
     from mpbench.head import HeadSpec, build_head, compile_for, epoch_order, train_head
-    from mpbench.models import dtype_policy, preprocessing
+    from mpbench.engine.models import dtype_policy, preprocessing
 
     data = generated.data_set(IMAGES, 42, lambda _: None).images
     labels = np.array([image.label for image in data])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from mpbench.device import activate
+from mpbench.engine.device import activate
 from mpbench.config.precisions import PRECISIONS
 
 PLANTED = {
@@ -53,8 +53,8 @@ def main() -> None:
     from mpbench.explain.layer_call import call_costs
     from mpbench.explain.layers import distinct_layers
     from mpbench.explain.peaks import peak_probe
-    from mpbench.models import build_model
-    from mpbench.steps import Step, StepSpec
+    from mpbench.engine.models import build_model
+    from mpbench.engine.step import Step, StepSpec
 
     fields = {
         "model": "",

@@ -19,13 +19,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from mpbench.device import activate
+from mpbench.engine.device import activate
 from mpbench.explain.layer_step import LayerStep
 from mpbench.explain.layers import named_layers
 from mpbench.explain.parts import PartedStep
-from mpbench.models import build_model, canonical_name
+from mpbench.engine.models import build_model, canonical_name
 from mpbench.config.precisions import PRECISIONS
-from mpbench.steps import Step, StepSpec
+from mpbench.engine.step import Step, StepSpec
 
 
 def seconds_of(run, times: int) -> float:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpbench import device as devices
-from mpbench.measure import Arm, Plan, measure
+from mpbench.engine import device as devices
+from mpbench.engine.interleave import Arm, Plan, measure
 from mpbench.config.precisions import PRECISIONS
 from mpbench.stats.intervals import speedup_interval
 
@@ -38,7 +38,7 @@ def main() -> None:
     device = devices.activate(args.device, require_gpu=False)
     import tensorflow as tf
 
-    from mpbench.steps import Step, StepSpec
+    from mpbench.engine.step import Step, StepSpec
 
     precision = PRECISIONS[args.precision]
     step = Step(StepSpec(args.model, precision, "training", args.batch_size, args.image_size, None, device), print)

@@ -13,7 +13,7 @@ import numpy as np
 from worker import ArmSpec, PeerArm
 
 from mpbench.errors import CaseFailure
-from mpbench.models import CLASSES, SEED, build_model, compile_model
+from mpbench.engine.models import CLASSES, SEED, build_model, compile_model
 from mpbench.config.precisions import PRECISIONS
 
 MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32"}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from worker import PEAK, ArmSpec, PeerArm
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.explain.layer_call import call_costs
 from mpbench.explain.layers import distinct_layers
 from mpbench.explain.parts import PartedStep
 from mpbench.explain.peaks import peak_probe
 from mpbench.explain.probe import Probe
-from mpbench.models import build_model
+from mpbench.engine.models import build_model
 from mpbench.config.precisions import PRECISIONS
-from mpbench.steps import Step, StepSpec
+from mpbench.engine.step import Step, StepSpec
 
 XLA, NO_XLA = "XLA", "no XLA"
 

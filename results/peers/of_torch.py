@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from worker import ArmSpec, PeerArm
 
 from mpbench.errors import CaseFailure
-from mpbench.models import CLASSES, HEAD_UNITS, LEARNING_RATE, SEED
+from mpbench.engine.models import CLASSES, HEAD_UNITS, LEARNING_RATE, SEED
 from mpbench.config.precisions import KERAS_ADAM_EPSILON, PRECISIONS
 
 EAGER, COMPILED = "eager", "compiled"

@@ -17,9 +17,9 @@ from peers import DEFAULTS, measure_group
 from table import busy_blocks, rows_of
 from worker import PARTS, ArmSpec
 
-from mpbench import device as devices
-from mpbench.measure import Plan
-from mpbench.models import DEFAULT_MODELS
+from mpbench.engine import device as devices
+from mpbench.engine.interleave import Plan
+from mpbench.engine.models import DEFAULT_MODELS
 from mpbench.tables import render
 
 WAYS = {"mpbench": ("no XLA", "XLA"), "torch": ("eager",)}

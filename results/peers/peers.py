@@ -1,7 +1,7 @@
 """mpbench's steps beside PyTorch's and Keras on JAX's: the same architectures, batch and precisions in one run.
 
 Each framework has a process of its own, new for each model and phase, so that its memory is free before the next; the
-parent tells one process at a time to run a round, the rounds of all arms in blocks in random order (`mpbench.measure`).
+parent tells one process at a time to run a round, the rounds of all arms in blocks in random order (`mpbench.engine.interleave`).
 A framework that is not installed is left out, with a line that says what to install (requirements.txt has all).
 
     python results/peers/peers.py [-o FILE.json] [--models NAMES] [--precisions NAMES] [--max-seconds N] ...
@@ -23,9 +23,9 @@ from typing import Any
 from table import rendered
 from worker import PEAK, ArmSpec, serve
 
-from mpbench import device as devices
-from mpbench.measure import Arm, Plan, Series, measure
-from mpbench.models import DEFAULT_MODELS
+from mpbench.engine import device as devices
+from mpbench.engine.interleave import Arm, Plan, Series, measure
+from mpbench.engine.models import DEFAULT_MODELS
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.settings import PROFILES, check_image_size
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mpbench import tables
-from mpbench.measure import paired
+from mpbench.engine.interleave import paired
 from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
 
 PEAK = "matrix product"

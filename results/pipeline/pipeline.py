@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.accuracy import find_images
 from mpbench.data import kept
 from mpbench.data.decoding import decode
 from mpbench.data.loader import Files, Loader
 from mpbench.data.source import LabelledImage
-from mpbench.measure import Arm, Plan, Series, measure, paired
+from mpbench.engine.interleave import Arm, Plan, Series, measure, paired
 from mpbench.stats.intervals import speedup_interval
 
 Epoch = Callable[[], Iterable[int]]

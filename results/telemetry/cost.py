@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.errors import UsageProblem
-from mpbench.measure import Arm, Plan, measure
+from mpbench.engine.interleave import Arm, Plan, measure
 from mpbench.config.precisions import PRECISIONS
 from mpbench.stats.intervals import speedup_interval
-from mpbench.telemetry import Telemetry, open_telemetry
+from mpbench.engine.telemetry import Telemetry, open_telemetry
 
 CLAIM = 0.001
 """Of a step, relative."""
@@ -71,7 +71,7 @@ def main() -> int:
 
 def compared(args: argparse.Namespace, device: devices.Device, telemetry: Telemetry) -> dict[str, Any]:
     """Measure the three arms, and readings by themselves."""
-    from mpbench.steps import Step, StepSpec
+    from mpbench.engine.step import Step, StepSpec
 
     precision = PRECISIONS[args.precision]
     step = Step(StepSpec(args.model, precision, "training", args.batch_size, args.image_size, None, device), print)

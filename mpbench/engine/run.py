@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.system.cluster import Cluster
 from mpbench.errors import CaseFailure, described
-from mpbench.models import check_factory, load_factory
+from mpbench.engine.models import check_factory, load_factory
 from mpbench.config.precisions import CONTROL, PRECISIONS
 from mpbench.records.speed import Measured
 from mpbench.config.settings import Settings, check_image_size
 from mpbench.config.sweep import parse_point
 
 if TYPE_CHECKING:
-    from mpbench.group import GroupPlan
+    from mpbench.engine.group import GroupPlan
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Run:
             if replicas > 1:
                 if self.cluster.workers > 1:
                     self.progress(f"waiting for all {self.cluster.workers} workers")
-                from mpbench import replicas as shared
+                from mpbench.engine import distribution as shared
 
                 shared.start(self._device, replicas, self.cluster)
         return self._device
@@ -218,7 +218,7 @@ class Run:
 
     def take_first_steps(self, case: Case) -> None:
         """Build one case, take its first steps and check them, without measuring; raises as `result` does."""
-        from mpbench.group import take_first_steps
+        from mpbench.engine.group import take_first_steps
 
         take_first_steps(self._plan([case]), self.progress)
 
@@ -227,13 +227,13 @@ class Run:
         self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
 
     def _measure(self, members: Mapping[str, Case]) -> Mapping[str, Measured | Exception]:
-        from mpbench.group import measure_group
+        from mpbench.engine.group import measure_group
 
         return measure_group(self._plan(members.values()), self.progress)
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
-        from mpbench.group import GroupPlan, Member
-        from mpbench.steps import StepSpec
+        from mpbench.engine.group import GroupPlan, Member
+        from mpbench.engine.step import StepSpec
 
         members = list(cases)
         device = self.activate()

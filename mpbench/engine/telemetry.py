@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 
 # Bits of the clocks-event reasons (until driver 535: clocks-throttle reasons), the same in every nvml.h.
 SOFTWARE_POWER_CAP = 0x4

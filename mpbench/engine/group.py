@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.system.cluster import Cluster
-from mpbench.energy import Energy, measure_energy
+from mpbench.engine.energy import Energy, measure_energy
 from mpbench.errors import CaseFailure, described
-from mpbench.largest import confirm, fit
-from mpbench.measure import ENDED_ELSEWHERE, Arm, Plan, Series, measure
+from mpbench.engine.largest_batch import confirm, fit
+from mpbench.engine.interleave import ENDED_ELSEWHERE, Arm, Plan, Series, measure
 from mpbench.records.speed import CaseRecord, Measured, kept_rounds
-from mpbench.release import without_locals
-from mpbench.replicas import agreement
+from mpbench.engine.tracing import without_locals
+from mpbench.engine.distribution import agreement
 from mpbench.config.settings import LARGEST_BATCH, Profile
 from mpbench.stats.intervals import Interval
-from mpbench.steps import Step, StepSpec, is_out_of_memory
-from mpbench.telemetry import Readings, open_telemetry
+from mpbench.engine.step import Step, StepSpec, is_out_of_memory
+from mpbench.engine.telemetry import Readings, open_telemetry
 
 Progress = Callable[[str], None]
 GIB = 2**30

@@ -9,9 +9,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
-from mpbench.steps import Step, is_out_of_memory
+from mpbench.engine.step import Step, is_out_of_memory
 from mpbench.config.sweep import SEARCH_SHARE, largest_batch
 
 ROOM_SHARE = 0.9

@@ -18,12 +18,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mpbench import device as devices
-from mpbench import replicas
+from mpbench.engine import device as devices
+from mpbench.engine import distribution as replicas
 from mpbench.errors import CaseFailure
-from mpbench.models import SEED, build_model, compile_model, output_shape
+from mpbench.engine.models import SEED, build_model, compile_model, output_shape
 from mpbench.config.precisions import Precision
-from mpbench.release import tracing
+from mpbench.engine.tracing import tracing
 from mpbench.config.settings import LARGEST_BATCH
 
 MAX_SETTLING_STEPS = 48

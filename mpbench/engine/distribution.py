@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mpbench import device as devices
+from mpbench.engine import device as devices
 from mpbench.system.cluster import Cluster
 
 COLLECTIVE_TIMEOUT_SECONDS = 900.0

@@ -1,0 +1,1 @@
+"""Measuring: steps built, warmed up, interleaved and stopped, with what the device says meanwhile."""
