@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest_benchmark
 
-from mpbench.accuracy import Comparison
+from mpbench.accuracy.experiment import Comparison
 from mpbench.records.diagnostics import Probed, read_probe
 from mpbench.explain.session import ProbeRun
 from mpbench.journal_lines import Finished, Header

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mpbench.engine import device as devices
-from mpbench.accuracy import Comparison, Experiment
+from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.explain import profile
 from mpbench.records.diagnostics import ProbeRecord

@@ -18,7 +18,7 @@ import pytest
 
 from mpbench import bridge
 from mpbench.engine import device as devices
-from mpbench.accuracy import Experiment
+from mpbench.accuracy.experiment import Experiment
 from mpbench.baseline import Baseline, choose_from_storage
 from mpbench.system.cluster import VARIABLE, read_cluster
 from mpbench.console import benchmark_session, typed, write_line

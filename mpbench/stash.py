@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mpbench import bridge
-from mpbench.accuracy import Comparison, Experiment
+from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.baseline import Baseline
 from mpbench.records.diagnostics import Probed
 from mpbench.explain.session import ProbeRun

@@ -15,7 +15,7 @@ from records import accuracy_record, record
 
 import mpbench.engine.run
 from mpbench.engine import device as devices
-from mpbench.accuracy import Comparison, Experiment
+from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.records.speed import Measured, kept_rounds
 
 SECONDS = float(os.environ.get("FAKE_SECONDS", "0"))

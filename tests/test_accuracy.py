@@ -30,8 +30,8 @@ def test_a_damaged_copy_is_rejected(experiment):
     """The negative control: the first model's weights rounded to very few bits, in the base and in the head."""
     import keras
 
-    from mpbench.features import extract
-    from mpbench.weights import load_pooled_base
+    from mpbench.accuracy.features import extract
+    from mpbench.accuracy.weights import load_pooled_base
 
     settings, images = experiment.settings, experiment.images
     model, precision = settings.models[0], settings.compared[0]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mpbench.engine import device
-from mpbench import features
+from mpbench.accuracy import features
 from mpbench.data.generated import CLASSES, picture
 from mpbench.records.speed import read_accuracy
 from mpbench.report.photographs import photographs
@@ -246,7 +246,7 @@ def test_speed_comes_before_accuracy_whatever_the_order(project):
 def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
     from test_settings import DEFAULTS
 
-    from mpbench.accuracy import Experiment
+    from mpbench.accuracy.experiment import Experiment
     from mpbench.engine.device import Device
     from mpbench.errors import CaseFailure
     from mpbench.config.settings import check_settings

@@ -1,4 +1,4 @@
-"""mpbench.features: streamed, watched, and kept on disk under a key of everything that matters."""
+"""mpbench.accuracy.features: streamed, watched, and kept on disk under a key of everything that matters."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 from tiny_models import pretended_application
 
-from mpbench import features as module
+from mpbench.accuracy import features as module
 from mpbench.data.source import LabelledImage
 from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
-from mpbench.features import FeatureSpec, extract, pooled_features, watched_inference
+from mpbench.accuracy.features import FeatureSpec, extract, pooled_features, watched_inference
 from mpbench.engine.models import build_pooled_base
 from mpbench.config.precisions import PRECISIONS
-from mpbench.weights import Weights, load_pooled_base
+from mpbench.accuracy.weights import Weights, load_pooled_base
 
 SPEC = FeatureSpec(
     model="tiny_models:feature_map",
@@ -113,7 +113,7 @@ def test_weights_images_and_code_are_in_the_key(images, cached, monkeypatch):
     images[3].path.write_bytes(images[4].path.read_bytes())
     pooled_features(APPLICATION, images, digests(images) | {"3.png": "other"}, lambda _: None)
     compute(images[:9])
-    monkeypatch.setattr("mpbench.weights.SEED", 43)
+    monkeypatch.setattr("mpbench.accuracy.weights.SEED", 43)
     compute(images)
     monkeypatch.setattr(module.cache, "sha256_of", lambda path: "other code")
     compute(images)

@@ -1,4 +1,4 @@
-"""mpbench.weights: which file is meant, and every way in which it may not fit."""
+"""mpbench.accuracy.weights: which file is meant, and every way in which it may not fit."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from mpbench.errors import UsageProblem
 from mpbench.engine.models import build_pooled_base
 from mpbench.config.precisions import PRECISIONS
-from mpbench.weights import Weights, find_weights, load_pooled_base
+from mpbench.accuracy.weights import Weights, find_weights, load_pooled_base
 
 SIZE_PX = 32
 FLOAT32 = PRECISIONS["float32"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mpbench.engine import device as devices
-from mpbench.accuracy import checked_images, find_images
+from mpbench.accuracy.experiment import checked_images, find_images
 from mpbench.errors import UsageProblem
 from mpbench.records.diagnostics import FEEDS, PARTS, Probed
 from mpbench.engine.interleave import Plan

@@ -21,7 +21,7 @@ from mpbench.engine import device as devices
 from mpbench.data import generated, images
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.settings import RECIPES
-from mpbench.weights import Weights, load_pooled_base
+from mpbench.accuracy.weights import Weights, load_pooled_base
 
 IMAGES = 800
 RECIPE = RECIPES["quick"]
@@ -37,8 +37,8 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from mpbench.features import FeatureSpec, extract
-    from mpbench.head import HeadSpec, build_head, compile_for, epoch_order, train_head
+    from mpbench.accuracy.features import FeatureSpec, extract
+    from mpbench.accuracy.head import HeadSpec, build_head, compile_for, epoch_order, train_head
     from mpbench.engine.models import dtype_policy, preprocessing
 
     data = generated.data_set(IMAGES, 42, lambda _: None).images

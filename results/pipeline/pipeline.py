@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from mpbench.engine import device as devices
-from mpbench.accuracy import find_images
+from mpbench.accuracy.experiment import find_images
 from mpbench.data import kept
 from mpbench.data.decoding import decode
 from mpbench.data.loader import Files, Loader

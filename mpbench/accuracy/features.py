@@ -31,7 +31,7 @@ from mpbench.data.source import LabelledImage
 from mpbench.errors import CaseFailure
 from mpbench.engine.models import preprocessing, scale_to_one
 from mpbench.config.precisions import Precision
-from mpbench.weights import Weights, load_pooled_base
+from mpbench.accuracy.weights import Weights, load_pooled_base
 
 PROGRESS_SECONDS = 15.0
 SOURCES = ("features.py", "models.py", "weights.py", "data/images.py", "data/loader.py", "data/decoding.py")

@@ -31,11 +31,11 @@ from mpbench.config.precisions import PRECISIONS
 from mpbench.records.speed import AccuracyRecord, kept_rounds
 from mpbench.config.settings import THESIS_IMAGES, Settings, check_image_size
 from mpbench.records.thumbnails import Thumbnail
-from mpbench.weights import Weights, find_weights, load_pooled_base
+from mpbench.accuracy.weights import Weights, find_weights, load_pooled_base
 
 if TYPE_CHECKING:
-    from mpbench.features import Features, FeatureSpec
-    from mpbench.head import TrainedHead
+    from mpbench.accuracy.features import Features, FeatureSpec
+    from mpbench.accuracy.head import TrainedHead
 
 EVALUATION_PASSES = 5
 """Evaluations of one comparison, all of which must agree: the thesis's code got two accuracies from one model."""
@@ -192,7 +192,7 @@ class Experiment:
 
     def feature_spec(self, model: str, precision: str) -> FeatureSpec:
         """How a model's features are computed in this session."""
-        from mpbench.features import FeatureSpec
+        from mpbench.accuracy.features import FeatureSpec
 
         device, recipe = self._activate(), self.settings.recipe
         devices.make_deterministic(device)
@@ -214,8 +214,8 @@ class Experiment:
 
     def _train(self, model: str, precision: str) -> Arm:
         spec, images = self.feature_spec(model, precision), self.images
-        from mpbench.features import pooled_features
-        from mpbench.head import HeadSpec, train_head
+        from mpbench.accuracy.features import pooled_features
+        from mpbench.accuracy.head import HeadSpec, train_head
 
         features = pooled_features(spec, images.all, images.digests, self._progress)
         gc.collect()  # the base: Keras's models are full of cycles
