@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mpbench.errors import UsageProblem
-from mpbench.explain.explain_command import add_explain
+from mpbench.why.reading.command import add_explain
 from mpbench.gate_command import add_gate
 from mpbench.records.runs import load_runs
 from mpbench.history_view import (

@@ -18,7 +18,7 @@ import pytest_benchmark
 
 from mpbench.accuracy.experiment import Comparison
 from mpbench.records.diagnostics import Probed, read_probe
-from mpbench.explain.session import ProbeRun
+from mpbench.why.measuring.session import ProbeRun
 from mpbench.journal_lines import Finished, Header
 from mpbench.keeper import Keeper
 from mpbench.records.speed import Measured, read_accuracy, read_case

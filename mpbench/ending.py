@@ -14,7 +14,7 @@ from mpbench import bridge, tables
 from mpbench.accuracy_tables import accuracy_summary
 from mpbench.console import benchmark_session, write_line
 from mpbench.errors import described
-from mpbench.explain.explain_command import session_lines
+from mpbench.why.reading.command import session_lines
 from mpbench.records.diagnostics import Probed
 from mpbench.gate_tables import gate_lines
 from mpbench.keeper import shown

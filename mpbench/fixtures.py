@@ -11,7 +11,7 @@ import pytest
 from mpbench.engine import device as devices
 from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
-from mpbench.explain import profile
+from mpbench.why.measuring import profile
 from mpbench.records.diagnostics import ProbeRecord
 from mpbench.items import ACCURACY, CAUSE_MARK, POINT, WAY, is_any_layer, phase_of
 from mpbench.records.speed import AccuracyRecord, CaseRecord

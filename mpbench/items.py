@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mpbench.errors import UsageProblem
-from mpbench.explain.session import ALL_LAYERS, PARAMETERS, ProbeCase
+from mpbench.why.measuring.session import ALL_LAYERS, PARAMETERS, ProbeCase
 from mpbench.engine.models import canonical_name
 from mpbench.engine.run import Case
 from mpbench.config.settings import Settings, check_each_once

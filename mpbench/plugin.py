@@ -24,7 +24,7 @@ from mpbench.system.cluster import VARIABLE, read_cluster
 from mpbench.console import benchmark_session, typed, write_line
 from mpbench.errors import UsageProblem
 from mpbench.records.diagnostics import is_probe
-from mpbench.explain.session import PARAMETERS, ProbeRun, cases_of_kind
+from mpbench.why.measuring.session import PARAMETERS, ProbeRun, cases_of_kind
 from mpbench.gatekeeper import Gatekeeper, check_missing
 from mpbench.items import (
     ACCURACY,

@@ -10,7 +10,7 @@ from mpbench import bridge
 from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.baseline import Baseline
 from mpbench.records.diagnostics import Probed
-from mpbench.explain.session import ProbeRun
+from mpbench.why.measuring.session import ProbeRun
 from mpbench.gatekeeper import Gatekeeper
 from mpbench.keeper import Keeper
 from mpbench.system.lock import SessionLock

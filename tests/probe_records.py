@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
-from mpbench.explain.findings import matched
+from mpbench.why.reading.findings import matched
 from mpbench.records.diagnostics import (
     FeedRecord,
     InputRecord,

@@ -1,4 +1,4 @@
-"""mpbench.explain.account: it adds up to the measured step, whatever was measured, and counts nothing twice."""
+"""mpbench.why.reading.account: it adds up to the measured step, whatever was measured, and counts nothing twice."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from probe_records import feed, found_in, layer, part, peaks, pipeline
 from saved_runs import cases
 
-from mpbench.explain.account import (
+from mpbench.why.reading.account import (
     CASTS,
     KEPT,
     LABELS,
@@ -26,7 +26,7 @@ from mpbench.explain.account import (
     split_of,
     steps_of,
 )
-from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY, peaks_of
+from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY, peaks_of
 
 LAYERS = [
     layer("conv", 20, flops=1e10, count=2),

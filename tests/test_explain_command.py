@@ -10,7 +10,7 @@ from records import record
 from saved_runs import cases, saved_run
 
 from mpbench import __main__ as command
-from mpbench.explain.page_json import SCHEMA_KEY
+from mpbench.why.reading.page_json import SCHEMA_KEY
 
 TIME, LATER = "2026-05-01T12:00:00+00:00", "2026-05-02T12:00:00+00:00"
 PROBES = [part("step", 100), part("step", 70, "mixed_float16"), part("update", 40), layer("conv", 30), *peaks()]

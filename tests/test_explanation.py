@@ -1,4 +1,4 @@
-"""mpbench.explain.explanation: planted causes are named, and nothing is named that the figures do not support."""
+"""mpbench.why.reading.explanation: planted causes are named, and nothing is named that the figures do not support."""
 
 import dataclasses
 
@@ -7,10 +7,10 @@ from probe_records import feed, found_in, layer, part, peaks, pipeline, profile
 from records import record
 from saved_runs import cases
 
-from mpbench.explain.account import KEPT, UNEXPLAINED, UPDATE
-from mpbench.explain.explanation import dominant, explanation, not_faster
-from mpbench.explain.feed_verdict import COMPUTE_BOUND, INPUT_BOUND
-from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY
+from mpbench.why.reading.account import KEPT, UNEXPLAINED, UPDATE
+from mpbench.why.reading.explanation import dominant, explanation, not_faster
+from mpbench.why.reading.feed_verdict import COMPUTE_BOUND, INPUT_BOUND
+from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY
 
 KINDS = {
     COMPUTE: {"flops": 1e10, "minimal_bytes": 1e6, "kernels": 1},

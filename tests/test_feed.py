@@ -1,4 +1,4 @@
-"""mpbench.explain.feed with real steps: what is planted is named, and nothing is fed from what a pause has left."""
+"""mpbench.why.measuring.feed with real steps: what is planted is named, and nothing is fed from what a pause has left."""
 
 import time
 from functools import partial
@@ -10,9 +10,9 @@ import pytest
 from mpbench.data.loader import Loader
 from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
-from mpbench.explain.feed import _settle, feed_probes, input_probe
-from mpbench.explain.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
-from mpbench.explain.probe import Builder, measure_probes
+from mpbench.why.measuring.feed import _settle, feed_probes, input_probe
+from mpbench.why.reading.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
+from mpbench.why.measuring.probe import Builder, measure_probes
 from mpbench.records.diagnostics import FeedRecord, InputRecord
 from mpbench.engine.interleave import Plan
 from mpbench.config.precisions import PRECISIONS

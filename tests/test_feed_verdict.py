@@ -1,4 +1,4 @@
-"""mpbench.explain.feed_verdict: whose fault it is, in words and numbers that agree."""
+"""mpbench.why.reading.feed_verdict: whose fault it is, in words and numbers that agree."""
 
 import math
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpbench.explain.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed, comparison, explanation
+from mpbench.why.reading.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed, comparison, explanation
 
 TIMES = st.floats(1e-6, 1e3)
 STARVED = Fed(64 / 1300, 64 / 735, 64 / 730, 64)

@@ -16,8 +16,8 @@ from probe_records import layer, part, peak, run_of
 from records import accuracy_record, pair, record
 from saved_runs import cases, saved_run
 
-from mpbench.explain.explanation import explanation
-from mpbench.explain.findings import matched
+from mpbench.why.reading.explanation import explanation
+from mpbench.why.reading.findings import matched
 from mpbench.records.runs import load_runs
 from mpbench.records.speed import Measured
 from mpbench.report import figures

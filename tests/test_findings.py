@@ -1,4 +1,4 @@
-"""mpbench.explain.findings: what belongs together is matched, and what does not is named."""
+"""mpbench.why.reading.findings: what belongs together is matched, and what does not is named."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from probe_records import feed, layer, part, peak, pipeline, profile, run_of
 from records import record
 from saved_runs import cases
 
-from mpbench.explain.findings import Figure, Setting, interval_of, matched, merged
+from mpbench.why.reading.findings import Figure, Setting, interval_of, matched, merged
 
 
 def test_each_kind_is_entered_where_it_belongs():

@@ -1,4 +1,4 @@
-"""mpbench.explain.kernels: names as cuBLAS, cuDNN, CUTLASS, XLA and TensorFlow give them, and time divided."""
+"""mpbench.why.reading.kernels: names as cuBLAS, cuDNN, CUTLASS, XLA and TensorFlow give them, and time divided."""
 
 import math
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpbench.explain import kernels
-from mpbench.explain.kernels import (
+from mpbench.why.reading import kernels
+from mpbench.why.reading.kernels import (
     COPIES,
     ELEMENTWISE,
     NORMALISATION,

@@ -7,13 +7,13 @@ import tensorflow as tf
 
 from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
-from mpbench.explain import layer_step, parts, peaks
-from mpbench.explain.layer_call import CallFunction, call_costs
-from mpbench.explain.layer_step import LayerStep, layer_probe
-from mpbench.explain.layers import distinct_layers, named_layers
-from mpbench.explain.parts import PartedStep, cast_weights, part_probes
-from mpbench.explain.peaks import peak_probe
-from mpbench.explain.probe import Builder, measure_probes
+from mpbench.why.measuring import layer_step, parts, peaks
+from mpbench.why.measuring.layer_call import CallFunction, call_costs
+from mpbench.why.measuring.layer_step import LayerStep, layer_probe
+from mpbench.why.measuring.layers import distinct_layers, named_layers
+from mpbench.why.measuring.parts import PartedStep, cast_weights, part_probes
+from mpbench.why.measuring.peaks import peak_probe
+from mpbench.why.measuring.probe import Builder, measure_probes
 from mpbench.records.diagnostics import PARTS, LayerRecord, PartRecord, PeakRecord
 from mpbench.engine.interleave import Plan
 from mpbench.engine.models import build_model

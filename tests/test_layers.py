@@ -4,8 +4,8 @@ import keras
 import pytest
 
 from mpbench.errors import CaseFailure
-from mpbench.explain.layers import distinct_layers, layer_ids, named_layers, same_layers
-from mpbench.explain.watch import watch_calls
+from mpbench.why.measuring.layers import distinct_layers, layer_ids, named_layers, same_layers
+from mpbench.why.measuring.watch import watch_calls
 from mpbench.engine.models import build_model, dtype_policy
 from mpbench.config.precisions import PRECISIONS
 

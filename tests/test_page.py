@@ -1,4 +1,4 @@
-"""mpbench.explain.page and page_json: what is printed adds up, has no digits to spare, and steers no terminal."""
+"""mpbench.why.reading.page and page_json: what is printed adds up, has no digits to spare, and steers no terminal."""
 
 import dataclasses
 import json
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from probe_records import feed, found_in, layer, part, peaks, pipeline, profile, run_of
 from saved_runs import cases
 
-from mpbench.explain.findings import Figure, matched
-from mpbench.explain.page import page_lines
-from mpbench.explain.page_json import EXPLANATION_SCHEMA, SCHEMA_KEY, as_data
-from mpbench.explain.printing import decimals
+from mpbench.why.reading.findings import Figure, matched
+from mpbench.why.reading.page import page_lines
+from mpbench.why.reading.page_json import EXPLANATION_SCHEMA, SCHEMA_KEY, as_data
+from mpbench.why.reading.printing import decimals
 from mpbench.tables import CPU_NOTE
 
 

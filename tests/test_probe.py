@@ -1,4 +1,4 @@
-"""mpbench.explain.probe: a group of probes with a simulated clock; what becomes of those that fail."""
+"""mpbench.why.measuring.probe: a group of probes with a simulated clock; what becomes of those that fail."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import pytest
 
 from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
-from mpbench.explain.probe import LEAST_SECONDS, Builder, Probe, measure_probes
+from mpbench.why.measuring.probe import LEAST_SECONDS, Builder, Probe, measure_probes
 from mpbench.records.diagnostics import PeakRecord, Probed
 from mpbench.engine.interleave import Plan
 

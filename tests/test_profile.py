@@ -1,4 +1,4 @@
-"""mpbench.explain.profile: real profiles of tiny models on the CPU; for a GPU one written as its tracer does."""
+"""mpbench.why.measuring.profile: real profiles of tiny models on the CPU; for a GPU one written as its tracer does."""
 
 import math
 import re
@@ -8,9 +8,9 @@ import pytest
 
 from mpbench.engine.device import Device
 from mpbench.errors import CaseFailure
-from mpbench.explain import profile
-from mpbench.explain.kernels import COPIES, NORMALISATION, TENSOR_CORES, Span, operation_seconds
-from mpbench.explain.profile import Events, figures, profile_probe, read_events, take, unavailable
+from mpbench.why.measuring import profile
+from mpbench.why.reading.kernels import COPIES, NORMALISATION, TENSOR_CORES, Span, operation_seconds
+from mpbench.why.measuring.profile import Events, figures, profile_probe, read_events, take, unavailable
 from mpbench.records.plausible import check_probe
 from mpbench.config.precisions import PRECISIONS
 

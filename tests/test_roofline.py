@@ -1,12 +1,12 @@
-"""mpbench.explain.roofline: classes and bounds, and nothing where a peak is missing."""
+"""mpbench.why.reading.roofline: classes and bounds, and nothing where a peak is missing."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from probe_records import found_in, layer, part, peak, peaks
 
-from mpbench.explain.findings import Figure
-from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY, allowed, peaks_of, roof, update_bound
+from mpbench.why.reading.findings import Figure
+from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY, allowed, peaks_of, roof, update_bound
 
 
 def figure(probed):

@@ -1,11 +1,11 @@
-"""mpbench.explain.session: which cases there are, which of them are measured together, what their groups are called."""
+"""mpbench.why.measuring.session: which cases there are, which of them are measured together, what their groups are called."""
 
 import pytest
 from test_settings import DEFAULTS
 
 from mpbench.errors import CaseFailure, UsageProblem
-from mpbench.explain import probe
-from mpbench.explain.session import ALL_LAYERS, PARAMETERS, ProbeCase, ProbeRun, cases_of_kind
+from mpbench.why.measuring import probe
+from mpbench.why.measuring.session import ALL_LAYERS, PARAMETERS, ProbeCase, ProbeRun, cases_of_kind
 from mpbench.engine.run import Run
 from mpbench.config.settings import check_settings
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mpbench.accuracy_tables import in_words
-from mpbench.explain.explanation import PHASES
+from mpbench.why.reading.explanation import PHASES
 from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.records.speed import AccuracyRecord, CaseRecord
 from mpbench.tables import Case, device_label, each, marks

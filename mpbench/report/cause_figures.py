@@ -16,11 +16,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mpbench.errors import printable
-from mpbench.explain.account import LABELS, STEP_SOURCES, UNEXPLAINED
-from mpbench.explain.explanation import Phase
-from mpbench.explain.findings import Figure
+from mpbench.why.reading.account import LABELS, STEP_SOURCES, UNEXPLAINED
+from mpbench.why.reading.explanation import Phase
+from mpbench.why.reading.findings import Figure
 from mpbench.records.diagnostics import LayerRecord
-from mpbench.explain.roofline import roof
+from mpbench.why.reading.roofline import roof
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import (
     FAINT,

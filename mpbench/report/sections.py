@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.stats.change_test import FASTER, SAME, SLOWER
-from mpbench.explain.explanation import Phase, explanation
-from mpbench.explain.findings import matched
+from mpbench.why.reading.explanation import Phase, explanation
+from mpbench.why.reading.findings import matched
 from mpbench.gate import judge
 from mpbench.gate_rules import Rules
 from mpbench.gate_tables import outcome

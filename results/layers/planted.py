@@ -50,9 +50,9 @@ def main() -> None:
     options = parser.parse_args()
     device = activate("auto", False)
 
-    from mpbench.explain.layer_call import call_costs
-    from mpbench.explain.layers import distinct_layers
-    from mpbench.explain.peaks import peak_probe
+    from mpbench.why.measuring.layer_call import call_costs
+    from mpbench.why.measuring.layers import distinct_layers
+    from mpbench.why.measuring.peaks import peak_probe
     from mpbench.engine.models import build_model
     from mpbench.engine.step import Step, StepSpec
 

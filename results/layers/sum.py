@@ -20,9 +20,9 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mpbench.engine.device import activate
-from mpbench.explain.layer_step import LayerStep
-from mpbench.explain.layers import named_layers
-from mpbench.explain.parts import PartedStep
+from mpbench.why.measuring.layer_step import LayerStep
+from mpbench.why.measuring.layers import named_layers
+from mpbench.why.measuring.parts import PartedStep
 from mpbench.engine.models import build_model, canonical_name
 from mpbench.config.precisions import PRECISIONS
 from mpbench.engine.step import Step, StepSpec

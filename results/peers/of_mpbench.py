@@ -5,11 +5,11 @@ from __future__ import annotations
 from worker import PEAK, ArmSpec, PeerArm
 
 from mpbench.engine import device as devices
-from mpbench.explain.layer_call import call_costs
-from mpbench.explain.layers import distinct_layers
-from mpbench.explain.parts import PartedStep
-from mpbench.explain.peaks import peak_probe
-from mpbench.explain.probe import Probe
+from mpbench.why.measuring.layer_call import call_costs
+from mpbench.why.measuring.layers import distinct_layers
+from mpbench.why.measuring.parts import PartedStep
+from mpbench.why.measuring.peaks import peak_probe
+from mpbench.why.measuring.probe import Probe
 from mpbench.engine.models import build_model
 from mpbench.config.precisions import PRECISIONS
 from mpbench.engine.step import Step, StepSpec

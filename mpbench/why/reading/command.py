@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, printable
-from mpbench.explain.findings import matched, merged
-from mpbench.explain.page import page_lines
-from mpbench.explain.page_json import as_data
+from mpbench.why.reading.findings import matched, merged
+from mpbench.why.reading.page import page_lines
+from mpbench.why.reading.page_json import as_data
 from mpbench.records.diagnostics import InputRecord, Probed
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from mpbench.errors import CaseFailure, described
-from mpbench.explain.costs import operation_flops
+from mpbench.why.measuring.costs import operation_flops
 from mpbench.engine.tracing import tracing
 
 LAUNCHING_NOTHING = frozenset(

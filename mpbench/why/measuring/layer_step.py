@@ -24,9 +24,9 @@ import tensorflow as tf
 
 from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
-from mpbench.explain.layer_call import CallFunction, call_costs
-from mpbench.explain.layers import DistinctLayer
-from mpbench.explain.probe import LEAST_SECONDS, Probe
+from mpbench.why.measuring.layer_call import CallFunction, call_costs
+from mpbench.why.measuring.layers import DistinctLayer
+from mpbench.why.measuring.probe import LEAST_SECONDS, Probe
 from mpbench.records.diagnostics import LayerRecord
 from mpbench.engine.models import SEED
 from mpbench.engine.tracing import tracing

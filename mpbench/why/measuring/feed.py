@@ -17,7 +17,7 @@ from mpbench.engine import device as devices
 from mpbench.data.decoding import UndecodableImage
 from mpbench.data.loader import Batch, Loader
 from mpbench.errors import CaseFailure
-from mpbench.explain.probe import Probe
+from mpbench.why.measuring.probe import Probe
 from mpbench.records.diagnostics import FeedRecord, InputRecord
 from mpbench.engine.step import Step, StepSpec
 

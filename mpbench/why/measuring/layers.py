@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from mpbench.errors import CaseFailure
-from mpbench.explain.watch import LayerCall, watch_calls
+from mpbench.why.measuring.watch import LayerCall, watch_calls
 from mpbench.engine.models import build_model
 from mpbench.config.precisions import PRECISIONS, Precision
 

@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from mpbench.errors import printable
-from mpbench.explain.account import adding_up
-from mpbench.explain.explanation import CLEAR_SAVING
-from mpbench.explain.findings import AnyFigure
+from mpbench.why.reading.account import adding_up
+from mpbench.why.reading.explanation import CLEAR_SAVING
+from mpbench.why.reading.findings import AnyFigure
 from mpbench.tables import render
 
 MS = 1000.0

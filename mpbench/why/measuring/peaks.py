@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
-from mpbench.explain.probe import Probe
+from mpbench.why.measuring.probe import Probe
 from mpbench.records.diagnostics import PeakRecord
 from mpbench.engine.models import SEED
 from mpbench.config.precisions import Precision

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mpbench.explain.findings import Figure
+from mpbench.why.reading.findings import Figure
 from mpbench.records.diagnostics import LayerRecord, PartRecord, PeakRecord
 from mpbench.config.precisions import PRECISIONS
 

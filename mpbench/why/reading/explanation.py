@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from mpbench.explain import feed_verdict
-from mpbench.explain.account import (
+from mpbench.why.reading import feed_verdict
+from mpbench.why.reading.account import (
     CAUSES,
     KEPT,
     LABELS,
@@ -27,9 +27,9 @@ from mpbench.explain.account import (
     measured,
     steps_of,
 )
-from mpbench.explain.findings import AnyFigure, Figure, Findings, interval_of
+from mpbench.why.reading.findings import AnyFigure, Figure, Findings, interval_of
 from mpbench.records.diagnostics import LayerRecord
-from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY, Allowed, Peaks, Roof, allowed, peaks_of, roof
+from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY, Allowed, Peaks, Roof, allowed, peaks_of, roof
 from mpbench.stats.intervals import Interval
 
 PHASES = ("training", "inference")

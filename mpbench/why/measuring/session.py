@@ -23,8 +23,8 @@ from mpbench.config.settings import Profile, Settings, check_image_size
 
 if TYPE_CHECKING:
     from mpbench.data.loader import Loader
-    from mpbench.explain.layers import DistinctLayer
-    from mpbench.explain.probe import Builder, Probe
+    from mpbench.why.measuring.layers import DistinctLayer
+    from mpbench.why.measuring.probe import Builder, Probe
     from mpbench.engine.step import StepSpec
 
 PHASES = ("inference", "training")
@@ -190,7 +190,7 @@ class ProbeRun:
                 check_factory(name, profile.image_size_px)
         if any(case.kind in ("input", "feed") for case in cases):
             self._loader = self._load()
-        from mpbench.explain.layers import layer_ids
+        from mpbench.why.measuring.layers import layer_ids
 
         for name in sorted({case["model"] for case in cases if case.kind == "layers"}):
             self._run.progress(f"{name}: looking at its layers")
@@ -216,7 +216,7 @@ class ProbeRun:
             self._loader.close()
 
     def _measure(self, members: Mapping[str, ProbeCase]) -> Mapping[str, Probed | Exception]:
-        from mpbench.explain.probe import measure_probes
+        from mpbench.why.measuring.probe import measure_probes
 
         cases = list(members.values())
         first, label = cases[0], cases[0].label
@@ -273,7 +273,7 @@ class ProbeRun:
 
     def _builders(self, members: Sequence[ProbeCase]) -> list[Builder]:
         """One for each precision of a group."""
-        from mpbench.explain.probe import Builder
+        from mpbench.why.measuring.probe import Builder
 
         by_precision: dict[str, list[ProbeCase]] = {}
         for member in members:
@@ -293,28 +293,28 @@ class ProbeRun:
             progress(f"{precision}: {text}" if precision else text)
 
         if kind == "parts":
-            from mpbench.explain.parts import part_probes
+            from mpbench.why.measuring.parts import part_probes
 
             probes = part_probes(
                 self._spec(params["model"], precision, "training"), [member["part"] for member in members], say
             )
             return {member.arm: probes[member["part"]] for member in members}
         if kind == "layers":
-            from mpbench.explain.layer_step import layer_probe
+            from mpbench.why.measuring.layer_step import layer_probe
 
             layers, jit = self._layers(params["model"], precision)
             spec = replace(self._spec(params["model"], precision, params["phase"]), jit=jit)
             return {first.arm: layer_probe(layers[params["layer"]], spec)}
         if kind == "peaks":
-            from mpbench.explain.peaks import peak_probe
+            from mpbench.why.measuring.peaks import peak_probe
 
             device, asked = self._run.activate(), self._run.settings.jit
             return {first.arm: peak_probe(params["what"], PRECISIONS[precision], device, asked)}
         if kind == "profile":
-            from mpbench.explain.profile import profile_probe
+            from mpbench.why.measuring.profile import profile_probe
 
             return {first.arm: profile_probe(self._spec(params["model"], precision, params["phase"]), say)}
-        from mpbench.explain.feed import feed_probes, input_probe
+        from mpbench.why.measuring.feed import feed_probes, input_probe
 
         loader = self._loader = self._loader or self._load()  # a session that did not prepare: an xdist worker
         if kind == "input":
@@ -327,7 +327,7 @@ class ProbeRun:
         compiles its step, and so each of them."""
         key = model, precision
         if key not in self._distinct:
-            from mpbench.explain.layers import named_layers
+            from mpbench.why.measuring.layers import named_layers
             from mpbench.engine.models import build_model
             from mpbench.engine.step import resolved_jit
 

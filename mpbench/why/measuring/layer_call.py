@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mpbench.explain.costs import INFERENCE, TRAINING, Array, Costs, cast_bytes, minimal_bytes
-from mpbench.explain.watch import LayerCall, flops_of, launches, traced_whole
+from mpbench.why.measuring.costs import INFERENCE, TRAINING, Array, Costs, cast_bytes, minimal_bytes
+from mpbench.why.measuring.watch import LayerCall, flops_of, launches, traced_whole
 
 _UNCOUNTED = (
     "PartitionedCall",

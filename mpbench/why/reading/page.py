@@ -10,18 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 from mpbench.errors import printable
-from mpbench.explain.account import (
-    CASTS,
-    KEPT,
-    LABELS,
-    STEP_SOURCES,
-    UNEXPLAINED,
-    UPDATE,
-    layer_types,
-)
-from mpbench.explain.explanation import Headline, LayerChange, Phase, explanation
-from mpbench.explain.findings import Figure, Findings
-from mpbench.explain.printing import (
+from mpbench.why.reading.account import CASTS, KEPT, LABELS, STEP_SOURCES, UNEXPLAINED, UPDATE, layer_types
+from mpbench.why.reading.explanation import Headline, LayerChange, Phase, explanation
+from mpbench.why.reading.findings import Figure, Findings
+from mpbench.why.reading.printing import (
     MS,
     decimals,
     decimals_for,
@@ -34,7 +26,7 @@ from mpbench.explain.printing import (
     with_share,
 )
 from mpbench.records.diagnostics import LayerRecord
-from mpbench.explain.roofline import COMPUTE, LAUNCH, MEMORY
+from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY
 from mpbench.tables import CPU_NOTE, render
 
 SHOWN_LAYERS = 10

@@ -17,11 +17,11 @@ import tensorflow as tf
 
 from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
-from mpbench.explain.costs import cast_bytes, update_bytes
-from mpbench.explain.layer_call import as_array
-from mpbench.explain.probe import Probe
+from mpbench.why.measuring.costs import cast_bytes, update_bytes
+from mpbench.why.measuring.layer_call import as_array
+from mpbench.why.measuring.probe import Probe
 from mpbench.records.diagnostics import PARTS, PartRecord
-from mpbench.explain.watch import traced_whole
+from mpbench.why.measuring.watch import traced_whole
 from mpbench.engine.models import SEED
 from mpbench.engine.tracing import tracing
 from mpbench.engine.step import Step, StepSpec

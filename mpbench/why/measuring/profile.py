@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from mpbench.engine.device import held_back_stderr
 from mpbench.errors import CaseFailure, described, printable
-from mpbench.explain.kernels import Span, kernel_seconds, largest, operation_seconds, tensor_core_share
+from mpbench.why.reading.kernels import Span, kernel_seconds, largest, operation_seconds, tensor_core_share
 from mpbench.records.diagnostics import ProfileRecord
 
 if TYPE_CHECKING:
-    from mpbench.explain.probe import Probe
+    from mpbench.why.measuring.probe import Probe
     from mpbench.engine.step import Step, StepSpec
 
 PROFILED_STEPS = 3
@@ -65,7 +65,7 @@ def profile_probe(spec: StepSpec, progress: Callable[[str], None]) -> Probe:
     if reason := unavailable():
         raise CaseFailure(reason)
     from mpbench.engine import device as devices
-    from mpbench.explain.probe import Probe
+    from mpbench.why.measuring.probe import Probe
     from mpbench.engine.step import Step
 
     step = Step(spec, progress)
