@@ -18,7 +18,7 @@ from mpbench.errors import UsageProblem
 from mpbench.why.reading.command import add_explain
 from mpbench.gate_command import add_gate
 from mpbench.records.runs import load_runs
-from mpbench.history_view import (
+from mpbench.history.series import (
     ASCII_BLOCKS,
     BLOCKS,
     PICTURE_FORMATS,

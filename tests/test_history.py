@@ -22,7 +22,7 @@ from mpbench.records.runs import (
     load_runs,
     read_run,
 )
-from mpbench.history_view import all_series
+from mpbench.history.series import all_series
 from mpbench.records.speed import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY
 
 TIME = "2026-05-01T12:00:00+00:00"

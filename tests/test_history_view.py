@@ -1,4 +1,4 @@
-"""mpbench.history_view: which figures form a series, and how series are shown."""
+"""mpbench.history.series: which figures form a series, and how series are shown."""
 
 import json
 from datetime import datetime, timedelta, timezone
@@ -8,7 +8,7 @@ import pytest
 from saved_runs import cases, saved_run
 
 from mpbench.records.runs import load_runs
-from mpbench.history_view import (
+from mpbench.history.series import (
     ASCII_BLOCKS,
     BLOCKS,
     SPARKLINE_CELLS,

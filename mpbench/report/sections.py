@@ -15,7 +15,7 @@ from mpbench.gate import judge
 from mpbench.gate_rules import Rules
 from mpbench.gate_tables import outcome
 from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.history_view import MIN_RUNS
+from mpbench.history.series import MIN_RUNS
 from mpbench.report import environment
 from mpbench.report.answers import answers, by_phase
 from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Report, Section, Sentence, Table
