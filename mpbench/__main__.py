@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mpbench.errors import UsageProblem
 from mpbench.why.reading.command import add_explain
-from mpbench.gate_command import add_gate
+from mpbench.gate.command import add_gate
 from mpbench.records.runs import load_runs
 from mpbench.history.series import (
     ASCII_BLOCKS,

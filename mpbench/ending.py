@@ -16,7 +16,7 @@ from mpbench.console import benchmark_session, write_line
 from mpbench.errors import described
 from mpbench.why.reading.command import session_lines
 from mpbench.records.diagnostics import Probed
-from mpbench.gate_tables import gate_lines
+from mpbench.gate.lines import gate_lines
 from mpbench.keeper import shown
 from mpbench.records.speed import AccuracyRecord, Measured
 from mpbench.session_files import this_run, write_report, write_summary
@@ -34,7 +34,7 @@ from mpbench.stash import (
     VERDICTS,
 )
 from mpbench.summary import Ending, Failure
-from mpbench.verdict import Verdict, is_red
+from mpbench.gate.verdict import Verdict, is_red
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -25,7 +25,7 @@ from mpbench.console import benchmark_session, typed, write_line
 from mpbench.errors import UsageProblem
 from mpbench.records.diagnostics import is_probe
 from mpbench.why.measuring.session import PARAMETERS, ProbeRun, cases_of_kind
-from mpbench.gatekeeper import Gatekeeper, check_missing
+from mpbench.gate.session import Gatekeeper, check_missing
 from mpbench.items import (
     ACCURACY,
     CAUSE_MARK,

@@ -11,14 +11,14 @@ from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.baseline import Baseline
 from mpbench.records.diagnostics import Probed
 from mpbench.why.measuring.session import ProbeRun
-from mpbench.gatekeeper import Gatekeeper
+from mpbench.gate.session import Gatekeeper
 from mpbench.keeper import Keeper
 from mpbench.system.lock import SessionLock
 from mpbench.system.neighbours import Neighbours
 from mpbench.records.speed import AccuracyRecord, Measured
 from mpbench.replay import ReplayClock
 from mpbench.engine.run import Run
-from mpbench.verdict import Verdict
+from mpbench.gate.verdict import Verdict
 
 RUN = pytest.StashKey[Run]()
 LOCK = pytest.StashKey[SessionLock]()

@@ -18,7 +18,7 @@ from mpbench.stats.change_test import SAME, UNSURE
 from mpbench.records.speed import AccuracyRecord, CaseRecord, Measured
 from mpbench.stats.intervals import Interval
 from mpbench.tables import CPU_NOTE, device_label, each, per_replica, power_limit, tables_beside, throttled_rounds
-from mpbench.verdict import NEW, Verdict, is_red
+from mpbench.gate.verdict import NEW, Verdict, is_red
 
 MAX_BYTES = 1_000_000
 """GitHub refuses the summary of a step from 1 MiB on."""

@@ -9,11 +9,11 @@ import pytest
 from records import accuracy_record, record
 
 from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
-from mpbench.gate import judge
-from mpbench.gate_rules import Rules
-from mpbench.gate_tables import gate_lines
+from mpbench.gate.judge import judge
+from mpbench.gate.rules import Rules
+from mpbench.gate.lines import gate_lines
 from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.verdict import FAILED, MISSING, NEW, NOT_COMPARABLE, is_red
+from mpbench.gate.verdict import FAILED, MISSING, NEW, NOT_COMPARABLE, is_red
 
 MODELS = {"vgg16": 300.0, "inception_v3": 200.0, "resnet152_v2": 500.0}
 PHASES = {"training": 1.0, "inference": 0.4}

@@ -3,7 +3,7 @@
 import pytest
 
 from mpbench.errors import UsageProblem
-from mpbench.gate_rules import Rules, read_rules
+from mpbench.gate.rules import Rules, read_rules
 
 WHOLE = """
 slower = 2.5

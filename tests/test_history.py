@@ -11,8 +11,8 @@ from saved_runs import cases, fullname, saved_run
 
 from mpbench.records import runs as history
 from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
-from mpbench.gate import judge
-from mpbench.gate_rules import Rules
+from mpbench.gate.judge import judge
+from mpbench.gate.rules import Rules
 from mpbench.records.runs import (
     COMPARABLE_FACTS,
     COMPARABLE_SETTINGS,

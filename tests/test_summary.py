@@ -13,7 +13,7 @@ from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
 from mpbench.records.speed import Measured
 from mpbench.stats.intervals import Interval
 from mpbench.summary import MAX_BYTES, MAX_TEXT, Ending, Failure, code, markdown, table
-from mpbench.verdict import FAILED, NEW, Verdict
+from mpbench.gate.verdict import FAILED, NEW, Verdict
 
 PARSER = MarkdownIt("gfm-like")
 CASE = "bench/test_training.py::test_training[vgg16-mixed_float16]"

@@ -11,9 +11,9 @@ from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.stats.change_test import FASTER, SAME, SLOWER
 from mpbench.why.reading.explanation import Phase, explanation
 from mpbench.why.reading.findings import matched
-from mpbench.gate import judge
-from mpbench.gate_rules import Rules
-from mpbench.gate_tables import outcome
+from mpbench.gate.judge import judge
+from mpbench.gate.rules import Rules
+from mpbench.gate.lines import outcome
 from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.history.series import MIN_RUNS
 from mpbench.report import environment
@@ -34,7 +34,7 @@ from mpbench.report.photographs import photographs
 from mpbench.report.thesis_tables import thesis_tables
 from mpbench.summary import Ending
 from mpbench.tables import CPU_NOTE, Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
-from mpbench.verdict import Verdict
+from mpbench.gate.verdict import Verdict
 
 MOST_FAILURES = 10
 """That are named at the top."""

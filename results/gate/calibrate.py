@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from mpbench.gate import judge
-from mpbench.gate_rules import Rules
+from mpbench.gate.judge import judge
+from mpbench.gate.rules import Rules
 from mpbench.records.runs import SavedCase, SavedRun, read_run
-from mpbench.verdict import SPEEDUP, is_red
+from mpbench.gate.verdict import SPEEDUP, is_red
 
 HERE = Path(__file__).parent
 FIRST_JUDGED = 5

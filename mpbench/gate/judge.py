@@ -27,11 +27,11 @@ from mpbench.stats.change_test import (
     pooled_excess,
     shift_excess,
 )
-from mpbench.gate_checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
-from mpbench.gate_rules import Rules
+from mpbench.gate.checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
+from mpbench.gate.rules import Rules
 from mpbench.records.runs import SavedCase, SavedRun, configuration
 from mpbench.engine.interleave import paired
-from mpbench.verdict import NEW, NOT_COMPARABLE, SPEEDUP, Verdict
+from mpbench.gate.verdict import NEW, NOT_COMPARABLE, SPEEDUP, Verdict
 
 FALSE_ALARM_LEVEL = 0.003
 """Share of unchanged runs in which any case or speedup may be called changed, divided among all that are judged. A

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpbench.errors import UsageProblem
-from mpbench.gate import judge
-from mpbench.gate_rules import MISSING_CHOICES, Rules, read_rules
+from mpbench.gate.judge import judge
+from mpbench.gate.rules import MISSING_CHOICES, Rules, read_rules
 from mpbench.records.runs import SavedRun, load_runs
 from mpbench.system.storage import DEFAULT_FOLDER
-from mpbench.verdict import Verdict
+from mpbench.gate.verdict import Verdict
 
 
 class Gatekeeper:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem
-from mpbench.gate import judge
-from mpbench.gate_rules import MISSING_CHOICES, read_rules
-from mpbench.gate_tables import gate_lines
-from mpbench.gatekeeper import default_rules
+from mpbench.gate.judge import judge
+from mpbench.gate.rules import MISSING_CHOICES, read_rules
+from mpbench.gate.lines import gate_lines
+from mpbench.gate.session import default_rules
 from mpbench.records.runs import UnreadableRun, load_runs, read_run
 from mpbench.system.storage import DEFAULT_FOLDER
-from mpbench.verdict import is_red
+from mpbench.gate.verdict import is_red
 
 PASSED, FAILED = 0, 1
 
