@@ -28,7 +28,7 @@ from mpbench.history.series import (
     matching,
     picture,
 )
-from mpbench.recover import add_recover
+from mpbench.journal.recover import add_recover
 from mpbench.report.report_command import add_report
 from mpbench.system.storage import DEFAULT_FOLDER
 

@@ -19,8 +19,8 @@ import pytest_benchmark
 from mpbench.accuracy.experiment import Comparison
 from mpbench.records.diagnostics import Probed, read_probe
 from mpbench.why.measuring.session import ProbeRun
-from mpbench.journal_lines import Finished, Header
-from mpbench.keeper import Keeper
+from mpbench.journal.lines import Finished, Header
+from mpbench.journal.saving import Keeper
 from mpbench.records.speed import Measured, read_accuracy, read_case
 from mpbench.engine.run import Run
 from mpbench.config.settings import Settings

@@ -17,7 +17,7 @@ from mpbench.errors import described
 from mpbench.why.reading.command import session_lines
 from mpbench.records.diagnostics import Probed
 from mpbench.gate.lines import gate_lines
-from mpbench.keeper import shown
+from mpbench.journal.saving import shown
 from mpbench.records.speed import AccuracyRecord, Measured
 from mpbench.session_files import this_run, write_report, write_summary
 from mpbench.stash import (

@@ -40,7 +40,7 @@ from mpbench.items import (
     phase_of,
     probe_case_of,
 )
-from mpbench.keeper import Keeper
+from mpbench.journal.saving import Keeper
 from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
 from mpbench.system.neighbours import Neighbours
 from mpbench.config.options import add_options

@@ -12,7 +12,7 @@ from mpbench.baseline import Baseline
 from mpbench.records.diagnostics import Probed
 from mpbench.why.measuring.session import ProbeRun
 from mpbench.gate.session import Gatekeeper
-from mpbench.keeper import Keeper
+from mpbench.journal.saving import Keeper
 from mpbench.system.lock import SessionLock
 from mpbench.system.neighbours import Neighbours
 from mpbench.records.speed import AccuracyRecord, Measured

@@ -3,8 +3,8 @@
 from records import accuracy_record
 from saved_runs import FACTS, cases, fullname
 
-from mpbench.journal import Journal
-from mpbench.journal_lines import Finished, Header
+from mpbench.journal.files import Journal
+from mpbench.journal.lines import Finished, Header
 
 OPTIONS = {
     "disable_gc": False,

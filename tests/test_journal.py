@@ -1,4 +1,4 @@
-"""mpbench.journal and mpbench.journal_lines: what a kill leaves can be read, and nothing else is believed."""
+"""mpbench.journal.files and mpbench.journal.lines: what a kill leaves can be read, and nothing else is believed."""
 
 import dataclasses
 import json
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from journals import comparison, finished, group, header, left_behind
 from probe_records import part
 
-from mpbench.journal import Journal, journals, opened, read
-from mpbench.journal_lines import UnreadableJournal, line, parse, saved_run
+from mpbench.journal.files import Journal, journals, opened, read
+from mpbench.journal.lines import UnreadableJournal, line, parse, saved_run
 
 VGG, RESNET = group("vgg16"), group("resnet152_v2", 300.0)
 HEADER = {"kind": "header", "schemas": {"journal": 1, "mpbench_schema": 1, "mpbench_accuracy_schema": 1}}

@@ -16,7 +16,7 @@ import pytest
 from saved_runs import FACTS
 
 from mpbench.records.runs import load_runs, read_run
-from mpbench.journal import journals
+from mpbench.journal.files import journals
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

@@ -1,4 +1,4 @@
-"""mpbench.recover: a dead journal becomes one ordinary saved run, whatever happens in between."""
+"""mpbench.journal.recover: a dead journal becomes one ordinary saved run, whatever happens in between."""
 
 import json
 import multiprocessing
@@ -10,8 +10,8 @@ from saved_runs import saved_run as saved_by_benchmark
 
 from mpbench.__main__ import main
 from mpbench.records.runs import load_runs, read_run
-from mpbench.journal import journals
-from mpbench.journal_lines import line
+from mpbench.journal.files import journals
+from mpbench.journal.lines import line
 
 VGG, RESNET = group("vgg16"), group("resnet152_v2", 300.0)
 

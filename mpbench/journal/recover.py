@@ -14,8 +14,8 @@ from typing import Any
 
 from mpbench.errors import UsageProblem, printable
 from mpbench.records.runs import load_runs, read_json
-from mpbench.journal import journals, opened, read
-from mpbench.journal_lines import Contents, Finished, UnreadableJournal, encoded, saved_run
+from mpbench.journal.files import journals, opened, read
+from mpbench.journal.lines import Contents, Finished, UnreadableJournal, encoded, saved_run
 from mpbench.outputs import reason
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from mpbench.errors import UsageProblem, described, printable
 from mpbench.records.runs import facts_of
-from mpbench.journal import Journal, journals, opened, read
-from mpbench.journal_lines import Contents, Finished, Header, UnreadableJournal, encoded
+from mpbench.journal.files import Journal, journals, opened, read
+from mpbench.journal.lines import Contents, Finished, Header, UnreadableJournal, encoded
 from mpbench.outputs import reason
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
