@@ -29,7 +29,7 @@ from mpbench.history.series import (
     picture,
 )
 from mpbench.journal.recover import add_recover
-from mpbench.report.report_command import add_report
+from mpbench.report.command import add_report
 from mpbench.system.storage import DEFAULT_FOLDER
 
 FINE, INTERRUPTED, BAD_USAGE = 0, 2, 4

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from mpbench import bridge, tables
-from mpbench.accuracy_tables import accuracy_summary
+from mpbench import bridge
+from mpbench.report import tables
+from mpbench.report.accuracy_tables import accuracy_summary
 from mpbench.console import benchmark_session, write_line
 from mpbench.errors import described
 from mpbench.why.reading.command import session_lines
@@ -33,7 +34,7 @@ from mpbench.stash import (
     SESSION,
     VERDICTS,
 )
-from mpbench.summary import Ending, Failure
+from mpbench.report.summary import Ending, Failure
 from mpbench.gate.verdict import Verdict, is_red
 
 

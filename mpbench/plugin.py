@@ -69,7 +69,7 @@ from mpbench.stash import (
     SCRIBE,
     SESSION,
 )
-from mpbench.summary import Ending
+from mpbench.report.summary import Ending
 
 pytest_plugins = ("mpbench.ending", "mpbench.fixtures")
 

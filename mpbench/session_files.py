@@ -8,9 +8,9 @@ import pytest
 
 from mpbench.console import typed, write_line
 from mpbench.records.runs import SavedRun, unsaved_run
-from mpbench.report.report_command import write_page
+from mpbench.report.command import write_page
 from mpbench.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
-from mpbench.summary import Ending, markdown
+from mpbench.report.summary import Ending, markdown
 
 
 def this_run(config: pytest.Config) -> SavedRun:

@@ -2,8 +2,8 @@
 
 from records import accuracy_record
 
-from mpbench import thesis
-from mpbench.accuracy_tables import accuracy_summary, in_words
+from mpbench.report import thesis
+from mpbench.report.accuracy_tables import accuracy_summary, in_words
 
 
 def test_the_thesis_tables_come_out_of_its_counts():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats import contingency_tables
 
-from mpbench import thesis
+from mpbench.report import thesis
 from mpbench.stats.contingency import (
     Contingency,
     contingency,

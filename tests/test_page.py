@@ -15,7 +15,7 @@ from mpbench.why.reading.findings import Figure, matched
 from mpbench.why.reading.page import page_lines
 from mpbench.why.reading.page_json import EXPLANATION_SCHEMA, SCHEMA_KEY, as_data
 from mpbench.why.reading.printing import decimals
-from mpbench.tables import CPU_NOTE
+from mpbench.report.tables import CPU_NOTE
 
 
 def everything(**changes):

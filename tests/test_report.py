@@ -18,7 +18,7 @@ from mpbench.records.runs import SavedCase, SavedRun, read_run
 from mpbench.report.answers import answers
 from mpbench.report.content import Command, Drawing, Note, Photograph, Table
 from mpbench.report.sections import report
-from mpbench.summary import Ending, Failure
+from mpbench.report.summary import Ending, Failure
 
 TIME = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 HOSTILE = '</title><script>alert("1")</script>'

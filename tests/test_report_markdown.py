@@ -7,7 +7,7 @@ from test_summary import HOSTILE, PARSER, cells, headings, inline_types, visible
 
 from mpbench.report.content import Command, Drawing, Note, Number, Photograph, Report, Section, Sentence, Table
 from mpbench.report.markdown import markdown, plain
-from mpbench.summary import MAX_BYTES, MAX_TEXT
+from mpbench.report.summary import MAX_BYTES, MAX_TEXT
 
 MORE_HOSTILE = [
     *HOSTILE,

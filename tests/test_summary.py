@@ -12,7 +12,7 @@ from records import accuracy_record, pair
 from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
 from mpbench.records.speed import Measured
 from mpbench.stats.intervals import Interval
-from mpbench.summary import MAX_BYTES, MAX_TEXT, Ending, Failure, code, markdown, table
+from mpbench.report.summary import MAX_BYTES, MAX_TEXT, Ending, Failure, code, markdown, table
 from mpbench.gate.verdict import FAILED, NEW, Verdict
 
 PARSER = MarkdownIt("gfm-like")

@@ -1,11 +1,11 @@
-"""mpbench.tables: the words and figures that people read, from records."""
+"""mpbench.report.tables: the words and figures that people read, from records."""
 
 from dataclasses import replace
 
 from records import pair, record
 
 from mpbench.records.speed import Measured
-from mpbench.tables import (
+from mpbench.report.tables import (
     CPU_NOTE,
     energy_table,
     first_step_table,

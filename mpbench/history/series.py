@@ -19,7 +19,7 @@ from mpbench.stats.change_points import MIN_SIZE, Step, change_points
 from mpbench.errors import printable
 from mpbench.records.runs import SavedRun, configuration
 from mpbench.stats.intervals import Floats
-from mpbench.tables import render
+from mpbench.report.tables import render
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-~=*^#"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mpbench.accuracy_tables import in_words
+from mpbench.report.accuracy_tables import in_words
 from mpbench.why.reading.explanation import PHASES
 from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.records.speed import AccuracyRecord, CaseRecord
-from mpbench.tables import Case, device_label, each, marks
+from mpbench.report.tables import Case, device_label, each, marks
 
 NEAR = 0.095
 """To 1: from here on a third decimal."""

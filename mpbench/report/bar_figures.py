@@ -15,7 +15,7 @@ from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report.case_rows import arm, arm_in_full, by_phase, heading
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import INK, Row, looks, rows_under_headings, style
-from mpbench.tables import MIB, joules
+from mpbench.report.tables import MIB, joules
 
 
 def memory(cases: Sequence[OfRounds]) -> Drawing | None:

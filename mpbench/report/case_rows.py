@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpbench import thesis
+from mpbench.report import thesis
 from mpbench.errors import printable
 from mpbench.records.speed import CaseRecord
 from mpbench.report.drawing import fitted

@@ -12,7 +12,7 @@ from mpbench.records.diagnostics import PeakRecord
 from mpbench.records.runs import COMPARABLE_FACTS, SavedCase, SavedRun, configuration
 from mpbench.records.speed import AccuracyRecord, CaseRecord, numbers
 from mpbench.report.content import Block, Cell, Command, Number, Sentence, Table
-from mpbench.tables import MIB, device_label, each, precision_label, throttled_rounds
+from mpbench.report.tables import MIB, device_label, each, precision_label, throttled_rounds
 
 MOST_ROUNDS = 5000
 """That are listed one by one: a page must stay small. The JSON has all of them."""

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from mpbench import thesis
-from mpbench.accuracy_tables import in_words, is_the_thesis_pair
+from mpbench.report import thesis
+from mpbench.report.accuracy_tables import in_words, is_the_thesis_pair
 from mpbench.stats.contingency import Contingency
 from mpbench.errors import printable
 from mpbench.records.speed import AccuracyRecord, CaseRecord, OfRounds, numbers
@@ -37,7 +37,7 @@ from mpbench.report.drawing import (
 )
 from mpbench.report.history_figures import histories
 from mpbench.report.svg import FIGURE_CSS, save, svg_text
-from mpbench.tables import baseline_of, marks
+from mpbench.report.tables import baseline_of, marks
 
 __all__ = [
     "FIGURE_CSS",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Photograph, Report, Sentence, Table
-from mpbench.summary import MAX_TEXT, code, fitting, grid
+from mpbench.report.summary import MAX_TEXT, code, fitting, grid
 
 PLAIN = re.compile(r"[\w.,:;%+()\[\]=?!'\"/°±\u00d7→…\u2013-]+|[<>]=?|->|&", re.ASCII)
 """A word that is shown as it stands once ESCAPED is; any other, such as `@name` or `<b>`, becomes code."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
+from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.stats.change_test import FASTER, SAME, SLOWER
 from mpbench.why.reading.explanation import Phase, explanation
 from mpbench.why.reading.findings import matched
@@ -32,8 +32,8 @@ from mpbench.report.figures import (
 )
 from mpbench.report.photographs import photographs
 from mpbench.report.thesis_tables import thesis_tables
-from mpbench.summary import Ending
-from mpbench.tables import CPU_NOTE, Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
+from mpbench.report.summary import Ending
+from mpbench.report.tables import CPU_NOTE, Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
 from mpbench.gate.verdict import Verdict
 
 MOST_FAILURES = 10

@@ -20,7 +20,7 @@ from worker import PARTS, ArmSpec
 from mpbench.engine import device as devices
 from mpbench.engine.interleave import Plan
 from mpbench.engine.models import DEFAULT_MODELS
-from mpbench.tables import render
+from mpbench.report.tables import render
 
 WAYS = {"mpbench": ("no XLA", "XLA"), "torch": ("eager",)}
 TOLERANCE = 0.01

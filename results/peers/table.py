@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mpbench import tables
+from mpbench.report import tables
 from mpbench.engine.interleave import paired
 from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
 

@@ -27,7 +27,7 @@ from mpbench.why.reading.printing import (
 )
 from mpbench.records.diagnostics import LayerRecord
 from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY
-from mpbench.tables import CPU_NOTE, render
+from mpbench.report.tables import CPU_NOTE, render
 
 SHOWN_LAYERS = 10
 SHOWN_ABOVE = 5

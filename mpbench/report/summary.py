@@ -13,11 +13,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mpbench.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
+from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.stats.change_test import SAME, UNSURE
 from mpbench.records.speed import AccuracyRecord, CaseRecord, Measured
 from mpbench.stats.intervals import Interval
-from mpbench.tables import CPU_NOTE, device_label, each, per_replica, power_limit, tables_beside, throttled_rounds
+from mpbench.report.tables import (
+    CPU_NOTE,
+    device_label,
+    each,
+    per_replica,
+    power_limit,
+    tables_beside,
+    throttled_rounds,
+)
 from mpbench.gate.verdict import NEW, Verdict, is_red
 
 MAX_BYTES = 1_000_000

@@ -10,7 +10,7 @@ from typing import Any
 from mpbench.errors import UsageProblem
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 from mpbench.report.content import Drawing
-from mpbench.summary import Ending
+from mpbench.report.summary import Ending
 
 DEFAULT_OUTPUT = "report.html"
 FINE = 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import combinations
 from typing import NamedTuple, TypeVar
 
-from mpbench import thesis
+from mpbench.report import thesis
 from mpbench.records.speed import AccuracyRecord, CaseRecord, OfRounds, numbers
 from mpbench.stats.intervals import MIN_PAIRS, Interval
 
