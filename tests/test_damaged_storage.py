@@ -13,7 +13,14 @@ from records import accuracy_record
 from saved_runs import cases, saved_run
 
 from mpbench import __main__ as command
-from mpbench.baseline import Choice, check_baseline, choose, choose_from_storage, differing_facts, differing_fields
+from mpbench.plugin.compared_run import (
+    Choice,
+    check_baseline,
+    choose,
+    choose_from_storage,
+    differing_facts,
+    differing_fields,
+)
 from mpbench.errors import UsageProblem
 from mpbench.records.runs import UnreadableRun, load_runs, read_run
 from mpbench.records.speed import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY
@@ -363,7 +370,7 @@ def test_what_cannot_be_compared_is_said_before_anything_is_measured(project):
 
 
 def test_a_later_versions_case_in_a_usable_run_is_not_compared_with(tmp_path):
-    from mpbench.baseline import Baseline
+    from mpbench.plugin.compared_run import Baseline
 
     path = whole(tmp_path / "0001_x.json")
     saved = json.loads(path.read_text())

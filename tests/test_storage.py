@@ -1,4 +1,4 @@
-"""mpbench.system.storage and mpbench.outputs: whole files, numbers given once, and room that is really there."""
+"""mpbench.system.storage and mpbench.plugin.output_files: whole files, numbers given once, and room that is really there."""
 
 import json
 import multiprocessing
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mpbench.errors import UsageProblem
-from mpbench.outputs import check_outputs
+from mpbench.plugin.output_files import check_outputs
 from mpbench.system.storage import PARTIAL, check_room, check_target, locked, publish_run, write_file
 
 FULL = Path("/dev/full")

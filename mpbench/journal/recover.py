@@ -16,7 +16,7 @@ from mpbench.errors import UsageProblem, printable
 from mpbench.records.runs import load_runs, read_json
 from mpbench.journal.files import journals, opened, read
 from mpbench.journal.lines import Contents, Finished, UnreadableJournal, encoded, saved_run
-from mpbench.outputs import reason
+from mpbench.plugin.output_files import reason
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run
 
 FINE, LEFT_SOMETHING = 0, 1

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from mpbench import bridge
+from mpbench.plugin import benchmark_session as bridge
 from mpbench.report import tables
 from mpbench.report.accuracy_tables import accuracy_summary
-from mpbench.console import benchmark_session, write_line
+from mpbench.plugin.console import benchmark_session, write_line
 from mpbench.errors import described
 from mpbench.why.reading.command import session_lines
 from mpbench.records.diagnostics import Probed
 from mpbench.gate.lines import gate_lines
 from mpbench.journal.saving import shown
 from mpbench.records.speed import AccuracyRecord, Measured
-from mpbench.session_files import this_run, write_report, write_summary
-from mpbench.stash import (
+from mpbench.plugin.session_files import this_run, write_report, write_summary
+from mpbench.plugin.stash import (
     BASELINE,
     BROKE_OFF,
     COMPARED,

@@ -13,9 +13,9 @@ from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.why.measuring import profile
 from mpbench.records.diagnostics import ProbeRecord
-from mpbench.items import ACCURACY, CAUSE_MARK, POINT, WAY, is_any_layer, phase_of
+from mpbench.plugin.items import ACCURACY, CAUSE_MARK, POINT, WAY, is_any_layer, phase_of
 from mpbench.records.speed import AccuracyRecord, CaseRecord
-from mpbench.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
+from mpbench.plugin.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
 
 
 @pytest.fixture(name=POINT)

@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from mpbench import bridge
+from mpbench.plugin import benchmark_session as bridge
 from mpbench.engine import device as devices
 from mpbench.accuracy.experiment import Experiment
-from mpbench.baseline import Baseline, choose_from_storage
+from mpbench.plugin.compared_run import Baseline, choose_from_storage
 from mpbench.system.cluster import VARIABLE, read_cluster
-from mpbench.console import benchmark_session, typed, write_line
+from mpbench.plugin.console import benchmark_session, typed, write_line
 from mpbench.errors import UsageProblem
 from mpbench.records.diagnostics import is_probe
 from mpbench.why.measuring.session import PARAMETERS, ProbeRun, cases_of_kind
 from mpbench.gate.session import Gatekeeper, check_missing
-from mpbench.items import (
+from mpbench.plugin.items import (
     ACCURACY,
     CAUSE_MARK,
     MARK,
@@ -44,13 +44,13 @@ from mpbench.journal.saving import Keeper
 from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
 from mpbench.system.neighbours import Neighbours
 from mpbench.config.options import add_options
-from mpbench.outputs import check_outputs
+from mpbench.plugin.output_files import check_outputs
 from mpbench.records.speed import is_case
 from mpbench.engine.run import Run
-from mpbench.selection import is_named, name_layers, select
-from mpbench.session_files import write_summary
+from mpbench.plugin.selection import is_named, name_layers, select
+from mpbench.plugin.session_files import write_summary
 from mpbench.config.settings import check_settings
-from mpbench.stash import (
+from mpbench.plugin.stash import (
     BASELINE,
     BROKE_OFF,
     CLOCKS,
@@ -71,7 +71,7 @@ from mpbench.stash import (
 )
 from mpbench.report.summary import Ending
 
-pytest_plugins = ("mpbench.ending", "mpbench.fixtures")
+pytest_plugins = ("mpbench.plugin.session_end", "mpbench.plugin.fixtures")
 
 CHIEFS_OPTIONS = (
     "benchmark_json",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mpbench.console import typed, write_line
+from mpbench.plugin.console import typed, write_line
 from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.command import write_page
-from mpbench.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
+from mpbench.plugin.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
 from mpbench.report.summary import Ending, markdown
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mpbench import bridge
+from mpbench.plugin import benchmark_session as bridge
 from mpbench.accuracy.experiment import Comparison, Experiment
-from mpbench.baseline import Baseline
+from mpbench.plugin.compared_run import Baseline
 from mpbench.records.diagnostics import Probed
 from mpbench.why.measuring.session import ProbeRun
 from mpbench.gate.session import Gatekeeper
@@ -16,7 +16,7 @@ from mpbench.journal.saving import Keeper
 from mpbench.system.lock import SessionLock
 from mpbench.system.neighbours import Neighbours
 from mpbench.records.speed import AccuracyRecord, Measured
-from mpbench.replay import ReplayClock
+from mpbench.plugin.replay_clock import ReplayClock
 from mpbench.engine.run import Run
 from mpbench.gate.verdict import Verdict
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mpbench.items import ACCURACY, CAUSE_MARK, case_of, is_any_layer, phase_of, probe_case_of
-from mpbench.replay import ReplayClock
-from mpbench.stash import CLOCKS, PROBES, RUN
+from mpbench.plugin.items import ACCURACY, CAUSE_MARK, case_of, is_any_layer, phase_of, probe_case_of
+from mpbench.plugin.replay_clock import ReplayClock
+from mpbench.plugin.stash import CLOCKS, PROBES, RUN
 
 EVALUATION = "accuracy (time of an evaluation pass, not a speed result)"
 
