@@ -1,3 +1,3 @@
 """Loads the plugin; copy this line into your own conftest.py to use mpbench elsewhere."""
 
-pytest_plugins = ("mpbench.plugin.hooks",)
+pytest_plugins = ("mpbench.plugin",)

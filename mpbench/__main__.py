@@ -8,16 +8,14 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpbench.errors import UsageProblem
-from mpbench.why.reading.command import add_explain
 from mpbench.gate.command import add_gate
-from mpbench.records.runs import load_runs
 from mpbench.history.series import (
     ASCII_BLOCKS,
     BLOCKS,
@@ -29,8 +27,10 @@ from mpbench.history.series import (
     picture,
 )
 from mpbench.journal.recover import add_recover
+from mpbench.records.runs import load_runs
 from mpbench.report.command import add_report
 from mpbench.system.storage import DEFAULT_FOLDER
+from mpbench.why.reading.command import add_explain
 
 FINE, INTERRUPTED, BAD_USAGE = 0, 2, 4
 
@@ -76,9 +76,15 @@ def _parser() -> Parser:
     add_explain(subparsers)
     add_gate(subparsers)
     add_history(subparsers)
-    add_recover(subparsers)
+    add_recover(subparsers, _benchmark_statistics)
     add_report(subparsers)
     return parser
+
+
+def _benchmark_statistics(rounds: Sequence[float]) -> Mapping[str, Any]:
+    from mpbench.plugin.benchmark_stats import benchmark_statistics  # imports pytest: here alone it is needed
+
+    return benchmark_statistics(rounds)
 
 
 def add_history(subparsers: SubParsers) -> None:

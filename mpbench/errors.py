@@ -19,3 +19,8 @@ def described(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Text from outside, in one line: it must not steer a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be written, without its path."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

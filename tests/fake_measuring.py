@@ -14,9 +14,11 @@ from typing import Any
 from records import accuracy_record, record
 
 import mpbench.engine.run
-from mpbench.engine import device as devices
 from mpbench.accuracy.experiment import Comparison, Experiment
-from mpbench.records.speed import Measured, kept_rounds
+from mpbench.engine import device as devices
+from mpbench.records.rounds import kept_rounds
+from mpbench.records.speed import Measured
+from mpbench.system.device import Device
 
 SECONDS = float(os.environ.get("FAKE_SECONDS", "0"))
 ROUNDS = int(os.environ.get("FAKE_ROUNDS", "8"))
@@ -82,7 +84,7 @@ def pytest_configure():
         GroupPlan=GroupPlan, Member=Member, measure_group=measure_group
     )
     sys.modules["mpbench.engine.step"] = types.SimpleNamespace(StepSpec=types.SimpleNamespace)
-    devices.activate = lambda *args: devices.Device("cpu", "/CPU:0")
+    devices.activate = lambda *args: Device("cpu", "/CPU:0")
     mpbench.engine.run.load_factory = mpbench.engine.run.check_factory = lambda *args: None
     Experiment.prepare = lambda self, models: None
     Experiment.images = types.SimpleNamespace(digest="0" * 64)

@@ -3,7 +3,6 @@
 from datetime import datetime
 from pathlib import Path
 
-from mpbench.why.reading.findings import matched
 from mpbench.records.diagnostics import (
     FeedRecord,
     InputRecord,
@@ -14,6 +13,7 @@ from mpbench.records.diagnostics import (
     ProfileRecord,
 )
 from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.why.reading.findings import matched
 
 COMMON = {
     "model": "vgg16",

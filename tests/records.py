@@ -1,7 +1,8 @@
 """Records of cases that nobody measured, for tests of what reads them."""
 
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.speed import CaseRecord, Measured
 from mpbench.stats import contingency as paired
-from mpbench.records.speed import AccuracyRecord, CaseRecord, Measured
 
 
 def record(model="vgg16", precision="float32", phase="training", **changes):

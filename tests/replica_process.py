@@ -8,12 +8,14 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from mpbench.engine import device as devices
-from mpbench.engine import distribution as replicas, step as steps
-from mpbench.system.cluster import Cluster
-from mpbench.errors import CaseFailure
 from mpbench.config.precisions import PRECISIONS
-from mpbench.engine.step import Step, StepSpec
+from mpbench.engine import device as devices
+from mpbench.engine import distribution as replicas
+from mpbench.engine import step as steps
+from mpbench.engine.plan import StepSpec
+from mpbench.engine.step import Step
+from mpbench.errors import CaseFailure
+from mpbench.system.cluster import Cluster
 
 IMAGES = 8
 

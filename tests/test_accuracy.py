@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mpbench.errors import CaseFailure
 from mpbench.report.accuracy_tables import in_words
 from mpbench.stats.contingency import contingency, majority_p, mcnemar_exact
-from mpbench.errors import CaseFailure
 
 DAMAGE_BITS = 2
 

@@ -13,10 +13,10 @@ import keras  # noqa: F401
 import pytest
 from PIL import Image
 
-from mpbench.engine import device
 from mpbench.accuracy import features
 from mpbench.data.generated import CLASSES, picture
-from mpbench.records.speed import read_accuracy
+from mpbench.engine import device
+from mpbench.records.accuracy import read_accuracy
 from mpbench.report.photographs import photographs
 
 # Keras is imported above because pytester unloads what a run in this process imports, and TensorFlow, loaded a second
@@ -247,9 +247,9 @@ def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
     from test_settings import DEFAULTS
 
     from mpbench.accuracy.experiment import Experiment
-    from mpbench.engine.device import Device
-    from mpbench.errors import CaseFailure
     from mpbench.config.settings import check_settings
+    from mpbench.errors import CaseFailure
+    from mpbench.system.device import Device
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     tries = []

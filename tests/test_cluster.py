@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mpbench.system.cluster import Cluster, read_cluster
 from mpbench.errors import UsageProblem
+from mpbench.system.cluster import Cluster, read_cluster
 
 HOSTS = ["one:2222", "two:2222"]
 

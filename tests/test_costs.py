@@ -6,12 +6,12 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpbench.config.precisions import PRECISIONS
+from mpbench.engine.models import build_model, dtype_policy
 from mpbench.why.measuring.costs import Array, minimal_bytes, operation_flops, update_bytes
 from mpbench.why.measuring.layer_call import CallFunction, call_costs
 from mpbench.why.measuring.layers import distinct_layers
 from mpbench.why.measuring.watch import traced_whole
-from mpbench.engine.models import build_model, dtype_policy
-from mpbench.config.precisions import PRECISIONS
 
 SHAPE = (16, 16, 8)
 N = 2 * 16 * 16 * 8

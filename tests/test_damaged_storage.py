@@ -13,6 +13,7 @@ from records import accuracy_record
 from saved_runs import cases, saved_run
 
 from mpbench import __main__ as command
+from mpbench.errors import UsageProblem
 from mpbench.plugin.compared_run import (
     Choice,
     check_baseline,
@@ -21,9 +22,9 @@ from mpbench.plugin.compared_run import (
     differing_facts,
     differing_fields,
 )
-from mpbench.errors import UsageProblem
+from mpbench.records.accuracy import ACCURACY_SCHEMA_KEY
 from mpbench.records.runs import UnreadableRun, load_runs, read_run
-from mpbench.records.speed import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY
+from mpbench.records.speed import SCHEMA, SCHEMA_KEY
 
 ROOT = Path(__file__).parent.parent
 TIME = "2026-05-01T12:00:00+00:00"

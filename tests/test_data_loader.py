@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from image_files import GOOD, data_set
 
 from mpbench.data.decoding import UndecodableImage
-from mpbench.data.loader import AHEAD_BATCHES, Batch, Files, Loader, as_dataset
+from mpbench.data.loader import AHEAD_BATCHES, Files, Loader
 
 
 class Numbers:
@@ -184,13 +184,3 @@ def test_memory_is_used_again_but_never_while_somebody_holds_it():
     assert tensor.numpy()[:, 0, 0, 0].tolist() == [8, 9, 10, 11]
     assert len(addresses) <= AHEAD_BATCHES + 4
     assert held.pixels.ctypes.data not in addresses
-
-
-@pytest.mark.parametrize("endless", [True, False])
-def test_as_a_dataset(endless):
-    pytest.importorskip("tensorflow")
-    with Loader(Numbers(10), 4, workers=3, endless=endless) as loader:
-        dataset = as_dataset(loader)
-        assert dataset.element_spec[0].shape.as_list() == [4 if endless else None, 2, 2, 3]
-        taken = [numbers(Batch(pixels.numpy(), labels.numpy(), len(labels))) for pixels, labels in dataset.take(5)]
-    assert joined(taken) == ([*range(10)] * 2 if endless else [*range(10)])

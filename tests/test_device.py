@@ -10,8 +10,10 @@ import pytest
 from fake_nvml import fail, stand_in
 
 from mpbench.engine import device as devices
-from mpbench.engine.device import Device, machine_facts
 from mpbench.errors import CaseFailure
+from mpbench.system import machine, nvidia
+from mpbench.system.device import Device
+from mpbench.system.machine import machine_facts
 
 GPU = Device("gpu", "/GPU:0")
 CPU = Device("cpu", "/CPU:0")
@@ -51,7 +53,7 @@ def test_the_uuid_is_that_of_the_first_visible_gpu(nvml, monkeypatch, visible, u
     nvml()
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert devices.gpu_uuids() == ([uuid] if uuid else [])
+    assert nvidia.gpu_uuids() == ([uuid] if uuid else [])
 
 
 @pytest.mark.parametrize(
@@ -70,13 +72,13 @@ def test_the_visible_gpus_come_in_their_order(monkeypatch, visible, count, handl
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     else:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert devices.visible_gpus(stand_in(), count) == handles
+    assert nvidia.visible_gpus(stand_in(), count) == handles
 
 
 @pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
 def test_without_a_gpu_or_driver_there_is_no_uuid(nvml, function):
     nvml(**{function: fail})
-    assert devices.gpu_uuids() == []
+    assert nvidia.gpu_uuids() == []
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
@@ -131,20 +133,20 @@ def test_peak_memory_of_the_process_follows_a_large_array():
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="others' CPU time is known on Linux only")
 def test_cpu_time_of_another_process_counts_and_our_own_does_not():
-    before = devices.others_cpu_seconds()
+    before = machine.others_cpu_seconds()
     code = "import time\nwhile time.process_time() < 2: pass\nprint(flush=True)\ntime.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        assert devices.others_cpu_seconds() - before > 1.5
+        assert machine.others_cpu_seconds() - before > 1.5
         other.kill()
-    before, began, own = devices.others_cpu_seconds(), time.monotonic(), time.process_time()
+    before, began, own = machine.others_cpu_seconds(), time.monotonic(), time.process_time()
     while time.process_time() - own < 1:
         pass
     # Others may have kept all cores busy meanwhile, but for the second that was ours.
     capacity = (time.monotonic() - began) * os.cpu_count()
-    assert devices.others_cpu_seconds() - before < capacity - 1 + 0.5
+    assert machine.others_cpu_seconds() - before < capacity - 1 + 0.5
 
 
 def test_where_nothing_says_what_others_do_it_is_unknown(monkeypatch):
     monkeypatch.setattr(devices.Path, "read_text", lambda self, *args: "cpu what")
-    assert devices.others_cpu_seconds() is None
+    assert machine.others_cpu_seconds() is None

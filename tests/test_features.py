@@ -10,13 +10,13 @@ from PIL import Image
 from tiny_models import pretended_application
 
 from mpbench.accuracy import features as module
-from mpbench.data.source import LabelledImage
-from mpbench.engine.device import Device
-from mpbench.errors import CaseFailure
 from mpbench.accuracy.features import FeatureSpec, extract, pooled_features, watched_inference
-from mpbench.engine.models import build_pooled_base
-from mpbench.config.precisions import PRECISIONS
 from mpbench.accuracy.weights import Weights, load_pooled_base
+from mpbench.config.precisions import PRECISIONS
+from mpbench.data.source import LabelledImage
+from mpbench.engine.models import build_pooled_base
+from mpbench.errors import CaseFailure
+from mpbench.system.device import Device
 
 SPEC = FeatureSpec(
     model="tiny_models:feature_map",

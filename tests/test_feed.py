@@ -7,16 +7,16 @@ import keras
 import numpy as np
 import pytest
 
-from mpbench.data.loader import Loader
-from mpbench.engine.device import Device
-from mpbench.errors import CaseFailure
-from mpbench.why.measuring.feed import _settle, feed_probes, input_probe
-from mpbench.why.reading.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
-from mpbench.why.measuring.probe import Builder, measure_probes
-from mpbench.records.diagnostics import FeedRecord, InputRecord
-from mpbench.engine.interleave import Plan
 from mpbench.config.precisions import PRECISIONS
-from mpbench.engine.step import StepSpec
+from mpbench.data.loader import Loader
+from mpbench.engine.interleave import Plan
+from mpbench.engine.plan import StepSpec
+from mpbench.errors import CaseFailure
+from mpbench.records.diagnostics import FeedRecord, InputRecord
+from mpbench.system.device import Device
+from mpbench.why.measuring.feed import _settle, feed_probes, input_probe
+from mpbench.why.measuring.probe import Builder, measure_probes
+from mpbench.why.reading.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
 
 CPU = Device("cpu", "/CPU:0")
 BATCH = 4

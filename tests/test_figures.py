@@ -16,14 +16,14 @@ from probe_records import layer, part, peak, run_of
 from records import accuracy_record, pair, record
 from saved_runs import cases, saved_run
 
-from mpbench.why.reading.explanation import explanation
-from mpbench.why.reading.findings import matched
 from mpbench.records.runs import load_runs
 from mpbench.records.speed import Measured
 from mpbench.report import figures
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import INK, SERIES, WIDTH_INCHES, fitted, inches, unique_names
 from mpbench.report.svg import VARIABLES
+from mpbench.why.reading.explanation import explanation
+from mpbench.why.reading.findings import matched
 
 HOSTILE = [
     "</title><script>alert(1)</script>",

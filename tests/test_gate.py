@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from records import accuracy_record, record
 
-from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
 from mpbench.gate.judge import judge
-from mpbench.gate.rules import Rules
 from mpbench.gate.lines import gate_lines
-from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import FAILED, MISSING, NEW, NOT_COMPARABLE, is_red
+from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
 
 MODELS = {"vgg16": 300.0, "inception_v3": 200.0, "resnet152_v2": 500.0}
 PHASES = {"training": 1.0, "inference": 0.4}

@@ -5,19 +5,20 @@ from dataclasses import replace
 
 import pytest
 
+from mpbench.config.precisions import PRECISIONS
+from mpbench.config.profiles import Profile
 from mpbench.engine import energy
 from mpbench.engine import group as groups
-from mpbench.system.cluster import Cluster
-from mpbench.engine.device import Device
+from mpbench.engine.group import measure_group
+from mpbench.engine.plan import GroupPlan, Member, StepSpec
+from mpbench.engine.step import Step
+from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
 from mpbench.errors import CaseFailure
-from mpbench.engine.group import GroupPlan, Member, measure_group
-from mpbench.config.precisions import PRECISIONS
 from mpbench.records.speed import Measured
 from mpbench.records.speed import read_case as read_back
-from mpbench.config.settings import Profile
 from mpbench.stats.intervals import MIN_PAIRS
-from mpbench.engine.step import Step, StepSpec
-from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
+from mpbench.system.cluster import Cluster
+from mpbench.system.device import Device
 
 CPU = Device("cpu", "/CPU:0")
 PROFILE = Profile("quick", batch_size=4, image_size_px=16, max_seconds=0.5)

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from mpbench.engine.device import Device
-from mpbench.errors import CaseFailure
 from mpbench.accuracy.features import watched_inference
 from mpbench.accuracy.head import HeadSpec, build_head, compile_for, epoch_order, standardisation, train_head
-from mpbench.engine.models import build_pooled_base, dtype_policy, preprocessing
 from mpbench.config.precisions import PRECISIONS
-from mpbench.config.settings import RECIPES
+from mpbench.config.profiles import RECIPES
+from mpbench.engine.models import build_pooled_base, dtype_policy, preprocessing
+from mpbench.errors import CaseFailure
+from mpbench.system.device import Device
 
 BATCH = 4
 COUNT = 12

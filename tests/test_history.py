@@ -9,21 +9,15 @@ from probe_records import feed, layer, part, peak, pipeline, probe_name, profile
 from records import accuracy_record, record
 from saved_runs import cases, fullname, saved_run
 
-from mpbench.records import runs as history
-from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
 from mpbench.gate.judge import judge
 from mpbench.gate.rules import Rules
-from mpbench.records.runs import (
-    COMPARABLE_FACTS,
-    COMPARABLE_SETTINGS,
-    MAX_RUN_BYTES,
-    UnreadableRun,
-    configuration,
-    load_runs,
-    read_run,
-)
 from mpbench.history.series import all_series
-from mpbench.records.speed import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY
+from mpbench.records import runs as history
+from mpbench.records.accuracy import ACCURACY_SCHEMA_KEY
+from mpbench.records.comparable import COMPARABLE_FACTS, COMPARABLE_SETTINGS, configuration
+from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
+from mpbench.records.runs import MAX_RUN_BYTES, UnreadableRun, load_runs, read_run
+from mpbench.records.speed import SCHEMA, SCHEMA_KEY
 
 TIME = "2026-05-01T12:00:00+00:00"
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"

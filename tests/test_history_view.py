@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 import pytest
 from saved_runs import cases, saved_run
 
-from mpbench.records.runs import load_runs
 from mpbench.history.series import (
     ASCII_BLOCKS,
     BLOCKS,
@@ -21,6 +20,7 @@ from mpbench.history.series import (
     picture,
     sparkline,
 )
+from mpbench.records.runs import load_runs
 
 START = datetime(2026, 4, 1, 12, tzinfo=timezone.utc)
 FLOAT32 = "bench/test_training.py::test_training[vgg16-float32]"

@@ -14,6 +14,7 @@ from probe_records import part
 
 from mpbench.journal.files import Journal, journals, opened, read
 from mpbench.journal.lines import UnreadableJournal, line, parse, saved_run
+from mpbench.plugin.benchmark_stats import benchmark_statistics
 
 VGG, RESNET = group("vgg16"), group("resnet152_v2", 300.0)
 HEADER = {"kind": "header", "schemas": {"journal": 1, "mpbench_schema": 1, "mpbench_accuracy_schema": 1}}
@@ -231,7 +232,7 @@ def test_what_only_has_a_journals_name(tmp_path, what):
 
 
 def test_a_run_of_the_cases_can_be_believed_and_keeps_their_rounds():
-    run = saved_run(header(), [*VGG, comparison()])
+    run = saved_run(header(), [*VGG, comparison()], benchmark_statistics)
     assert list(run) == ["machine_info", "commit_info", "benchmarks", "datetime", "version"]
     assert [bench["stats"]["data"] for bench in run["benchmarks"]] == [case.rounds for case in (*VGG, comparison())]
     assert run["datetime"] == "2026-05-01T12:01:00.000000+00:00"

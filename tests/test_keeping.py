@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from saved_runs import FACTS
 
-from mpbench.records.runs import load_runs, read_run
 from mpbench.journal.files import journals
+from mpbench.records.runs import load_runs, read_run
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

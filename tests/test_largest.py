@@ -2,18 +2,21 @@
 
 import pytest
 
-from mpbench.engine import device as devices
-from mpbench.errors import CaseFailure
-from mpbench.engine.largest_batch import confirm, expected_peak, fit
 from mpbench.config.precisions import PRECISIONS
-from mpbench.config.settings import LARGEST_BATCH
+from mpbench.config.profiles import LARGEST_BATCH
+from mpbench.engine import device as devices
+from mpbench.engine.largest_batch import confirm, expected_peak, fit
+from mpbench.errors import CaseFailure
+from mpbench.system import machine
+from mpbench.system.device import Device
 
 GIB = 2**30
-CPU = devices.Device("cpu", "/CPU:0")
+CPU = Device("cpu", "/CPU:0")
 
 
 def free_step(model="room_for_37_or_80", precision="float32", phase="training"):
-    from mpbench.engine.step import Step, StepSpec
+    from mpbench.engine.plan import StepSpec
+    from mpbench.engine.step import Step
 
     return Step(StepSpec(f"tiny_models:{model}", PRECISIONS[precision], phase, LARGEST_BATCH, 16, None, CPU))
 
@@ -56,7 +59,7 @@ def test_without_knowing_the_room_nothing_is_tried_on_a_host():
 
 
 def test_the_room_of_this_machine():
-    room = devices.room_bytes()
+    room = machine.room_bytes()
     assert room is None or room > devices.peak_memory_bytes(CPU) / 2
 
 

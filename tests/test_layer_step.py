@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mpbench.engine.device import Device
+from mpbench.config.precisions import PRECISIONS
+from mpbench.engine.interleave import Plan
+from mpbench.engine.models import build_model
+from mpbench.engine.plan import StepSpec
 from mpbench.errors import CaseFailure
+from mpbench.records.diagnostics import PARTS, LayerRecord, PartRecord, PeakRecord
+from mpbench.system.device import Device
 from mpbench.why.measuring import layer_step, parts, peaks
 from mpbench.why.measuring.layer_call import CallFunction, call_costs
 from mpbench.why.measuring.layer_step import LayerStep, layer_probe
@@ -14,11 +19,6 @@ from mpbench.why.measuring.layers import distinct_layers, named_layers
 from mpbench.why.measuring.parts import PartedStep, cast_weights, part_probes
 from mpbench.why.measuring.peaks import peak_probe
 from mpbench.why.measuring.probe import Builder, measure_probes
-from mpbench.records.diagnostics import PARTS, LayerRecord, PartRecord, PeakRecord
-from mpbench.engine.interleave import Plan
-from mpbench.engine.models import build_model
-from mpbench.config.precisions import PRECISIONS
-from mpbench.engine.step import StepSpec
 
 CPU = Device("cpu", "/CPU:0")
 COMMON = {

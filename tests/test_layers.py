@@ -3,11 +3,11 @@
 import keras
 import pytest
 
+from mpbench.config.precisions import PRECISIONS
+from mpbench.engine.models import build_model, dtype_policy
 from mpbench.errors import CaseFailure
 from mpbench.why.measuring.layers import distinct_layers, layer_ids, named_layers, same_layers
 from mpbench.why.measuring.watch import watch_calls
-from mpbench.engine.models import build_model, dtype_policy
-from mpbench.config.precisions import PRECISIONS
 
 SHAPE = (16, 16, 3)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mpbench.system import lock as locking
 from mpbench.errors import UsageProblem
+from mpbench.system import lock as locking
 from mpbench.system.lock import HELD, MACHINE, Holder, SessionLock, keys_of, read_holder, shared_folder
 
 ROOT = Path(__file__).parent.parent
@@ -270,10 +270,10 @@ def test_a_holder_in_words():
 
 
 def test_the_key_is_the_gpus_unless_the_cases_run_on_the_cpu(monkeypatch):
-    monkeypatch.setattr("mpbench.engine.device.gpu_uuids", lambda count: ["GPU-2", "GPU-1"][:count])
+    monkeypatch.setattr("mpbench.system.nvidia.gpu_uuids", lambda count: ["GPU-2", "GPU-1"][:count])
     assert [keys_of(device) for device in ("auto", "gpu", "cpu")] == [["GPU-2"], ["GPU-2"], [MACHINE]]
     assert keys_of("auto", 2) == ["GPU-1", "GPU-2"]
-    monkeypatch.setattr("mpbench.engine.device.gpu_uuids", lambda count: [])
+    monkeypatch.setattr("mpbench.system.nvidia.gpu_uuids", lambda count: [])
     assert keys_of("auto") == [MACHINE]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mpbench.engine.models import DEFAULT_MODELS
+from mpbench.config.model_names import DEFAULT_MODELS
 from mpbench.records.speed import read_case
 
 ROOT = Path(__file__).parent.parent

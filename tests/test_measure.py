@@ -13,8 +13,8 @@ from mpbench.engine.interleave import (
     Arm,
     Plan,
     measure,
-    paired,
 )
+from mpbench.records.rounds import paired
 from mpbench.stats.intervals import MIN_PAIRS, speedup_interval
 
 RUNS = 100

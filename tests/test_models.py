@@ -7,19 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpbench.errors import CaseFailure, UsageProblem
-from mpbench.engine.models import (
-    APPLICATIONS,
-    CLASSES,
-    DEFAULT_MODELS,
-    build_model,
-    canonical_name,
-    check_factory,
-    compile_model,
-    load_factory,
-    min_image_size_px,
-)
+from mpbench.config.model_names import APPLICATIONS, DEFAULT_MODELS, canonical_name, min_image_size_px
 from mpbench.config.precisions import PRECISIONS
+from mpbench.engine.models import CLASSES, build_model, check_factory, compile_model, load_factory
+from mpbench.errors import CaseFailure, UsageProblem
 
 SHAPE = (16, 16, 3)
 

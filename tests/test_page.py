@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from probe_records import feed, found_in, layer, part, peaks, pipeline, profile, run_of
 from saved_runs import cases
 
+from mpbench.config.precisions import CPU_NOTE
 from mpbench.why.reading.findings import Figure, matched
 from mpbench.why.reading.page import page_lines
 from mpbench.why.reading.page_json import EXPLANATION_SCHEMA, SCHEMA_KEY, as_data
 from mpbench.why.reading.printing import decimals
-from mpbench.report.tables import CPU_NOTE
 
 
 def everything(**changes):

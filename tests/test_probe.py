@@ -4,11 +4,11 @@ from functools import partial
 
 import pytest
 
-from mpbench.engine.device import Device
-from mpbench.errors import CaseFailure
-from mpbench.why.measuring.probe import LEAST_SECONDS, Builder, Probe, measure_probes
-from mpbench.records.diagnostics import PeakRecord, Probed
 from mpbench.engine.interleave import Plan
+from mpbench.errors import CaseFailure
+from mpbench.records.diagnostics import PeakRecord, Probed
+from mpbench.system.device import Device
+from mpbench.why.measuring.probe import LEAST_SECONDS, Builder, Probe, measure_probes
 
 CPU = Device("cpu", "/CPU:0")
 COMMON = dict(model="", phase="", device="cpu", device_name="CPU", profile="quick", batch_size=2, image_size=80)

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from mpbench.engine.device import Device
-from mpbench.errors import CaseFailure
-from mpbench.why.measuring import profile
-from mpbench.why.reading.kernels import COPIES, NORMALISATION, TENSOR_CORES, Span, operation_seconds
-from mpbench.why.measuring.profile import Events, figures, profile_probe, read_events, take, unavailable
-from mpbench.records.plausible import check_probe
 from mpbench.config.precisions import PRECISIONS
+from mpbench.errors import CaseFailure
+from mpbench.records.plausible import check_probe
+from mpbench.system.device import Device
+from mpbench.why.measuring import profile
+from mpbench.why.measuring.profile import Events, figures, profile_probe, read_events, take, unavailable
+from mpbench.why.reading.kernels import COPIES, NORMALISATION, TENSOR_CORES, Span, operation_seconds
 
 needs_xprof = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 COMMON = {
@@ -31,7 +31,7 @@ COMMON = {
 
 
 def spec(model, precision="mixed_float16", phase="training"):
-    from mpbench.engine.step import StepSpec
+    from mpbench.engine.plan import StepSpec
 
     return StepSpec(f"tiny_models:{model}", PRECISIONS[precision], phase, 4, 32, False, Device("cpu", "/CPU:0"))
 

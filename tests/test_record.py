@@ -5,7 +5,8 @@ import json
 import pytest
 from records import accuracy_record, record
 
-from mpbench.records.speed import ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY, is_case, read_accuracy, read_case
+from mpbench.records.accuracy import ACCURACY_SCHEMA_KEY, read_accuracy
+from mpbench.records.speed import SCHEMA, SCHEMA_KEY, is_case, read_case
 from mpbench.stats.intervals import Interval
 
 

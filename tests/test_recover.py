@@ -9,9 +9,9 @@ from journals import comparison, group, left_behind
 from saved_runs import saved_run as saved_by_benchmark
 
 from mpbench.__main__ import main
-from mpbench.records.runs import load_runs, read_run
 from mpbench.journal.files import journals
 from mpbench.journal.lines import line
+from mpbench.records.runs import load_runs, read_run
 
 VGG, RESNET = group("vgg16"), group("resnet152_v2", 300.0)
 

@@ -9,8 +9,8 @@ from test_group import plan
 
 from mpbench.engine import step as stepping
 from mpbench.engine.group import measure_group
-from mpbench.records.speed import Measured
 from mpbench.engine.step import Step
+from mpbench.records.speed import Measured
 
 FULL = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 BROKEN = tf.errors.InternalError(None, None, "cuDNN launch failure")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mpbench.system.cluster import Cluster
 from mpbench.engine.distribution import agreement
 from mpbench.stats.intervals import MIN_PAIRS
+from mpbench.system.cluster import Cluster
 
 ROOT = Path(__file__).parent.parent
 TIME_LIMIT_SECONDS = 300

@@ -3,11 +3,11 @@
 import pytest
 from test_settings import DEFAULTS
 
+from mpbench.config.settings import check_settings
+from mpbench.engine.run import Run
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.why.measuring import probe
 from mpbench.why.measuring.session import ALL_LAYERS, PARAMETERS, ProbeCase, ProbeRun, cases_of_kind
-from mpbench.engine.run import Run
-from mpbench.config.settings import check_settings
 
 SETTINGS = check_settings(**DEFAULTS | dict(models="vgg16", device="cpu"))
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mpbench.errors import UsageProblem
 from mpbench.config.precisions import CONTROL
 from mpbench.config.settings import check_image_size, check_settings
+from mpbench.errors import UsageProblem
 
 DEFAULTS = dict(
     models="vgg16,inception_v3,resnet152_v2",

@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from mpbench.stats.intervals import (
-    MIN_PAIRS,
-    STATIONARY_SHIFT,
-    Interval,
-    is_stationary,
-    mean_interval,
-    speedup_interval,
-    time_interval,
-    trimmed_mean,
-)
+from mpbench.stats.intervals import MIN_PAIRS, Interval, mean_interval, speedup_interval, time_interval, trimmed_mean
+from mpbench.stats.stationarity import STATIONARY_SHIFT, is_stationary
 
 seconds = st.floats(1e-6, 1e3)
 rounds = hnp.arrays(float, st.integers(MIN_PAIRS, 60), elements=seconds)

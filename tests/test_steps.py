@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from mpbench.engine.device import Device
-from mpbench.errors import CaseFailure
 from mpbench.config.precisions import PRECISIONS
-from mpbench.engine.step import Step, StepSpec
+from mpbench.engine.plan import StepSpec
+from mpbench.engine.step import Step
+from mpbench.errors import CaseFailure
+from mpbench.system.device import Device
 
 CPU = Device("cpu", "/CPU:0")
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from records import accuracy_record, pair
 
-from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
-from mpbench.records.speed import Measured
-from mpbench.stats.intervals import Interval
-from mpbench.report.summary import MAX_BYTES, MAX_TEXT, Ending, Failure, code, markdown, table
 from mpbench.gate.verdict import FAILED, NEW, Verdict
+from mpbench.records.speed import Measured
+from mpbench.report.summary import MAX_BYTES, MAX_TEXT, Ending, Failure, code, markdown, table
+from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
+from mpbench.stats.intervals import Interval
 
 PARSER = MarkdownIt("gfm-like")
 CASE = "bench/test_training.py::test_training[vgg16-mixed_float16]"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpbench.errors import UsageProblem
 from mpbench.config.sweep import MAX_BATCH, SEARCH_SHARE, Point, largest_batch, parse_point, parse_sweep
+from mpbench.errors import UsageProblem
 
 
 def test_points_in_the_order_given():

@@ -4,17 +4,10 @@ from dataclasses import replace
 
 from records import pair, record
 
+from mpbench.config.precisions import CPU_NOTE
+from mpbench.records.comparable import not_comparable
 from mpbench.records.speed import Measured
-from mpbench.report.tables import (
-    CPU_NOTE,
-    energy_table,
-    first_step_table,
-    not_comparable,
-    phase_table,
-    reference_tables,
-    summary,
-    sweep_table,
-)
+from mpbench.report.tables import energy_table, first_step_table, phase_table, reference_tables, summary, sweep_table
 
 
 def thesis_run(**changes):

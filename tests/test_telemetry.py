@@ -6,8 +6,8 @@ import types
 import pytest
 from fake_nvml import fail, stand_in
 
-from mpbench.engine.device import Device
 from mpbench.engine.telemetry import Reading, Readings, Telemetry, open_telemetry
+from mpbench.system.device import Device
 
 GPU = Device("gpu", "/GPU:0")
 SILENT = Reading()

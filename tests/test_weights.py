@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from mpbench.errors import UsageProblem
-from mpbench.engine.models import build_pooled_base
-from mpbench.config.precisions import PRECISIONS
 from mpbench.accuracy.weights import Weights, find_weights, load_pooled_base
+from mpbench.config.precisions import PRECISIONS
+from mpbench.engine.models import build_pooled_base
+from mpbench.errors import UsageProblem
 
 SIZE_PX = 32
 FLOAT32 = PRECISIONS["float32"]

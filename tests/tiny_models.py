@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mpbench.engine import device
+from mpbench.system import machine
 
 # What else this machine does shall not decide a test; in the tests' own process it is what some of them test.
 if os.environ.get("MPBENCH_TESTS_PID") != str(os.getpid()):
-    device.others_cpu_seconds = lambda: None
+    machine.others_cpu_seconds = lambda: None
 
 
 def feature_map(shape):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,21 +16,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mpbench.system import cache
-from mpbench.records import thumbnails
-from mpbench.stats import contingency as paired
-from mpbench.engine import device as devices
-from mpbench.data import generated, images, source
+from mpbench.accuracy.weights import Weights, find_weights, load_pooled_base
+from mpbench.config.precisions import PRECISIONS
+from mpbench.config.settings import Settings, check_image_size
 from mpbench.data.archives import shown
 from mpbench.data.decoding import UndecodableImage, decode
-from mpbench.data.source import DataSet, LabelledImage
-from mpbench.errors import CaseFailure, UsageProblem, described
-from mpbench.engine.models import SEED, check_factory
-from mpbench.config.precisions import PRECISIONS
-from mpbench.records.speed import AccuracyRecord, kept_rounds
-from mpbench.config.settings import THESIS_IMAGES, Settings, check_image_size
+from mpbench.data.images import Images, checked_images, find_images
+from mpbench.engine import device as devices
+from mpbench.engine.models import check_factory
+from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.records import thumbnails
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.rounds import kept_rounds
 from mpbench.records.thumbnails import Thumbnail
-from mpbench.accuracy.weights import Weights, find_weights, load_pooled_base
+from mpbench.stats import contingency as paired
+from mpbench.system.device import Device
 
 if TYPE_CHECKING:
     from mpbench.accuracy.features import Features, FeatureSpec
@@ -40,38 +39,8 @@ if TYPE_CHECKING:
 EVALUATION_PASSES = 5
 """Evaluations of one comparison, all of which must agree: the thesis's code got two accuracies from one model."""
 
-LISTED_IMAGES = 20
-"""Undecodable images named in the output; all of them are in a file that it names."""
-
 Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Images:
-    """What is trained and what is judged on.
-
-    Attributes:
-        label, classes: of the data set.
-        all: those used, in the order of their features.
-        training: whether each is a training image, shape (n,).
-        labels: class numbers, shape (n,).
-        digests: SHA-256 of each file by the image's name.
-        skipped: number of images that cannot be decoded.
-    """
-
-    label: str
-    classes: tuple[str, ...]
-    all: tuple[LabelledImage, ...]
-    training: NDArray[np.bool_]
-    labels: NDArray[np.int64]
-    digests: dict[str, str]
-    skipped: int
-
-    @property
-    def digest(self) -> str:
-        text = "\n".join(f"{image.name} {self.digests[image.name]}" for image in self.all)
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -99,7 +68,7 @@ class Experiment:
         progress: called with one line for each slow part.
     """
 
-    def __init__(self, settings: Settings, activate: Callable[[], devices.Device], progress: Progress) -> None:
+    def __init__(self, settings: Settings, activate: Callable[[], Device], progress: Progress) -> None:
         self.settings = settings
         self._activate = activate
         self._progress = progress
@@ -304,71 +273,3 @@ def _disagreements(
             label = shown(images.classes[image.label])
             found.append(Thumbnail(shown(image.name), label, precision if right[i] else baseline, jpeg))
     return found
-
-
-def find_images(choice: str, count: int | None, progress: Progress) -> DataSet:
-    """The images of `--mp-data` that are used, not looked into yet.
-
-    Args:
-        choice: the data's source.
-        count: at most so many are used; None: all.
-
-    Raises:
-        UsageProblem: see `data.source.find`.
-    """
-    try:
-        if choice == "generated":
-            return generated.data_set(count or THESIS_IMAGES, SEED, progress)
-        data = source.find(choice, progress)
-    except OSError as error:
-        raise UsageProblem(
-            f"--mp-data: {choice}: {described(error)}: valid is a cache folder with space (XDG_CACHE_HOME moves it)"
-        ) from error
-    for label, name in enumerate(data.classes):
-        of_class = sum(image.label == label for image in data.images)
-        if of_class < source.MIN_IMAGES_PER_CLASS:
-            raise UsageProblem(
-                f"--mp-data: {shown(data.label)}: class {shown(name)} has {of_class} images: valid are "
-                f"{source.MIN_IMAGES_PER_CLASS} or more of each class"
-            )
-    if count is None or count >= len(data.images):
-        return data
-    progress(f"{data.label}: {count} of {len(data.images)} images are used")
-    return DataSet(data.label, data.classes, tuple(source.sample(data.images, count, SEED)))
-
-
-def checked_images(data: DataSet, image_size_px: int, progress: Progress) -> Images:
-    """The images of a data set that can be decoded to that size, split into those to train and those to judge on.
-
-    Raises:
-        UsageProblem: see `data.images.check`.
-    """
-    # Split before the undecodable ones are left out: whether one of them is must not move another to the other side.
-    training = {image.name for image in source.split(data.images, SEED)[0]}
-    checked = images.check(data, image_size_px, progress)
-    if checked.skipped:
-        _list_skipped(data.label, checked.skipped, progress)
-    copies = len(checked.digests) - len(set(checked.digests.values()))
-    if copies:
-        progress(f"{data.label}: {copies} images are copies of others: answers to them are not independent")
-    return Images(
-        data.label,
-        data.classes,
-        checked.images,
-        np.array([image.name in training for image in checked.images]),
-        np.array([image.label for image in checked.images], dtype=np.int64),
-        checked.digests,
-        len(checked.skipped),
-    )
-
-
-def _list_skipped(label: str, skipped: Sequence[tuple[str, str]], progress: Progress) -> None:
-    progress(f"{label}: {len(skipped)} images cannot be decoded and are left out:")
-    for name, reason in skipped[:LISTED_IMAGES]:
-        progress(f"  {shown(name)}: {reason}")
-    if len(skipped) > LISTED_IMAGES:
-        text = "".join(f"{shown(name)}\t{reason}\n" for name, reason in skipped)
-        names = cache.folder("skipped") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
-        with cache.publish(names) as partial:
-            partial.write_text(text, encoding="utf-8")
-        progress(f"  and {len(skipped) - LISTED_IMAGES} more: all of them are in {names}")

@@ -22,16 +22,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mpbench.system import cache
-from mpbench.engine import device as devices
+from mpbench.accuracy.weights import Weights, load_pooled_base
+from mpbench.config.precisions import Precision
 from mpbench.data import images as image_sets
 from mpbench.data.archives import shown
 from mpbench.data.decoding import UndecodableImage, decoder_version
 from mpbench.data.source import LabelledImage
-from mpbench.errors import CaseFailure
+from mpbench.engine import device as devices
 from mpbench.engine.models import preprocessing, scale_to_one
-from mpbench.config.precisions import Precision
-from mpbench.accuracy.weights import Weights, load_pooled_base
+from mpbench.errors import CaseFailure
+from mpbench.system import cache
+from mpbench.system.device import Device
 
 PROGRESS_SECONDS = 15.0
 SOURCES = ("features.py", "models.py", "weights.py", "data/images.py", "data/loader.py", "data/decoding.py")
@@ -63,7 +64,7 @@ class FeatureSpec:
     batch_size: int
     thesis_preprocessing: bool
     jit: bool
-    device: devices.Device
+    device: Device
 
     @property
     def label(self) -> str:

@@ -16,11 +16,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mpbench.engine.device import Device
-from mpbench.errors import CaseFailure
-from mpbench.engine.models import SEED, build_under, classify
 from mpbench.config.precisions import Precision
-from mpbench.config.settings import Recipe
+from mpbench.config.profiles import SEED, Recipe
+from mpbench.engine.models import build_under, classify
+from mpbench.errors import CaseFailure
+from mpbench.system.device import Device
 
 CONSTANT_FEATURE = 1e-6
 """Standard deviation over mean below which a feature is noise of rounding: it is not blown up to 1."""

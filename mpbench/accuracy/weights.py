@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpbench.system.cache import sha256_of
+from mpbench.config.model_names import APPLICATIONS, squeezed
+from mpbench.config.profiles import SEED
+from mpbench.engine.models import build_pooled_base
 from mpbench.errors import UsageProblem, described
-from mpbench.engine.models import APPLICATIONS, SEED, build_pooled_base, squeezed
-from mpbench.system.network import network_timeout
+from mpbench.system.cache import sha256_of
+from mpbench.system.downloads import network_timeout
 
 if TYPE_CHECKING:
     import keras

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
-from mpbench.data.loader import DEFAULT_WORKERS
-from mpbench.engine.models import DEFAULT_MODELS
+from mpbench.config.model_names import DEFAULT_MODELS
 from mpbench.config.precisions import DEFAULT_PRECISIONS, PRECISIONS
+from mpbench.config.profiles import DEFAULT_WORKERS
 from mpbench.config.settings import CACHES
+
+if TYPE_CHECKING:
+    import pytest
 
 DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archive), or the path of a zip or a folder"
 

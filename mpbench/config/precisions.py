@@ -49,3 +49,9 @@ DEFAULT_PRECISIONS = ("float32", "mixed_float16")
 DEFAULT_BASELINE = "float32"
 CONTROL = "control"
 """Case id of the second, identical baseline arm that `--mp-control` adds to each group."""
+
+
+CPU_NOTE = (
+    "CPU figures: they say nothing about GPUs. A CPU has no tensor cores, and most compute float16 by converting "
+    "it to float32 and back."
+)

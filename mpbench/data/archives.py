@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from mpbench.system import cache
 from mpbench.errors import UsageProblem, described
+from mpbench.system import cache
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 APPLES_FOLDER = "__MACOSX"

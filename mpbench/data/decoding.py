@@ -25,9 +25,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from mpbench.system import cache
 from mpbench.data.archives import MAX_IMAGE_BYTES, shown
 from mpbench.errors import described
+from mpbench.system import cache
 
 try:
     import cykooz_resizer

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mpbench.system import cache
 from mpbench.data.archives import throttled
 from mpbench.data.source import DataSet, LabelledImage
+from mpbench.system import cache
 
 CLASSES = ("cat", "dog")
 VERSION = 1

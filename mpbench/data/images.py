@@ -13,12 +13,17 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from mpbench.data import decoding
+import numpy as np
+from numpy.typing import NDArray
+
+from mpbench.config.profiles import SEED, THESIS_IMAGES
+from mpbench.data import decoding, generated, source
 from mpbench.data.archives import Progress, shown, throttled
 from mpbench.data.decoding import Pixels, UndecodableImage
 from mpbench.data.loader import Files, Loader
 from mpbench.data.source import MIN_IMAGES_PER_CLASS, DataSet, LabelledImage
-from mpbench.errors import UsageProblem
+from mpbench.errors import UsageProblem, described
+from mpbench.system import cache
 
 MAX_UNDECODABLE_SHARE = 0.10
 AHEAD_PER_WORKER = 8
@@ -129,3 +134,102 @@ def _mapped(work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -
             yield result
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+LISTED_IMAGES = 20
+"""Undecodable images named in the output; all of them are in a file that it names."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is trained and what is judged on.
+
+    Attributes:
+        label, classes: of the data set.
+        all: those used, in the order of their features.
+        training: whether each is a training image, shape (n,).
+        labels: class numbers, shape (n,).
+        digests: SHA-256 of each file by the image's name.
+        skipped: number of images that cannot be decoded.
+    """
+
+    label: str
+    classes: tuple[str, ...]
+    all: tuple[LabelledImage, ...]
+    training: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    digests: dict[str, str]
+    skipped: int
+
+    @property
+    def digest(self) -> str:
+        text = "\n".join(f"{image.name} {self.digests[image.name]}" for image in self.all)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_images(choice: str, count: int | None, progress: Progress) -> DataSet:
+    """The images of `--mp-data` that are used, not looked into yet.
+
+    Args:
+        choice: the data's source.
+        count: at most so many are used; None: all.
+
+    Raises:
+        UsageProblem: see `data.source.find`.
+    """
+    try:
+        if choice == "generated":
+            return generated.data_set(count or THESIS_IMAGES, SEED, progress)
+        data = source.find(choice, progress)
+    except OSError as error:
+        raise UsageProblem(
+            f"--mp-data: {choice}: {described(error)}: valid is a cache folder with space (XDG_CACHE_HOME moves it)"
+        ) from error
+    for label, name in enumerate(data.classes):
+        of_class = sum(image.label == label for image in data.images)
+        if of_class < source.MIN_IMAGES_PER_CLASS:
+            raise UsageProblem(
+                f"--mp-data: {shown(data.label)}: class {shown(name)} has {of_class} images: valid are "
+                f"{source.MIN_IMAGES_PER_CLASS} or more of each class"
+            )
+    if count is None or count >= len(data.images):
+        return data
+    progress(f"{data.label}: {count} of {len(data.images)} images are used")
+    return DataSet(data.label, data.classes, tuple(source.sample(data.images, count, SEED)))
+
+
+def checked_images(data: DataSet, image_size_px: int, progress: Progress) -> Images:
+    """The images of a data set that can be decoded to that size, split into those to train and those to judge on.
+
+    Raises:
+        UsageProblem: see `data.images.check`.
+    """
+    # Split before the undecodable ones are left out: whether one of them is must not move another to the other side.
+    training = {image.name for image in source.split(data.images, SEED)[0]}
+    checked = check(data, image_size_px, progress)
+    if checked.skipped:
+        _list_skipped(data.label, checked.skipped, progress)
+    copies = len(checked.digests) - len(set(checked.digests.values()))
+    if copies:
+        progress(f"{data.label}: {copies} images are copies of others: answers to them are not independent")
+    return Images(
+        data.label,
+        data.classes,
+        checked.images,
+        np.array([image.name in training for image in checked.images]),
+        np.array([image.label for image in checked.images], dtype=np.int64),
+        checked.digests,
+        len(checked.skipped),
+    )
+
+
+def _list_skipped(label: str, skipped: Sequence[tuple[str, str]], progress: Progress) -> None:
+    progress(f"{label}: {len(skipped)} images cannot be decoded and are left out:")
+    for name, reason in skipped[:LISTED_IMAGES]:
+        progress(f"  {shown(name)}: {reason}")
+    if len(skipped) > LISTED_IMAGES:
+        text = "".join(f"{shown(name)}\t{reason}\n" for name, reason in skipped)
+        names = cache.folder("skipped") / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
+        with cache.publish(names) as partial:
+            partial.write_text(text, encoding="utf-8")
+        progress(f"  and {len(skipped) - LISTED_IMAGES} more: all of them are in {names}")

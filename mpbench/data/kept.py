@@ -12,13 +12,13 @@ from typing import IO
 
 import numpy as np
 
-from mpbench.system import cache
-from mpbench.engine import device as devices
+from mpbench.config.profiles import DEFAULT_WORKERS
 from mpbench.data.archives import Progress, throttled
 from mpbench.data.decoding import CHANNELS, Pixels, decoder_version, read
-from mpbench.data.loader import DEFAULT_WORKERS, Files, Indices, Loader, Source
+from mpbench.data.loader import Files, Indices, Loader, Source
 from mpbench.data.source import LabelledImage
 from mpbench.errors import UsageProblem
+from mpbench.system import cache, machine
 
 OPTION = "--mp-cache"
 MEMORY_SHARE = 0.5
@@ -160,5 +160,5 @@ def _key(images: Sequence[LabelledImage], size_px: int, digests: Mapping[str, st
 
 def _free_memory_bytes() -> int:
     """All of the memory where nothing says how much is free."""
-    free = devices.free_memory_bytes()
+    free = machine.free_memory_bytes()
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if free is None else free

@@ -12,21 +12,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpbench.config.profiles import DEFAULT_WORKERS
 from mpbench.data import decoding
 from mpbench.data.archives import shown
 from mpbench.data.decoding import CHANNELS, Pixels, UndecodableImage
 from mpbench.data.source import LabelledImage
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-DEFAULT_WORKERS = 8
-"""As many as the thesis used."""
 
 AHEAD_BATCHES = 2
 FILES_AT_ONCE = 8
@@ -309,31 +304,6 @@ class _Buffers:
         if len(self._kept) < self._keep:
             self._kept.append(pixels)
         return pixels
-
-
-def as_dataset(loader: Loader, placement: str = "/CPU:0") -> tf.data.Dataset:
-    """A loader's batches as a tf.data.Dataset of (pixels, labels), a batch or two ahead where they will be used.
-
-    Args:
-        loader: closing it ends the dataset; only one iterator of the dataset may be in use.
-        placement: the device, as tf.device takes it; batches are copied to a GPU ahead.
-    """
-    import tensorflow as tf
-
-    size_px, count = loader.source.size_px, loader.batch_size if loader.endless else None
-
-    def batches() -> Iterator[tuple[Any, Any]]:
-        for batch in loader:
-            yield batch.pixels[: batch.valid], batch.labels
-
-    signature = (
-        tf.TensorSpec((count, size_px, size_px, CHANNELS), tf.uint8),
-        tf.TensorSpec((count,), tf.int64),
-    )
-    data = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    if "GPU" in placement.upper():
-        return data.apply(tf.data.experimental.prefetch_to_device(placement, buffer_size=AHEAD_BATCHES))
-    return data.prefetch(1)
 
 
 def _cores() -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import os
 import re
 import stat
@@ -13,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpbench.system import cache
 from mpbench.data.archives import VALID_DATA, Progress, extracted, is_image_name, shown, throttled
 from mpbench.errors import UsageProblem, described
-from mpbench.system.network import network_timeout
+from mpbench.system import cache
+from mpbench.system.downloads import fetch
 
 DOWNLOAD = "download"
 DOWNLOAD_URL = (
@@ -301,43 +299,19 @@ def _downloaded(progress: Progress) -> Path:
     except OSError:
         pass
     progress(f"fetching {DOWNLOAD_URL}")
+    say, given, instead = throttled(progress), f"--mp-data: {DOWNLOAD}", "download it elsewhere and give its path"
     with cache.publish(target) as partial:
-        _fetch(partial, progress)
-    return target
-
-
-def _fetch(partial: Path, progress: Progress) -> None:
-    import keras
-
-    given, instead = f"--mp-data: {DOWNLOAD}", "download it elsewhere and give its path"
-    try:
-        with network_timeout(DOWNLOAD_TIMEOUT_S), contextlib.redirect_stdout(_Bar(partial, progress)):
-            keras.utils.get_file(
-                partial.name,
+        try:
+            fetch(
                 DOWNLOAD_URL,
-                file_hash=DOWNLOAD_SHA256,
-                hash_algorithm="sha256",
-                cache_dir=str(partial.parent),
-                cache_subdir="",
+                partial,
+                DOWNLOAD_TIMEOUT_S,
+                lambda so_far: say(f"fetching {target.name}: {so_far >> 20} MiB"),
             )
-    except Exception as error:  # Keras wraps some of urllib's errors in bare ones, with theirs as context
-        if isinstance(error, ValueError) and partial.exists():  # Keras keeps the file only if its checksum is wrong
+        except OSError as error:
+            raise UsageProblem(f"{given}: {DOWNLOAD_URL} cannot be fetched ({described(error)}): {instead}") from error
+        if cache.sha256_of(partial) != DOWNLOAD_SHA256:
             raise UsageProblem(
                 f"{given}: what {DOWNLOAD_URL} gave is not used, its SHA-256 is not {DOWNLOAD_SHA256}: {instead}"
-            ) from error
-        reason = described(error.__context__ or error)
-        raise UsageProblem(f"{given}: {DOWNLOAD_URL} cannot be fetched ({reason}): {instead}") from error
-
-
-class _Bar(io.StringIO):
-    """In place of Keras's progress bar, which pytest would hide: each of its steps reports the size so far."""
-
-    def __init__(self, file: Path, progress: Progress) -> None:
-        super().__init__()
-        self._file = file
-        self._say = throttled(progress)
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self._say(f"fetching {DOWNLOAD_URL.rpartition('/')[2]}: {self._file.stat().st_size >> 20} MiB")
-        return len(text)
+            )
+    return target

@@ -12,33 +12,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mpbench.system.cluster import Cluster
 from mpbench.errors import CaseFailure, UsageProblem
-
-DEVICES = ("auto", "gpu", "cpu")
-JITTERING_CPU_FIELDS = ("hz_actual", "hz_actual_friendly", "hz_advertised", "hz_advertised_friendly")
-"""py-cpuinfo reads them from the current clock on some machines: they differ from run to run."""
-
-AMPERE = (8, 0)
-"""First compute capability with TF32."""
-
-
-@dataclass(frozen=True)
-class Device:
-    """The device that the cases run on.
-
-    Attributes:
-        kind: `gpu` or `cpu`.
-        placement: the name that tf.device takes.
-    """
-
-    kind: str
-    placement: str
+from mpbench.system.cluster import Cluster
+from mpbench.system.device import Device
+from mpbench.system.machine import status_bytes
+from mpbench.system.nvidia import AMPERE
 
 
 def activate(choice: str, require_gpu: bool, replicas: int = 1, cluster: Cluster | None = None) -> Device:
@@ -219,168 +200,8 @@ def peak_memory_bytes(device: Device) -> int:
 
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
     try:
-        return _kib("/proc/self/status", "VmHWM:")
+        return status_bytes("/proc/self/status", "VmHWM:")
     except (OSError, ValueError, StopIteration):
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def room_bytes() -> int | None:
-    """Resident memory that this process could reach before the system, or its container, runs out; None if unknown."""
-    free = free_memory_bytes()
-    try:
-        return None if free is None else _kib("/proc/self/status", "VmRSS:") + free
-    except (OSError, ValueError, StopIteration):
-        return None
-
-
-def free_memory_bytes() -> int | None:
-    """Memory that can be had without swapping, within the limit of a container; None where nothing says (no Linux)."""
-    try:
-        free = _kib("/proc/meminfo", "MemAvailable:")
-    except (OSError, ValueError, StopIteration):
-        return None
-    with suppress(OSError, ValueError):  # cgroup version 2; no limit reads "max"
-        group = Path("/sys/fs/cgroup")
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return max(free, 0)
-
-
-def _kib(file: str, name: str) -> int:
-    """A line's number of KiB in one of Linux's status files, in bytes."""
-    line = next(line for line in Path(file).read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) * 1024
-
-
-def others_cpu_seconds() -> float | None:
-    """CPU time since the system began that went to other processes or, on a virtual machine, to other machines.
-
-    Linux only; None elsewhere. In a container it is that of the whole host.
-    """
-    try:
-        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
-    except (OSError, ValueError):
-        return None
-    everybody = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    times = os.times()
-    return everybody - (times.user + times.system + times.children_user + times.children_system)
-
-
-def machine_facts() -> dict[str, Any]:
-    """What must be the same for two runs to be comparable; nothing in it changes from run to run.
-
-    Returns:
-        Versions of TensorFlow, Keras, numpy and, where they are Python packages, of CUDA's runtime and cuDNN; for the
-        first visible GPU its name, compute capability, memory in bytes, whether it knows TF32, its driver and the CUDA
-        version that the driver goes up to. None where there is none, or nothing that can say.
-    """
-    return {
-        "tensorflow": _version("tensorflow"),
-        "keras": _version("keras"),
-        "numpy": _version("numpy"),
-        "cuda": _version_by_prefix("nvidia-cuda-runtime-cu"),
-        "cudnn": _version_by_prefix("nvidia-cudnn-cu"),
-        **_gpu_facts(),
-    }
-
-
-def gpu_uuids(count: int = 1) -> list[str]:
-    """UUIDs of the first visible GPUs, or of their parts (MIG): of as many as there are and as can be asked."""
-    with nvml() as (pynvml, _):
-        if pynvml is not None:
-            with suppress(pynvml.NVMLError):
-                return [text(pynvml.nvmlDeviceGetUUID(gpu)) for gpu in visible_gpus(pynvml, count)]
-    return []
-
-
-@contextmanager
-def nvml() -> Iterator[tuple[Any, Any]]:
-    """The NVML module and its handle of the first visible GPU; None for what there is not."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no library, no driver, no GPU: all the same here
-        yield None, None
-        return
-    try:
-        yield pynvml, next(iter(visible_gpus(pynvml)), None)
-    finally:
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-
-
-def _gpu_facts() -> dict[str, Any]:
-    facts: dict[str, Any] = dict.fromkeys(
-        ("gpu", "gpu_count", "gpu_memory_bytes", "compute_capability", "tf32_available", "driver", "cuda_driver")
-    )
-    with nvml() as (pynvml, gpu):
-        if pynvml is None:
-            return facts
-        with suppress(pynvml.NVMLError):
-            facts["gpu_count"] = pynvml.nvmlDeviceGetCount()
-            if gpu is None:
-                return facts
-            capability = tuple(pynvml.nvmlDeviceGetCudaComputeCapability(gpu))
-            cuda = pynvml.nvmlSystemGetCudaDriverVersion()
-            facts.update(
-                gpu=text(pynvml.nvmlDeviceGetName(gpu)),
-                gpu_memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total),
-                compute_capability=".".join(map(str, capability)),
-                tf32_available=capability >= AMPERE,
-                driver=text(pynvml.nvmlSystemGetDriverVersion()),
-                cuda_driver=f"{cuda // 1000}.{cuda % 1000 // 10}",
-            )
-    return facts
-
-
-def visible_gpus(pynvml: Any, count: int = 1) -> list[Any]:
-    """NVML's handles of the first of the GPUs that the cases see, or of as many as there are.
-
-    NVML counts all GPUs of the machine, TensorFlow only those that CUDA_VISIBLE_DEVICES leaves it, up to the first name
-    there that is none.
-    """
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    handles: list[Any] = []
-    for name in map(str, range(count)) if names is None else names.split(",")[:count]:
-        try:
-            handle = _gpu_named(pynvml, name.strip())
-        except pynvml.NVMLError:
-            break
-        if handle is None:
-            break
-        handles.append(handle)
-    return handles
-
-
-def _gpu_named(pynvml: Any, name: str) -> Any:
-    """The handle of one entry of CUDA_VISIBLE_DEVICES, None where it names no GPU; may raise NVMLError."""
-    if name.startswith(("GPU-", "MIG-")):
-        with suppress(pynvml.NVMLError):
-            return pynvml.nvmlDeviceGetHandleByUUID(name)
-        # CUDA also takes the beginning of a UUID.
-        gpus = (pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
-        return next((gpu for gpu in gpus if text(pynvml.nvmlDeviceGetUUID(gpu)).startswith(name)), None)
-    return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else None
-
-
-def text(value: str | bytes) -> str:
-    """NVML's older bindings give bytes."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _version_by_prefix(prefix: str) -> str | None:
-    for distribution in metadata.distributions():
-        name = (distribution.metadata["Name"] or "").lower()
-        if name.startswith(prefix):
-            return distribution.version
-    return None

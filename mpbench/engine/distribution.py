@@ -14,8 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mpbench.engine import device as devices
 from mpbench.system.cluster import Cluster
+from mpbench.system.device import Device
 
 COLLECTIVE_TIMEOUT_SECONDS = 900.0
 """For the other workers to join in: one of them may compile a large model a good deal longer. Without it a worker that
@@ -24,7 +24,7 @@ has lost another would wait for ever."""
 _strategy: tf.distribute.Strategy | None = None
 
 
-def start(device: devices.Device, replicas: int, cluster: Cluster) -> None:
+def start(device: Device, replicas: int, cluster: Cluster) -> None:
     """Make the strategy of this process, before anything else has been computed in it.
 
     Args:
@@ -48,7 +48,7 @@ def _started() -> tf.distribute.Strategy:
     return _strategy
 
 
-def scope(device: devices.Device, replicas: int) -> AbstractContextManager[Any]:
+def scope(device: Device, replicas: int) -> AbstractContextManager[Any]:
     """Where a model is built that so many replicas share."""
     return tf.device(device.placement) if replicas == 1 else _started().scope()  # type: ignore[no-any-return]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpbench.errors import described
 from mpbench.engine.interleave import Arm, Clock, Progress
+from mpbench.errors import described
 
 ENERGY_PASS_SECONDS = 2.0
 """Least length of a pass: what the counter is late by at either end is then a percent or two."""

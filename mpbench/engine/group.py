@@ -8,69 +8,30 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 
+from mpbench.config.profiles import LARGEST_BATCH
 from mpbench.engine import device as devices
-from mpbench.system.cluster import Cluster
-from mpbench.engine.energy import Energy, measure_energy
-from mpbench.errors import CaseFailure, described
-from mpbench.engine.largest_batch import confirm, fit
-from mpbench.engine.interleave import ENDED_ELSEWHERE, Arm, Plan, Series, measure
-from mpbench.records.speed import CaseRecord, Measured, kept_rounds
-from mpbench.engine.tracing import without_locals
 from mpbench.engine.distribution import agreement
-from mpbench.config.settings import LARGEST_BATCH, Profile
-from mpbench.stats.intervals import Interval
-from mpbench.engine.step import Step, StepSpec, is_out_of_memory
+from mpbench.engine.energy import Energy, measure_energy
+from mpbench.engine.interleave import ENDED_ELSEWHERE, Arm, Plan, Series, measure
+from mpbench.engine.largest_batch import confirm, fit
+from mpbench.engine.plan import GroupPlan, StepSpec
+from mpbench.engine.step import Step, is_out_of_memory
 from mpbench.engine.telemetry import Readings, open_telemetry
+from mpbench.engine.tracing import without_locals
+from mpbench.errors import CaseFailure, described
+from mpbench.records.rounds import kept_rounds
+from mpbench.records.speed import CaseRecord, Measured
+from mpbench.stats.intervals import Interval
+from mpbench.system import machine
+from mpbench.system.device import Device
 
 Progress = Callable[[str], None]
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Member:
-    """One arm of a group.
-
-    Attributes:
-        spec: its step.
-        way: label of the way to run its precision; empty where there is one.
-        control: a second arm like the baseline.
-        baseline: name of the arm that its speedup refers to, in the same way; None where there is none.
-        reference: name of the arm of its precision that was run in the first way; None where it is that one.
-    """
-
-    spec: StepSpec
-    way: str = ""
-    control: bool = False
-    baseline: str | None = None
-    reference: str | None = None
-
-
-@dataclass(frozen=True)
-class GroupPlan:
-    """What to measure together.
-
-    Attributes:
-        label: for progress, such as `vgg16 training`.
-        variant: what tells the group from another of the same model and phase; usually empty.
-        point: of the sweep, as its label; usually empty.
-        members: the arms by name, in the order in which they are built.
-        profile: sizes and time limit, as resolved.
-        tolerance: relative half-width of the interval to reach.
-        cluster: the machines that share it.
-    """
-
-    label: str
-    variant: str
-    members: Mapping[str, Member]
-    profile: Profile
-    tolerance: float
-    point: str = ""
-    cluster: Cluster = field(default_factory=Cluster)
 
 
 Outcome = Measured | Exception
@@ -163,7 +124,7 @@ def _timed(
             for name, step in steps.items()
         ]
         skipped = {name: step.skipped_steps() for name, step in steps.items()}
-        others_before, began = devices.others_cpu_seconds(), time.monotonic()
+        others_before, began = machine.others_cpu_seconds(), time.monotonic()
         series = measure(
             arms,
             Plan(plan.profile.max_seconds, plan.tolerance),
@@ -172,7 +133,7 @@ def _timed(
             agree=agree,
             progress=progress,
         )
-        share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
+        share = others_share(others_before, machine.others_cpu_seconds(), time.monotonic() - began)
         live = [arm for arm in arms if series[arm.name].error is None]
         energy: dict[str, Energy] = {}
         # Workers would not run passes of the same number of steps.
@@ -310,7 +271,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
     return Measured(record, kept_rounds(mine.rounds))
 
 
-def explained(error: Exception, device: devices.Device, size: str) -> Exception:
+def explained(error: Exception, device: Device, size: str) -> Exception:
     """A CaseFailure in place of an error whose reason is known; without the locals that hold its tensors.
 
     Args:

@@ -9,21 +9,15 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from mpbench.errors import CaseFailure
-from mpbench.stats.intervals import (
-    DEFAULT_RESAMPLES,
-    MIN_PAIRS,
-    Interval,
-    is_stationary,
-    speedup_interval,
-    time_interval,
-)
+from mpbench.records.rounds import Judged, paired
+from mpbench.stats.intervals import DEFAULT_RESAMPLES, MIN_PAIRS, Interval, speedup_interval, time_interval
+from mpbench.stats.stationarity import is_stationary
 
 Clock = Callable[[], float]
 Progress = Callable[[str], None]
@@ -143,20 +137,6 @@ class Plan:
     max_seconds: float
     tolerance: float = DEFAULT_TOLERANCE
     round_seconds: float = ROUND_SECONDS
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Rounds that count, in seconds per step, with the numbers of their blocks."""
-
-    rounds: tuple[float, ...]
-    blocks: tuple[int, ...]
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[int, float]]) -> Judged:
-        """From blocks with their rounds."""
-        kept = list(pairs)
-        return cls(tuple(one for _, one in kept), tuple(block for block, _ in kept))
 
 
 def measure(
@@ -358,19 +338,3 @@ def _ratio(one: Series, base: Series, resamples: int = DEFAULT_RESAMPLES, seed: 
         resamples=resamples,
         seed=seed,
     )
-
-
-class Rounds(Protocol):
-    """Rounds that know their blocks: a series just measured, or a case read back."""
-
-    @property
-    def rounds(self) -> Sequence[float]: ...
-    @property
-    def blocks(self) -> Sequence[int]: ...
-
-
-def paired(one: Rounds, other: Rounds) -> tuple[list[float], list[float]]:
-    """The rounds of the blocks in which both series have one, in the order measured."""
-    theirs = dict(zip(other.blocks, other.rounds, strict=True))
-    both = [(mine, theirs[b]) for b, mine in zip(one.blocks, one.rounds, strict=True) if b in theirs]
-    return [mine for mine, _ in both], [their for _, their in both]

@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
-from mpbench.engine import device as devices
-from mpbench.errors import CaseFailure
-from mpbench.engine.step import Step, is_out_of_memory
 from mpbench.config.sweep import SEARCH_SHARE, largest_batch
+from mpbench.engine import device as devices
+from mpbench.engine.step import Step, is_out_of_memory
+from mpbench.errors import CaseFailure
+from mpbench.system import machine
 
 ROOM_SHARE = 0.9
 """Of a host's memory: beyond it the system begins to swap or to kill, and it is never tried."""
@@ -20,7 +21,7 @@ ROOM_SHARE = 0.9
 NONE_FITS = "batch=max: not even one image fits"
 
 
-def fit(step: Step, progress: Callable[[str], None], room_bytes: Callable[[], int | None] = devices.room_bytes) -> None:
+def fit(step: Step, progress: Callable[[str], None], room_bytes: Callable[[], int | None] = machine.room_bytes) -> None:
     """Give a step whose batch is free the largest one that fits beside what is in memory now.
 
     On a GPU an attempt that does not fit fails and is over. On a host it could take the whole machine down, so a batch

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from mpbench.engine import device as devices
-from mpbench.system.cluster import Cluster
-from mpbench.errors import CaseFailure, described
-from mpbench.engine.models import check_factory, load_factory
 from mpbench.config.precisions import CONTROL, PRECISIONS
-from mpbench.records.speed import Measured
 from mpbench.config.settings import Settings, check_image_size
 from mpbench.config.sweep import parse_point
+from mpbench.engine import device as devices
+from mpbench.engine.models import check_factory, load_factory
+from mpbench.errors import CaseFailure, described
+from mpbench.records.speed import Measured
+from mpbench.system.cluster import Cluster
+from mpbench.system.device import Device
 
 if TYPE_CHECKING:
-    from mpbench.engine.group import GroupPlan
+    from mpbench.engine.plan import GroupPlan
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Run:
         self._shared_labels: set[str] = set()
         self._write_line = write_line
         self._started = time.monotonic()
-        self._device: devices.Device | None = None
+        self._device: Device | None = None
         self.outcomes: Outcomes[Case, Measured] = Outcomes()
 
     def select(self, cases: Iterable[Case]) -> None:
@@ -170,7 +171,7 @@ class Run:
     def _source(self, case: Case) -> str:
         return case.source if case.label in self._shared_labels else ""
 
-    def activate(self) -> devices.Device:
+    def activate(self) -> Device:
         """Import TensorFlow and pick the device, the first time; returns it.
 
         Raises:
@@ -232,8 +233,7 @@ class Run:
         return measure_group(self._plan(members.values()), self.progress)
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
-        from mpbench.engine.group import GroupPlan, Member
-        from mpbench.engine.step import StepSpec
+        from mpbench.engine.plan import GroupPlan, Member, StepSpec
 
         members = list(cases)
         device = self.activate()

@@ -11,58 +11,23 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from mpbench.config.profiles import LARGEST_BATCH, SEED
 from mpbench.engine import device as devices
 from mpbench.engine import distribution as replicas
-from mpbench.errors import CaseFailure
-from mpbench.engine.models import SEED, build_model, compile_model, output_shape
-from mpbench.config.precisions import Precision
+from mpbench.engine.models import build_model, compile_model, output_shape
+from mpbench.engine.plan import StepSpec
 from mpbench.engine.tracing import tracing
-from mpbench.config.settings import LARGEST_BATCH
+from mpbench.errors import CaseFailure
 
 MAX_SETTLING_STEPS = 48
 """From 2**15 a loss scale has reached float16's smallest number well before this many halvings."""
-
-
-@dataclass(frozen=True)
-class StepSpec:
-    """What a step is made of.
-
-    Attributes:
-        model: canonical name or factory.
-        precision: how it computes.
-        phase: training or inference.
-        batch_size: images; LARGEST_BATCH for as many as `Step.fit` will find to fit.
-        image_size_px: height and width.
-        jit: XLA on, off, or (None) as Keras's `jit_compile="auto"` would have it: on for a GPU where the model can.
-        device: where it runs.
-        replicas: how many share its work, each with a batch of its own.
-    """
-
-    model: str
-    precision: Precision
-    phase: str
-    batch_size: int
-    image_size_px: int
-    jit: bool | None
-    device: devices.Device
-    replicas: int = 1
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return self.image_size_px, self.image_size_px, 3
-
-    @property
-    def size(self) -> str:
-        """For people."""
-        batch = "the largest batch" if self.batch_size == LARGEST_BATCH else f"batch {self.batch_size}"
-        return f"{batch}, {self.image_size_px} px, {self.phase}"
 
 
 class Step:

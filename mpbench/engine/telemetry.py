@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mpbench.engine import device as devices
+from mpbench.system import nvidia
+from mpbench.system.device import Device
 
 # Bits of the clocks-event reasons (until driver 535: clocks-throttle reasons), the same in every nvml.h.
 SOFTWARE_POWER_CAP = 0x4
@@ -119,7 +120,7 @@ class Telemetry:
 
 
 @contextmanager
-def open_telemetry(device: devices.Device, gpus: int = 1) -> Iterator[Telemetry | None]:
+def open_telemetry(device: Device, gpus: int = 1) -> Iterator[Telemetry | None]:
     """Telemetry of the device that the cases run on; None for a CPU, without NVML, or where it does not see them all.
 
     Args:
@@ -129,8 +130,8 @@ def open_telemetry(device: devices.Device, gpus: int = 1) -> Iterator[Telemetry 
     if device.kind != "gpu":
         yield None
         return
-    with devices.nvml() as (nvml, _):
-        handles = [] if nvml is None else devices.visible_gpus(nvml, gpus)
+    with nvidia.nvml() as (nvml, _):
+        handles = [] if nvml is None else nvidia.visible_gpus(nvml, gpus)
         yield Telemetry(nvml, handles) if handles and len(handles) == gpus else None
 
 

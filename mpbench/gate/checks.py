@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mpbench.stats.change_test import SAME
 from mpbench.gate.rules import Rules
-from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.records.speed import AccuracyRecord
 from mpbench.gate.verdict import ACCURACY, FAILED, MISSING, NEW, SKIPPED, Verdict
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.stats.change_test import SAME
 
 SKIPPED_SHARE_RISE = 0.01
 """Rise of the share of steps that loss scaling dropped, below which it does not count."""

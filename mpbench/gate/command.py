@@ -11,12 +11,12 @@ from typing import Any
 
 from mpbench.errors import UsageProblem
 from mpbench.gate.judge import judge
-from mpbench.gate.rules import MISSING_CHOICES, read_rules
 from mpbench.gate.lines import gate_lines
+from mpbench.gate.rules import MISSING_CHOICES, read_rules
 from mpbench.gate.session import default_rules
+from mpbench.gate.verdict import is_red
 from mpbench.records.runs import UnreadableRun, load_runs, read_run
 from mpbench.system.storage import DEFAULT_FOLDER
-from mpbench.gate.verdict import is_red
 
 PASSED, FAILED = 0, 1
 

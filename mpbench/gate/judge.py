@@ -11,6 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mpbench.gate.checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
+from mpbench.gate.rules import Rules
+from mpbench.gate.verdict import NEW, NOT_COMPARABLE, SPEEDUP, Verdict
+from mpbench.records.comparable import configuration
+from mpbench.records.rounds import paired
+from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.stats.change_test import (
     FASTER,
     MIN_HISTORY,
@@ -27,11 +33,6 @@ from mpbench.stats.change_test import (
     pooled_excess,
     shift_excess,
 )
-from mpbench.gate.checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
-from mpbench.gate.rules import Rules
-from mpbench.records.runs import SavedCase, SavedRun, configuration
-from mpbench.engine.interleave import paired
-from mpbench.gate.verdict import NEW, NOT_COMPARABLE, SPEEDUP, Verdict
 
 FALSE_ALARM_LEVEL = 0.003
 """Share of unchanged runs in which any case or speedup may be called changed, divided among all that are judged. A

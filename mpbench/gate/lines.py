@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from mpbench.stats.change_test import SAME, UNSURE
 from mpbench.gate.verdict import Verdict, is_red
+from mpbench.stats.change_test import SAME, UNSURE
 
 MAX_ALIKE = 3
 """More verdicts without a figure that say the same of different cases become one line."""

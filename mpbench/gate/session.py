@@ -8,9 +8,9 @@ from pathlib import Path
 from mpbench.errors import UsageProblem
 from mpbench.gate.judge import judge
 from mpbench.gate.rules import MISSING_CHOICES, Rules, read_rules
+from mpbench.gate.verdict import Verdict
 from mpbench.records.runs import SavedRun, load_runs
 from mpbench.system.storage import DEFAULT_FOLDER
-from mpbench.gate.verdict import Verdict
 
 
 class Gatekeeper:

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from mpbench.stats.change_points import MIN_SIZE, Step, change_points
 from mpbench.errors import printable
-from mpbench.records.runs import SavedRun, configuration
+from mpbench.records.comparable import configuration
+from mpbench.records.runs import SavedRun
+from mpbench.stats.change_points import MIN_SIZE, Step, change_points
 from mpbench.stats.intervals import Floats
-from mpbench.report.tables import render
+from mpbench.text_table import render
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-~=*^#"

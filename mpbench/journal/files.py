@@ -19,9 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mpbench.system.cache import flush_entries
-from mpbench.records.runs import MAX_RUN_BYTES
 from mpbench.journal.lines import SCHEMA_VERSIONS, Contents, Finished, Header, UnreadableJournal, line, parse
+from mpbench.records.runs import MAX_RUN_BYTES
+from mpbench.system.cache import flush_entries
 
 FOLDER = "journal"
 _NAME = re.compile(r"\d{8}T\d{12}Z-\d{1,10}-[0-9a-f]{8}\.jsonl", re.ASCII)

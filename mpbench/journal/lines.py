@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-
-import pytest_benchmark.stats
 
 from mpbench.records.diagnostics import PROBE_SCHEMA_KEY
 from mpbench.records.runs import SCHEMAS, checked_run
@@ -42,6 +40,9 @@ BENCHMARK_TYPES: dict[str, tuple[type, ...]] = {
 """Keys of one of pytest-benchmark's entries, but for its statistics."""
 
 _LINE = re.compile(rb'\{"crc32":(\d{1,10}),"entry":(\{.*\})\}')
+
+
+Statistics = Callable[[Sequence[float]], Mapping[str, Any]]
 
 
 class UnreadableJournal(ValueError):
@@ -149,17 +150,18 @@ def parse(content: bytes) -> Contents:
     return Contents(header, tuple(selected), cases, damaged, whole_bytes)
 
 
-def saved_run(header: Header, cases: Sequence[Finished]) -> dict[str, Any]:
+def saved_run(header: Header, cases: Sequence[Finished], statistics: Statistics) -> dict[str, Any]:
     """What pytest-benchmark would have saved of these cases, at least one.
+
+    Args:
+        statistics: pytest-benchmark's, of a case's rounds.
 
     Raises:
         ValueError: nobody could believe it.
     """
     benchmarks = []
     for case in cases:
-        stats: Any = pytest_benchmark.stats.Stats()
-        stats.data = list(case.rounds)
-        numbers = {**stats.as_dict(), "data": stats.data, "iterations": 1}
+        numbers = {**statistics(case.rounds), "data": list(case.rounds), "iterations": 1}
         benchmarks.append({key: case.benchmark[key] for key in BENCHMARK_TYPES} | {"stats": numbers})
     run = {
         "machine_info": header.machine_info,
@@ -249,7 +251,7 @@ def _finished(entry: Mapping[str, Any], header: Header) -> Finished:
             raise ValueError(f"{key} is no text")
     _time(entry["time"])
     case = Finished(benchmark, [float(s) for s in rounds], entry["group"], entry["measurement"], entry["time"])
-    saved_run(header, [case])
+    saved_run(header, [case], lambda rounds: {})  # raises where it cannot be believed
     return case
 
 

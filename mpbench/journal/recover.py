@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import UsageProblem, printable
-from mpbench.records.runs import load_runs, read_json
+from mpbench.errors import UsageProblem, printable, reason
 from mpbench.journal.files import journals, opened, read
-from mpbench.journal.lines import Contents, Finished, UnreadableJournal, encoded, saved_run
-from mpbench.plugin.output_files import reason
+from mpbench.journal.lines import Contents, Finished, Statistics, UnreadableJournal, encoded, saved_run
+from mpbench.records.runs import load_runs, read_json
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run
 
 FINE, LEFT_SOMETHING = 0, 1
@@ -27,8 +26,8 @@ Say = Callable[[str], None]
 SavedRounds = set[tuple[str, tuple[float, ...]]]
 
 
-def add_recover(subparsers: Any) -> None:
-    """Add the sub-command's parser."""
+def add_recover(subparsers: Any, statistics: Statistics) -> None:
+    """Add the sub-command's parser; `statistics` as in `recover`."""
     about = "Turn what killed runs have left into saved runs."
     parser = subparsers.add_parser(
         "recover",
@@ -37,10 +36,10 @@ def add_recover(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("folder", metavar="FOLDER", nargs="?", help=f"of saved runs ({DEFAULT_FOLDER})")
-    parser.set_defaults(run=run_recover)
+    parser.set_defaults(run=lambda options: run_recover(options, statistics))
 
 
-def run_recover(options: argparse.Namespace) -> int:
+def run_recover(options: argparse.Namespace, statistics: Statistics) -> int:
     """Recover what there is; returns the exit status.
 
     Raises:
@@ -55,16 +54,17 @@ def run_recover(options: argparse.Namespace) -> int:
     if not journals(folder):  # needs no lock, hence no folder that can be written to
         print(f"nothing to recover in {folder}")
         return FINE
-    return recover(folder, print, lambda line: print(line, file=sys.stderr))
+    return recover(folder, print, lambda line: print(line, file=sys.stderr), statistics)
 
 
-def recover(storage: Path, say: Say, warn: Say) -> int:
+def recover(storage: Path, say: Say, warn: Say, statistics: Statistics) -> int:
     """Turn each dead journal of a storage into a saved run.
 
     Args:
         storage: the folder of saved runs.
         say: takes one line for each journal that was dealt with.
         warn: takes one line for each that was not, and for each damaged line.
+        statistics: pytest-benchmark's, of a case's rounds.
 
     Raises:
         UsageProblem: the storage cannot be locked.
@@ -78,7 +78,7 @@ def recover(storage: Path, say: Say, warn: Say) -> int:
                         if descriptor is None:
                             say(f"{path}: its session is running: left alone")
                             continue
-                        _recover_one(storage, path, read(descriptor), say, warn)
+                        _recover_one(storage, path, read(descriptor), say, warn, statistics)
                         done += 1
                 except FileNotFoundError:
                     continue  # its session has just ended well
@@ -92,7 +92,7 @@ def recover(storage: Path, say: Say, warn: Say) -> int:
     return LEFT_SOMETHING if left else FINE
 
 
-def _recover_one(storage: Path, path: Path, contents: Contents, say: Say, warn: Say) -> None:
+def _recover_one(storage: Path, path: Path, contents: Contents, say: Say, warn: Say, statistics: Statistics) -> None:
     for number, problem in contents.damaged.items():
         warn(f"{path}: line {number} is left out: {printable(problem)}")
     header = contents.header
@@ -104,7 +104,7 @@ def _recover_one(storage: Path, path: Path, contents: Contents, say: Say, warn: 
         raise UnreadableJournal("none of its cases can be read")
     cases = _unsaved(contents, _saved_rounds(storage))
     if cases:
-        target = publish_run(storage, header.machine, header.name, encoded(saved_run(header, cases)))
+        target = publish_run(storage, header.machine, header.name, encoded(saved_run(header, cases, statistics)))
         total = len({*contents.selected, *contents.cases})
         say(f"{target}: {len(cases)} of {total} cases, begun {header.began[:16].replace('T', ' ')} UTC, from {path}")
     else:

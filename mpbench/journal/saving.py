@@ -11,11 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import UsageProblem, described, printable
-from mpbench.records.runs import facts_of
+from mpbench.errors import UsageProblem, described, printable, reason
 from mpbench.journal.files import Journal, journals, opened, read
 from mpbench.journal.lines import Contents, Finished, Header, UnreadableJournal, encoded
-from mpbench.plugin.output_files import reason
+from mpbench.records.runs import facts_of
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
 FREE_SETTINGS = ("models", "precisions", "control", "require_gpu")

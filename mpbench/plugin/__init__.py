@@ -1,1 +1,6 @@
-"""The pytest plugin: all that knows pytest or pytest-benchmark."""
+"""The pytest plugin: all that knows pytest or pytest-benchmark.
+
+pytest loads this module, by the entry point or by a line in conftest.py; what it is made of is named below.
+"""
+
+pytest_plugins = ("mpbench.plugin.hooks", "mpbench.plugin.session_end", "mpbench.plugin.fixtures")

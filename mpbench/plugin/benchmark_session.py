@@ -17,14 +17,15 @@ from typing import Any
 import pytest_benchmark
 
 from mpbench.accuracy.experiment import Comparison
-from mpbench.records.diagnostics import Probed, read_probe
-from mpbench.why.measuring.session import ProbeRun
+from mpbench.config.settings import Settings
+from mpbench.engine.run import Run
 from mpbench.journal.lines import Finished, Header
 from mpbench.journal.saving import Keeper
-from mpbench.records.speed import Measured, read_accuracy, read_case
-from mpbench.engine.run import Run
-from mpbench.config.settings import Settings
+from mpbench.records.accuracy import read_accuracy
+from mpbench.records.diagnostics import Probed, read_probe
+from mpbench.records.speed import Measured, read_case
 from mpbench.system.storage import DEFAULT_FOLDER
+from mpbench.why.measuring.session import ProbeRun
 
 
 def run_folder(benchmark_session: Any) -> Path | None:

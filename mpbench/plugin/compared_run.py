@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, printable
+from mpbench.records.accuracy import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY
+from mpbench.records.comparable import COMPARABLE_FACTS, not_comparable
 from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
-from mpbench.records.runs import COMPARABLE_FACTS, MAX_NUMBER, UnreadableRun, checked_run, facts_of, read_json
-from mpbench.records.speed import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, SCHEMA, SCHEMA_KEY, CaseRecord, read_case
-from mpbench.report.tables import not_comparable
+from mpbench.records.runs import MAX_NUMBER, UnreadableRun, checked_run, facts_of, read_json
+from mpbench.records.speed import SCHEMA, SCHEMA_KEY, CaseRecord, read_case
 
 TIMES = ("min", "max", "mean", "stddev", "median", "iqr")
 COUNTS = ("rounds", "iterations")

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from mpbench.engine import device as devices
 from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
-from mpbench.why.measuring import profile
-from mpbench.records.diagnostics import ProbeRecord
 from mpbench.plugin.items import ACCURACY, CAUSE_MARK, POINT, WAY, is_any_layer, phase_of
-from mpbench.records.speed import AccuracyRecord, CaseRecord
 from mpbench.plugin.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.diagnostics import ProbeRecord
+from mpbench.records.speed import CaseRecord
+from mpbench.system.device import Device
+from mpbench.why.measuring import profile
 
 
 @pytest.fixture(name=POINT)
@@ -107,7 +108,7 @@ def experiment(request: pytest.FixtureRequest) -> Experiment:
 
 
 @pytest.fixture
-def gpu(request: pytest.FixtureRequest) -> devices.Device:
+def gpu(request: pytest.FixtureRequest) -> Device:
     """The GPU that the cases run on; a test that asks for it is skipped where they run on a CPU."""
     try:
         device = request.config.stash[RUN].activate()

@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
-from mpbench.plugin import benchmark_session as bridge
-from mpbench.engine import device as devices
 from mpbench.accuracy.experiment import Experiment
-from mpbench.plugin.compared_run import Baseline, choose_from_storage
-from mpbench.system.cluster import VARIABLE, read_cluster
-from mpbench.plugin.console import benchmark_session, typed, write_line
+from mpbench.config.options import add_options
+from mpbench.config.settings import check_settings
+from mpbench.engine.run import Run
 from mpbench.errors import UsageProblem
-from mpbench.records.diagnostics import is_probe
-from mpbench.why.measuring.session import PARAMETERS, ProbeRun, cases_of_kind
 from mpbench.gate.session import Gatekeeper, check_missing
+from mpbench.journal.saving import Keeper
+from mpbench.plugin import benchmark_session as bridge
+from mpbench.plugin.compared_run import Baseline, choose_from_storage
+from mpbench.plugin.console import benchmark_session, typed, write_line
 from mpbench.plugin.items import (
     ACCURACY,
     CAUSE_MARK,
@@ -40,16 +40,9 @@ from mpbench.plugin.items import (
     phase_of,
     probe_case_of,
 )
-from mpbench.journal.saving import Keeper
-from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
-from mpbench.system.neighbours import Neighbours
-from mpbench.config.options import add_options
 from mpbench.plugin.output_files import check_outputs
-from mpbench.records.speed import is_case
-from mpbench.engine.run import Run
 from mpbench.plugin.selection import is_named, name_layers, select
 from mpbench.plugin.session_files import write_summary
-from mpbench.config.settings import check_settings
 from mpbench.plugin.stash import (
     BASELINE,
     BROKE_OFF,
@@ -69,9 +62,14 @@ from mpbench.plugin.stash import (
     SCRIBE,
     SESSION,
 )
+from mpbench.records.diagnostics import is_probe
+from mpbench.records.speed import is_case
 from mpbench.report.summary import Ending
-
-pytest_plugins = ("mpbench.plugin.session_end", "mpbench.plugin.fixtures")
+from mpbench.system import machine
+from mpbench.system.cluster import VARIABLE, read_cluster
+from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
+from mpbench.system.neighbours import Neighbours
+from mpbench.why.measuring.session import PARAMETERS, ProbeRun, cases_of_kind
 
 CHIEFS_OPTIONS = (
     "benchmark_json",
@@ -260,9 +258,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    for field in devices.JITTERING_CPU_FIELDS:
+    for field in machine.JITTERING_CPU_FIELDS:
         machine_info.get("cpu", {}).pop(field, None)
-    machine_info["mpbench"] = devices.machine_facts()
+    machine_info["mpbench"] = machine.machine_facts()
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)

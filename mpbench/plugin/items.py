@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from mpbench.config.model_names import canonical_name
+from mpbench.config.settings import Settings, check_each_once
+from mpbench.engine.run import Case
 from mpbench.errors import UsageProblem
 from mpbench.why.measuring.session import ALL_LAYERS, PARAMETERS, ProbeCase
-from mpbench.engine.models import canonical_name
-from mpbench.engine.run import Case
-from mpbench.config.settings import Settings, check_each_once
 
 MARK = "mpbench"
 CAUSE_MARK = "mpbench_cause"

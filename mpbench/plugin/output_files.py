@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import UsageProblem
+from mpbench.errors import UsageProblem, reason
 from mpbench.system.storage import check_room, check_target
 
 FILES = ("benchmark_json", "mp_report", "mp_summary")
@@ -54,8 +54,3 @@ def check_outputs(option: Callable[..., Any], machine_folder: Path | None) -> No
                 f"--benchmark-storage: {machine_folder}: {reason(error)}: valid is a folder that can be written to, "
                 "with room"
             ) from None
-
-
-def reason(error: Exception) -> str:
-    """Why something could not be written, without its path."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

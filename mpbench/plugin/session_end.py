@@ -10,16 +10,12 @@ from typing import Any
 
 import pytest
 
-from mpbench.plugin import benchmark_session as bridge
-from mpbench.report import tables
-from mpbench.report.accuracy_tables import accuracy_summary
-from mpbench.plugin.console import benchmark_session, write_line
 from mpbench.errors import described
-from mpbench.why.reading.command import session_lines
-from mpbench.records.diagnostics import Probed
 from mpbench.gate.lines import gate_lines
+from mpbench.gate.verdict import Verdict, is_red
 from mpbench.journal.saving import shown
-from mpbench.records.speed import AccuracyRecord, Measured
+from mpbench.plugin import benchmark_session as bridge
+from mpbench.plugin.console import benchmark_session, write_line
 from mpbench.plugin.session_files import this_run, write_report, write_summary
 from mpbench.plugin.stash import (
     BASELINE,
@@ -34,8 +30,13 @@ from mpbench.plugin.stash import (
     SESSION,
     VERDICTS,
 )
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.diagnostics import Probed
+from mpbench.records.speed import Measured
+from mpbench.report import tables
+from mpbench.report.accuracy_tables import accuracy_summary
 from mpbench.report.summary import Ending, Failure
-from mpbench.gate.verdict import Verdict, is_red
+from mpbench.why.reading.command import session_lines
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mpbench.plugin.console import typed, write_line
+from mpbench.plugin.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
 from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.command import write_page
-from mpbench.plugin.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
 from mpbench.report.summary import Ending, markdown
 
 

@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 
-from mpbench.plugin import benchmark_session as bridge
 from mpbench.accuracy.experiment import Comparison, Experiment
-from mpbench.plugin.compared_run import Baseline
-from mpbench.records.diagnostics import Probed
-from mpbench.why.measuring.session import ProbeRun
+from mpbench.engine.run import Run
 from mpbench.gate.session import Gatekeeper
+from mpbench.gate.verdict import Verdict
 from mpbench.journal.saving import Keeper
+from mpbench.plugin import benchmark_session as bridge
+from mpbench.plugin.compared_run import Baseline
+from mpbench.plugin.replay_clock import ReplayClock
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.diagnostics import Probed
+from mpbench.records.speed import Measured
 from mpbench.system.lock import SessionLock
 from mpbench.system.neighbours import Neighbours
-from mpbench.records.speed import AccuracyRecord, Measured
-from mpbench.plugin.replay_clock import ReplayClock
-from mpbench.engine.run import Run
-from mpbench.gate.verdict import Verdict
+from mpbench.why.measuring.session import ProbeRun
 
 RUN = pytest.StashKey[Run]()
 LOCK = pytest.StashKey[SessionLock]()

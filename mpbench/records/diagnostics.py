@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mpbench.records.speed import read_fields
+from mpbench.records.fields import read_fields
 
 PROBE_SCHEMA = 1
 PROBE_SCHEMA_KEY = "mpbench_probe_schema"

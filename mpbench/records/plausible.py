@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from mpbench.records import thumbnails
+from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.diagnostics import FEEDS, PARTS, ProbeRecord, ProfileRecord
-from mpbench.records.speed import AccuracyRecord, CaseRecord
+from mpbench.records.speed import CaseRecord
 
 MIN_ROUND_S, MAX_ROUND_S = 1e-9, 1e6
 """One step takes more than a tick of the clock and less than eleven days."""

@@ -19,29 +19,14 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 
 from mpbench.errors import printable
+from mpbench.records.accuracy import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, AccuracyRecord, read_accuracy
+from mpbench.records.comparable import COMPARABLE_FACTS
 from mpbench.records.diagnostics import KIND, PROBE_SCHEMA, PROBE_SCHEMA_KEY, RECORDS, Probed, ProbeRecord, read_probe
 from mpbench.records.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case, check_probe
-from mpbench.records.speed import (
-    ACCURACY_SCHEMA,
-    ACCURACY_SCHEMA_KEY,
-    SCHEMA,
-    SCHEMA_KEY,
-    AccuracyRecord,
-    CaseRecord,
-    Measured,
-    OfRounds,
-    read_accuracy,
-    read_case,
-)
+from mpbench.records.speed import SCHEMA, SCHEMA_KEY, CaseRecord, Measured, OfRounds, read_case
 
 MAX_RUN_BYTES = 64 * 2**20
 """A default run takes some 100 KiB: what is larger than this is no run of ours."""
-
-COMPARABLE_FACTS = ("gpu", "driver", "cuda", "cudnn", "tensorflow", "keras", "cpu", "cores")
-"""Facts of the machine that must agree before figures of two runs may be compared."""
-
-COMPARABLE_SETTINGS = ("device", "device_name", "profile", "batch_size", "image_size", "jit", "tf32", "replicas")
-"""Settings of a case that must agree before two of its figures may be compared."""
 
 NO_COMMIT = ("unversioned", "unknown")
 NO_BRANCH = "(unknown)"
@@ -126,16 +111,6 @@ def unsaved_run(
         probes=dict(probed),
         command=command,
     )
-
-
-def configuration(run: SavedRun, case: SavedCase | Probed) -> dict[str, Any]:
-    """All that must agree before this case's figures may be compared with its figures in another run.
-
-    Returns:
-        Values by the names in COMPARABLE_FACTS and COMPARABLE_SETTINGS, in that order; None where unknown.
-    """
-    facts = {name: run.facts.get(name) for name in COMPARABLE_FACTS}
-    return facts | {name: getattr(case.record, name, None) for name in COMPARABLE_SETTINGS}
 
 
 def load_runs(folder: Path, warn: Callable[[str], None]) -> list[SavedRun]:

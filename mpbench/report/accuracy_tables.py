@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mpbench.records.accuracy import AccuracyRecord
 from mpbench.report import thesis
+from mpbench.report.tables import device_label, each
 from mpbench.stats.contingency import equivalence_can_be_shown
-from mpbench.records.speed import AccuracyRecord
-from mpbench.report.tables import device_label, each, render
+from mpbench.text_table import render
 
 DRAWN_NOTE = (
     "Drawn pictures or random weights: these accuracies say nothing about the thesis's; what is compared is the two "

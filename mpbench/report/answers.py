@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mpbench.report.accuracy_tables import in_words
-from mpbench.why.reading.explanation import PHASES
+from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.records.speed import AccuracyRecord, CaseRecord
+from mpbench.records.speed import CaseRecord
+from mpbench.report.accuracy_tables import in_words
 from mpbench.report.tables import Case, device_label, each, marks
+from mpbench.why.reading.explanation import PHASES
 
 NEAR = 0.095
 """To 1: from here on a third decimal."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpbench.report import thesis
 from mpbench.errors import printable
 from mpbench.records.speed import CaseRecord
+from mpbench.report import thesis
 from mpbench.report.drawing import fitted
 
 

@@ -16,11 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mpbench.errors import printable
-from mpbench.why.reading.account import LABELS, STEP_SOURCES, UNEXPLAINED
-from mpbench.why.reading.explanation import Phase
-from mpbench.why.reading.findings import Figure
 from mpbench.records.diagnostics import LayerRecord
-from mpbench.why.reading.roofline import roof
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import (
     FAINT,
@@ -36,6 +32,10 @@ from mpbench.report.drawing import (
     stacked,
     style,
 )
+from mpbench.why.reading.account import LABELS, STEP_SOURCES, UNEXPLAINED
+from mpbench.why.reading.explanation import Phase
+from mpbench.why.reading.findings import Figure
+from mpbench.why.reading.roofline import roof
 
 MS = 1000.0
 POINTS_OF_A_STEP = 400.0

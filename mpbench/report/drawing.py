@@ -19,8 +19,8 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mpbench.errors import printable
 from mpbench.config.precisions import PRECISIONS
+from mpbench.errors import printable
 from mpbench.report.content import Drawing
 
 WIDTH_INCHES = 4.7

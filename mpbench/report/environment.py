@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.comparable import COMPARABLE_FACTS, configuration
 from mpbench.records.diagnostics import PeakRecord
-from mpbench.records.runs import COMPARABLE_FACTS, SavedCase, SavedRun, configuration
-from mpbench.records.speed import AccuracyRecord, CaseRecord, numbers
+from mpbench.records.rounds import numbers
+from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.speed import CaseRecord
 from mpbench.report.content import Block, Cell, Command, Number, Sentence, Table
 from mpbench.report.tables import MIB, device_label, each, precision_label, throttled_rounds
 

@@ -14,11 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from mpbench.errors import printable
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.rounds import numbers
+from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report import thesis
 from mpbench.report.accuracy_tables import in_words, is_the_thesis_pair
-from mpbench.stats.contingency import Contingency
-from mpbench.errors import printable
-from mpbench.records.speed import AccuracyRecord, CaseRecord, OfRounds, numbers
 from mpbench.report.bar_figures import energy, memory, throughput
 from mpbench.report.case_rows import arm, arm_in_full, by_phase, heading
 from mpbench.report.cause_figures import causes, rooflines
@@ -38,6 +39,7 @@ from mpbench.report.drawing import (
 from mpbench.report.history_figures import histories
 from mpbench.report.svg import FIGURE_CSS, save, svg_text
 from mpbench.report.tables import baseline_of, marks
+from mpbench.stats.contingency import Contingency
 
 __all__ = [
     "FIGURE_CSS",

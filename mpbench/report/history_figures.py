@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpbench.errors import printable
-from mpbench.records.runs import SavedRun
 from mpbench.history.series import MIN_RUNS, TIMES, Series, all_series, described, draw
+from mpbench.records.runs import SavedRun
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import SMALL_POINTS, WIDTH_INCHES, fitted, named, stacked, style
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpbench.records import thumbnails
-from mpbench.records.speed import AccuracyRecord
+from mpbench.records.accuracy import AccuracyRecord
 from mpbench.report.content import Photograph
 
 

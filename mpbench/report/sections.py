@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
-from mpbench.stats.change_test import FASTER, SAME, SLOWER
-from mpbench.why.reading.explanation import Phase, explanation
-from mpbench.why.reading.findings import matched
+from mpbench.config.precisions import CPU_NOTE
 from mpbench.gate.judge import judge
-from mpbench.gate.rules import Rules
 from mpbench.gate.lines import outcome
-from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.gate.rules import Rules
+from mpbench.gate.verdict import Verdict
 from mpbench.history.series import MIN_RUNS
+from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.report import environment
+from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.report.answers import answers, by_phase
 from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Report, Section, Sentence, Table
 from mpbench.report.figures import (
@@ -31,10 +30,12 @@ from mpbench.report.figures import (
     throughput,
 )
 from mpbench.report.photographs import photographs
-from mpbench.report.thesis_tables import thesis_tables
 from mpbench.report.summary import Ending
-from mpbench.report.tables import CPU_NOTE, Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
-from mpbench.gate.verdict import Verdict
+from mpbench.report.tables import Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
+from mpbench.report.thesis_tables import thesis_tables
+from mpbench.stats.change_test import FASTER, SAME, SLOWER
+from mpbench.why.reading.explanation import Phase, explanation
+from mpbench.why.reading.findings import matched
 
 MOST_FAILURES = 10
 """That are named at the top."""

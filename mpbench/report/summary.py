@@ -13,20 +13,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
-from mpbench.stats.change_test import SAME, UNSURE
-from mpbench.records.speed import AccuracyRecord, CaseRecord, Measured
-from mpbench.stats.intervals import Interval
-from mpbench.report.tables import (
-    CPU_NOTE,
-    device_label,
-    each,
-    per_replica,
-    power_limit,
-    tables_beside,
-    throttled_rounds,
-)
+from mpbench.config.precisions import CPU_NOTE
 from mpbench.gate.verdict import NEW, Verdict, is_red
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.speed import CaseRecord, Measured
+from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
+from mpbench.report.tables import device_label, each, per_replica, power_limit, tables_beside, throttled_rounds
+from mpbench.stats.change_test import SAME, UNSURE
+from mpbench.stats.intervals import Interval
 
 MAX_BYTES = 1_000_000
 """GitHub refuses the summary of a step from 1 MiB on."""

@@ -5,26 +5,24 @@ Pure functions from records to lines of text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import NamedTuple, TypeVar
 
+from mpbench.config.precisions import CPU_NOTE
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.rounds import numbers
+from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report import thesis
-from mpbench.records.speed import AccuracyRecord, CaseRecord, OfRounds, numbers
 from mpbench.stats.intervals import MIN_PAIRS, Interval
+from mpbench.text_table import render
 
-CPU_NOTE = (
-    "CPU figures: they say nothing about GPUs. A CPU has no tensor cores, and most compute float16 by converting "
-    "it to float32 and back."
-)
 Case = TypeVar("Case", bound=OfRounds)
 
 MAX_NAMED = 3
 """Cases at their power limit beyond which no more are named: under full load all of them may be."""
 
 MIB = 2**20
-COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32", "replicas")
-"""Settings that must agree before two figures of one case may be compared."""
 
 
 def summary(cases: Sequence[OfRounds]) -> list[str]:
@@ -214,13 +212,13 @@ def per_replica(records: Iterable[CaseRecord]) -> str:
 def notes(cases: Sequence[OfRounds]) -> list[str]:
     """A line for each thing a reader must know before believing a figure, and the noise floor if there is one."""
     lines = []
-    noisy = [f"{_name(c.record)} ({c.record.rounds} rounds)" for c in cases if c.record.noisy]
+    noisy = [f"{c.record.case_name} ({c.record.rounds} rounds)" for c in cases if c.record.noisy]
     if noisy:
         lines.append(f"NOISY: {', '.join(noisy)}: the time limit (--mp-max-time) came before the interval was narrow")
-    warming = [f"{_name(c.record)} ({c.record.warmup_rounds} rounds)" for c in cases if not c.record.warmup_settled]
+    warming = [f"{c.record.case_name} ({c.record.warmup_rounds} rounds)" for c in cases if not c.record.warmup_settled]
     if warming:
         lines.append(f"WARM-UP: {', '.join(warming)}: half the time limit was over before it was seen to be stationary")
-    few = [f"{_name(c.record)} ({c.record.rounds} rounds)" for c in cases if c.record.rounds < MIN_PAIRS]
+    few = [f"{c.record.case_name} ({c.record.rounds} rounds)" for c in cases if c.record.rounds < MIN_PAIRS]
     if few:
         lines.append(f"FEW ROUNDS: {', '.join(few)}: below {MIN_PAIRS} there is no interval, and no speedup")
     lines += _gpu_notes([case.record for case in cases])
@@ -228,7 +226,7 @@ def notes(cases: Sequence[OfRounds]) -> list[str]:
         lines.append("REPLICAS: on one machine's CPU they share its cores: their scaling efficiency says nothing")
     for case in cases:
         r = case.record
-        name = _name(r)
+        name = r.case_name
         if r.precision == "tf32" and not r.tf32:
             lines.append(f"TF32: {name}: this device has no TF32, the figures are plain float32's")
         if r.skipped_steps:
@@ -244,13 +242,13 @@ def notes(cases: Sequence[OfRounds]) -> list[str]:
 
 def _gpu_notes(records: Sequence[CaseRecord]) -> list[str]:
     lines = []
-    if all_count := [f"{_name(r)} ({throttled_rounds(r)} of {r.rounds} rounds)" for r in records if r.throttled]:
+    if all_count := [f"{r.case_name} ({throttled_rounds(r)} of {r.rounds} rounds)" for r in records if r.throttled]:
         lines.append(
             f"THROTTLED: {', '.join(all_count)}: heat or the power supply slowed the GPU down in too many rounds to "
             "leave them out: the figures are of all rounds"
         )
     left_out = [
-        f"{_name(r)} ({throttled_rounds(r)} of {r.rounds} rounds)"
+        f"{r.case_name} ({throttled_rounds(r)} of {r.rounds} rounds)"
         for r in records
         if r.throttled_blocks and not r.throttled
     ]
@@ -269,7 +267,7 @@ def _gpu_notes(records: Sequence[CaseRecord]) -> list[str]:
 def _limited(records: Sequence[CaseRecord]) -> str:
     """Each by its name; of many their range."""
     if len(records) <= MAX_NAMED:
-        return ", ".join(f"{_name(r)} ({power_limit(r)})" for r in records)
+        return ", ".join(f"{r.case_name} ({power_limit(r)})" for r in records)
     shares = [100 * (r.power_limited_share or 0) for r in records]
     clocks = [r.sm_clock_mhz for r in records if r.sm_clock_mhz is not None]
     clock = f", SM clocks {min(clocks):.0f} to {max(clocks):.0f} MHz" if clocks else ""
@@ -303,21 +301,6 @@ def equal_benefit(cases: Iterable[OfRounds]) -> list[str]:
         f"Do all benefit equally from {precision}? {_compared(models)}"
         for precision, models in by_precision.items()
         if len(models) > 1
-    ]
-
-
-def render(rows: Sequence[dict[str, str]], left: Collection[str] = ()) -> list[str]:
-    """Aligned columns, the first two and those in `left` to the left, others to the right; named by the rows' keys."""
-    headers = list(dict.fromkeys(header for row in rows for header in row))
-    lines = [headers, ["-" * max(len(h), *(len(row.get(h, "")) for row in rows)) for h in headers]]
-    lines += [[row.get(header, "") for header in headers] for row in rows]
-    widths = [len(rule) for rule in lines[1]]
-    return [
-        "  ".join(
-            c.ljust(w) if i < 2 or h in left else c.rjust(w)
-            for i, (h, c, w) in enumerate(zip(headers, cells, widths, strict=True))
-        ).rstrip()
-        for cells in lines
     ]
 
 
@@ -386,20 +369,6 @@ def _peak_pair(base: CaseRecord, other: CaseRecord) -> str:
     if other.memory_kind != "device":
         return f"{max(base.peak_memory_bytes, other.peak_memory_bytes) / MIB:.0f}"
     return f"{base.peak_memory_bytes / MIB:.0f} -> {other.peak_memory_bytes / MIB:.0f}"
-
-
-def _name(record: CaseRecord) -> str:
-    return f"{record.name}-{'control' if record.control else record.precision}"
-
-
-def not_comparable(now: CaseRecord, then: CaseRecord) -> str | None:
-    """A line that names the settings in which a case and its earlier self differ; None where they agree."""
-    differing = [
-        f"{field} {getattr(then, field)} -> {getattr(now, field)}"
-        for field in COMPARABLE
-        if getattr(then, field) != getattr(now, field)
-    ]
-    return f"NOT COMPARABLE: {now.phase}, {_name(now)}: {', '.join(differing)}" if differing else None
 
 
 def _compared(models: Sequence[tuple[str, Interval]]) -> str:

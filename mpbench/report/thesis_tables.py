@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.report import thesis
 from mpbench.report.accuracy_tables import is_the_thesis_pair, setting
-from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.records.speed import AccuracyRecord
 from mpbench.report.content import Cell, Number, Table
 from mpbench.report.tables import baseline_of, marks, title
 

@@ -7,7 +7,6 @@ caller passes, so that the same rounds always give the same verdict.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +24,6 @@ DEFAULT_RESAMPLES = 2000
 CONFIDENCE = 0.95
 MAD_TO_SD = 1.4826
 """A normal sample's standard deviation over its median absolute deviation."""
-
-STATIONARY_SHIFT = 0.02
-"""Relative difference of a window's halves that counts as none, however quiet the series is."""
-
-STATIONARY_NOISE_FACTOR = 2.0
-"""Halves of three rounds of pure noise differ by more than this many standard deviations in 4 % of windows."""
 
 Floats = NDArray[np.floating[Any]]
 
@@ -121,7 +114,7 @@ def trimmed_mean_error(values: ArrayLike) -> tuple[float, float]:
 
 def time_interval(seconds: ArrayLike, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Interval:
     """Typical time of a round with its 95 % interval: `mean_interval` of the logarithms, in the given unit."""
-    return _exp(mean_interval(np.log(_positive(seconds)), resamples=resamples, seed=seed))
+    return _exp(mean_interval(np.log(positive(seconds)), resamples=resamples, seed=seed))
 
 
 def speedup_interval(
@@ -147,34 +140,13 @@ def speedup_interval(
     Raises:
         ValueError: lengths differ, fewer than MIN_PAIRS pairs, or a time that is not positive and finite.
     """
-    a, b = _positive(baseline), _positive(candidate)
+    a, b = positive(baseline), positive(candidate)
     if a.shape != b.shape:
         raise ValueError(f"paired series must have one length, got {a.size} and {b.size} rounds")
     return _exp(mean_interval(np.log(a / b), resamples=resamples, seed=seed))
 
 
-def is_stationary(window: Sequence[float]) -> bool:
-    """Whether a window of rounds shows no trend: its two halves have the same median within noise.
-
-    The noise is taken from successive differences (von Neumann 1941), which a trend hardly inflates; a standard
-    deviation of the window itself would grow with the very warm-up it is to detect.
-
-    Args:
-        window: seconds per step, an even number of at least 6 rounds, oldest first, positive.
-
-    Raises:
-        ValueError: an odd number of rounds or fewer than 6.
-    """
-    n = len(window)
-    if n < 6 or n % 2:
-        raise ValueError(f"stationarity needs an even number of at least 6 rounds, got {n}")
-    logs = np.log(_positive(window))
-    shift = abs(float(np.median(logs[n // 2 :]) - np.median(logs[: n // 2])))
-    noise = MAD_TO_SD * float(np.median(np.abs(np.diff(logs)))) / math.sqrt(2)
-    return shift <= max(STATIONARY_SHIFT, STATIONARY_NOISE_FACTOR * noise)
-
-
-def _positive(values: ArrayLike) -> Floats:
+def positive(values: ArrayLike) -> Floats:
     array = np.asarray(values, dtype=float)
     if not (np.isfinite(array).all() and (array > 0).all()):
         raise ValueError("times must be positive and finite")

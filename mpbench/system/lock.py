@@ -21,9 +21,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mpbench.system import cache
-from mpbench.engine import device as devices
 from mpbench.errors import UsageProblem, printable
+from mpbench.system import cache, nvidia
 
 MODES = ("wait", "fail", "off")
 FOLDER = "mpbench-locks"
@@ -87,7 +86,7 @@ def keys_of(device: str, gpus: int = 1) -> list[str]:
     Returns:
         In an order that is the same for all sessions: two of them never wait for each other.
     """
-    return sorted(devices.gpu_uuids(gpus) if device != "cpu" else []) or [MACHINE]
+    return sorted(nvidia.gpu_uuids(gpus) if device != "cpu" else []) or [MACHINE]
 
 
 class SessionLock:

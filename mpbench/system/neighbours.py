@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mpbench.engine import device as devices
 from mpbench.errors import printable
+from mpbench.system import nvidia
 
 BUSY_SHARE = 0.5
 """Of the cores: a load above it leaves too few that are idle for a step's own threads."""
@@ -75,7 +75,7 @@ class Neighbours:
 
 def _computing() -> list[dict[str, Any]] | None:
     """Processes that compute on the first visible GPU, this one among them; None where NVML cannot say."""
-    with devices.nvml() as (nvml, gpu):
+    with nvidia.nvml() as (nvml, gpu):
         if gpu is None:
             return None
         try:
@@ -91,7 +91,7 @@ def _computing() -> list[dict[str, Any]] | None:
 def _name(nvml: Any, pid: int) -> str | None:
     name = ""
     with suppress(nvml.NVMLError):
-        name = devices.text(nvml.nvmlSystemGetProcessName(pid))
+        name = nvidia.text(nvml.nvmlSystemGetProcessName(pid))
     if not name:
         with suppress(OSError):
             name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()

@@ -12,10 +12,12 @@ import argparse
 import json
 from pathlib import Path
 
+from mpbench.config.precisions import PRECISIONS
 from mpbench.engine import device as devices
 from mpbench.engine.interleave import Arm, Plan, measure
-from mpbench.config.precisions import PRECISIONS
 from mpbench.stats.intervals import Interval, speedup_interval
+from mpbench.system import machine
+from mpbench.system.device import DEVICES
 
 
 def main() -> None:
@@ -25,12 +27,13 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=80)
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=6.0, help="time limit for the blocks of each run")
-    parser.add_argument("--device", default="auto", choices=devices.DEVICES)
+    parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument("-o", "--output", type=Path, help="write the result as JSON")
     args = parser.parse_args()
 
     device = devices.activate(args.device, require_gpu=False)
-    from mpbench.engine.step import Step, StepSpec
+    from mpbench.engine.plan import StepSpec
+    from mpbench.engine.step import Step
 
     spec = StepSpec(args.model, PRECISIONS["float32"], "inference", args.batch_size, args.image_size, None, device)
     step = Step(spec, print)
@@ -50,7 +53,7 @@ def main() -> None:
         "batch_size": args.batch_size,
         "image_size": args.image_size,
         "device": devices.device_name(device),
-        "machine": devices.machine_facts(),
+        "machine": machine.machine_facts(),
         "runs": args.runs,
         "false_alarms": {kind: sum(not i.low <= 1 <= i.high for i in found) for kind, found in kinds.items()},
         "largest_deviation": {kind: max(abs(i.estimate - 1) for i in found) for kind, found in kinds.items()},

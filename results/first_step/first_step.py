@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import time
 
-from mpbench.engine import device as devices
 from mpbench.config.precisions import PRECISIONS
+from mpbench.engine import device as devices
 
 
 def main() -> None:
@@ -17,7 +17,8 @@ def main() -> None:
     import tensorflow as tf
 
     from mpbench.engine.models import build_model, compile_model
-    from mpbench.engine.step import StepSpec, labels, synthetic_batch
+    from mpbench.engine.plan import StepSpec
+    from mpbench.engine.step import labels, synthetic_batch
 
     def seconds(name: str, built_first: bool) -> float:
         spec = StepSpec(name, PRECISIONS["float32"], "training", 2, 80, None, device)

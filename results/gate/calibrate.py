@@ -27,8 +27,8 @@ from scipy import stats
 
 from mpbench.gate.judge import judge
 from mpbench.gate.rules import Rules
-from mpbench.records.runs import SavedCase, SavedRun, read_run
 from mpbench.gate.verdict import SPEEDUP, is_red
+from mpbench.records.runs import SavedCase, SavedRun, read_run
 
 HERE = Path(__file__).parent
 FIRST_JUDGED = 5

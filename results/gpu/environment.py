@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mpbench.engine import device as devices
+from mpbench.system import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ NAMES = ("node", "project")
 
 def described() -> str:
     """The system, the GPU's state and all packages, without what names the machine."""
-    facts = {name: value for name, value in devices.machine_facts().items() if value is not None}
+    facts = {name: value for name, value in machine.machine_facts().items() if value is not None}
     lines = [
         f"system: {platform.system()} {platform.release()}, {_distribution()}",
         f"processor: {_line('/proc/cpuinfo', 'model name')}, {os.cpu_count()} cores",

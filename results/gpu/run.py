@@ -26,8 +26,8 @@ from pathlib import Path
 from environment import ROOT, anonymous, anonymous_json, described
 from page import written
 
-from mpbench.engine import device as devices
-from mpbench.engine.models import DEFAULT_MODELS
+from mpbench.config.model_names import DEFAULT_MODELS
+from mpbench.system import machine
 
 SPEED = ("bench/test_training.py", "bench/test_inference.py")
 WORK = ".unfinished"
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="folder (results/<device>)")
     args = parser.parse_args()
 
-    facts = devices.machine_facts()
+    facts = machine.machine_facts()
     if args.device == "gpu" and facts["gpu"] is None:
         parser.error("--device gpu: NVML finds no GPU: valid is cpu, or a machine where nvidia-smi lists one")
     name = facts["gpu"] if args.device == "gpu" else "cpu"

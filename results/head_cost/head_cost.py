@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mpbench.engine import device as devices
-from mpbench.data import generated, images
-from mpbench.config.precisions import PRECISIONS
-from mpbench.config.settings import RECIPES
 from mpbench.accuracy.weights import Weights, load_pooled_base
+from mpbench.config.precisions import PRECISIONS
+from mpbench.config.profiles import RECIPES
+from mpbench.data import generated, images
+from mpbench.engine import device as devices
+from mpbench.system import machine
 
 IMAGES = 800
 RECIPE = RECIPES["quick"]
@@ -87,7 +88,7 @@ def main() -> None:
                   f"{row['ratio']:.2f} times, heads {'bit-equal' if equal else 'DIFFERENT'}", flush=True)  # fmt: skip
     if options.output:
         facts = {"machine": platform.machine(), "cores": os.cpu_count()}
-        options.output.write_text(json.dumps({"facts": facts | devices.machine_facts(), "rows": rows}, indent=1) + "\n")
+        options.output.write_text(json.dumps({"facts": facts | machine.machine_facts(), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from mpbench.engine.device import activate
 from mpbench.config.precisions import PRECISIONS
+from mpbench.engine.device import activate
 
 PLANTED = {
     # name: batch, image size, what it is planted as
@@ -50,11 +50,12 @@ def main() -> None:
     options = parser.parse_args()
     device = activate("auto", False)
 
+    from mpbench.engine.models import build_model
+    from mpbench.engine.plan import StepSpec
+    from mpbench.engine.step import Step
     from mpbench.why.measuring.layer_call import call_costs
     from mpbench.why.measuring.layers import distinct_layers
     from mpbench.why.measuring.peaks import peak_probe
-    from mpbench.engine.models import build_model
-    from mpbench.engine.step import Step, StepSpec
 
     fields = {
         "model": "",

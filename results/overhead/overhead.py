@@ -18,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mpbench.config.precisions import PRECISIONS
 from mpbench.engine import device as devices
 from mpbench.engine.interleave import Arm, Plan, measure
-from mpbench.config.precisions import PRECISIONS
 from mpbench.stats.intervals import speedup_interval
+from mpbench.system import machine
+from mpbench.system.device import DEVICES
 
 
 def main() -> None:
@@ -31,14 +33,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--seconds", type=float, default=240.0, help="time limit for the blocks")
-    parser.add_argument("--device", default="auto", choices=devices.DEVICES)
+    parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument("-o", "--output", type=Path, help="write the result as JSON")
     args = parser.parse_args()
 
     device = devices.activate(args.device, require_gpu=False)
     import tensorflow as tf
 
-    from mpbench.engine.step import Step, StepSpec
+    from mpbench.engine.plan import StepSpec
+    from mpbench.engine.step import Step
 
     precision = PRECISIONS[args.precision]
     step = Step(StepSpec(args.model, precision, "training", args.batch_size, args.image_size, None, device), print)
@@ -71,7 +74,7 @@ def main() -> None:
         "batch_size": args.batch_size,
         "image_size": args.image_size,
         "device": devices.device_name(device),
-        "machine": {"processor": platform.machine(), "python": platform.python_version(), **devices.machine_facts()},
+        "machine": {"processor": platform.machine(), "python": platform.python_version(), **machine.machine_facts()},
         "blocks": len(series["recorded"].rounds),
         "steps_per_round": series["recorded"].steps_per_round,
         "median_ms": {name: 1000 * seconds for name, seconds in medians.items()},

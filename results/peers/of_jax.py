@@ -12,9 +12,10 @@ import keras
 import numpy as np
 from worker import ArmSpec, PeerArm
 
-from mpbench.errors import CaseFailure
-from mpbench.engine.models import CLASSES, SEED, build_model, compile_model
 from mpbench.config.precisions import PRECISIONS
+from mpbench.config.profiles import SEED
+from mpbench.engine.models import CLASSES, build_model, compile_model
+from mpbench.errors import CaseFailure
 
 MATMUL_PRECISION = {"float32": "highest", "tf32": "tensorfloat32"}
 """On a GPU JAX takes TF32 for float32 products unless told otherwise; half precision has but one."""

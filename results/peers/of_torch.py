@@ -17,9 +17,10 @@ import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 from worker import ArmSpec, PeerArm
 
-from mpbench.errors import CaseFailure
-from mpbench.engine.models import CLASSES, HEAD_UNITS, LEARNING_RATE, SEED
 from mpbench.config.precisions import KERAS_ADAM_EPSILON, PRECISIONS
+from mpbench.config.profiles import LEARNING_RATE, SEED
+from mpbench.engine.models import CLASSES, HEAD_UNITS
+from mpbench.errors import CaseFailure
 
 EAGER, COMPILED = "eager", "compiled"
 MAX_SETTLING_STEPS = 48

@@ -17,10 +17,10 @@ from peers import DEFAULTS, measure_group
 from table import busy_blocks, rows_of
 from worker import PARTS, ArmSpec
 
-from mpbench.engine import device as devices
+from mpbench.config.model_names import DEFAULT_MODELS
 from mpbench.engine.interleave import Plan
-from mpbench.engine.models import DEFAULT_MODELS
-from mpbench.report.tables import render
+from mpbench.system import machine
+from mpbench.text_table import render
 
 WAYS = {"mpbench": ("no XLA", "XLA"), "torch": ("eager",)}
 TOLERANCE = 0.01
@@ -48,7 +48,7 @@ def main() -> None:
         ]
         groups.append(measure_group(specs, Plan(args.max_seconds, TOLERANCE), lambda text: print(text, flush=True)))
     result = {
-        "machine": devices.machine_facts(),
+        "machine": machine.machine_facts(),
         "batch_size": profile.batch_size,
         "image_size_px": profile.image_size_px,
         "groups": groups,

@@ -23,11 +23,13 @@ from typing import Any
 from table import rendered
 from worker import PEAK, ArmSpec, serve
 
-from mpbench.engine import device as devices
-from mpbench.engine.interleave import Arm, Plan, Series, measure
-from mpbench.engine.models import DEFAULT_MODELS
+from mpbench.config.model_names import DEFAULT_MODELS
 from mpbench.config.precisions import PRECISIONS
-from mpbench.config.settings import PROFILES, check_image_size
+from mpbench.config.profiles import PROFILES
+from mpbench.config.settings import check_image_size
+from mpbench.engine.interleave import Arm, Plan, Series, measure
+from mpbench.system import machine
+from mpbench.system.device import DEVICES
 
 WAYS = {"mpbench": ("no XLA", "XLA"), "torch": ("eager", "compiled"), "jax": ("XLA",)}
 NEEDED = {"mpbench": ("tensorflow",), "torch": ("torch", "torchvision", "timm"), "jax": ("jax", "jaxlib")}
@@ -125,12 +127,12 @@ class Watched:
         return int(self._worker.call("skipped_steps", self._name))
 
     def _begin(self) -> None:
-        others = devices.others_cpu_seconds()
+        others = machine.others_cpu_seconds()
         used = self._worker.call("cpu_seconds")
         self._before = None if others is None else (others - used, time.monotonic())
 
     def _end(self) -> None:
-        used, others = self._worker.call("cpu_seconds"), devices.others_cpu_seconds()
+        used, others = self._worker.call("cpu_seconds"), machine.others_cpu_seconds()
         if self._before is None or others is None:
             self.shares.append(None)
             return
@@ -145,11 +147,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--max-seconds", type=float, help="time limit for the blocks of each model and phase")
-    parser.add_argument("--device", default="auto", choices=devices.DEVICES)
+    parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument("-o", "--output", type=Path, help="write the rounds as JSON, after each model and phase")
     args = parser.parse_args()
 
-    facts = devices.machine_facts()
+    facts = machine.machine_facts()
     device = args.device if args.device != "auto" else ("gpu" if facts["gpu"] else "cpu")
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's: else the frameworks may pick different cards
     if device == "cpu":

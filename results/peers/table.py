@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mpbench.records.rounds import paired
 from mpbench.report import tables
-from mpbench.engine.interleave import paired
 from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
 
 PEAK = "matrix product"

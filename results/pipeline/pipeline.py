@@ -27,14 +27,16 @@ from typing import Any
 
 import numpy as np
 
-from mpbench.engine import device as devices
-from mpbench.accuracy.experiment import find_images
 from mpbench.data import kept
 from mpbench.data.decoding import decode
+from mpbench.data.images import find_images
 from mpbench.data.loader import Files, Loader
 from mpbench.data.source import LabelledImage
-from mpbench.engine.interleave import Arm, Plan, Series, measure, paired
+from mpbench.engine import device as devices
+from mpbench.engine.interleave import Arm, Plan, Series, measure
+from mpbench.records.rounds import paired
 from mpbench.stats.intervals import speedup_interval
+from mpbench.system import machine
 
 Epoch = Callable[[], Iterable[int]]
 """Sizes of the batches of one epoch, each as soon as the batch is there."""
@@ -130,7 +132,7 @@ def _result(series: dict[str, Series], images: list[LabelledImage], args: Any, a
             "processor": platform.machine(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
-            **devices.machine_facts(),
+            **machine.machine_facts(),
             **{name: _version(name) for name in PACKAGES},
         },
         "blocks": min(len(one.rounds) for one in series.values()),

@@ -23,12 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from mpbench.engine import device as devices
-from mpbench.errors import UsageProblem
-from mpbench.engine.interleave import Arm, Plan, measure
 from mpbench.config.precisions import PRECISIONS
-from mpbench.stats.intervals import speedup_interval
+from mpbench.engine import device as devices
+from mpbench.engine.interleave import Arm, Plan, measure
 from mpbench.engine.telemetry import Telemetry, open_telemetry
+from mpbench.errors import UsageProblem
+from mpbench.stats.intervals import speedup_interval
+from mpbench.system import machine, nvidia
+from mpbench.system.device import Device
 
 CLAIM = 0.001
 """Of a step, relative."""
@@ -48,7 +50,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, help="write the result as JSON")
     args = parser.parse_args()
 
-    with devices.nvml() as (_, gpu):
+    with nvidia.nvml() as (_, gpu):
         if gpu is None:
             print("cost.py: NVML sees no GPU here: there are no readings, and nothing that they could cost")
             return NO_GPU_EXIT
@@ -69,9 +71,10 @@ def main() -> int:
     return 0
 
 
-def compared(args: argparse.Namespace, device: devices.Device, telemetry: Telemetry) -> dict[str, Any]:
+def compared(args: argparse.Namespace, device: Device, telemetry: Telemetry) -> dict[str, Any]:
     """Measure the three arms, and readings by themselves."""
-    from mpbench.engine.step import Step, StepSpec
+    from mpbench.engine.plan import StepSpec
+    from mpbench.engine.step import Step
 
     precision = PRECISIONS[args.precision]
     step = Step(StepSpec(args.model, precision, "training", args.batch_size, args.image_size, None, device), print)
@@ -101,7 +104,7 @@ def compared(args: argparse.Namespace, device: devices.Device, telemetry: Teleme
         "batch_size": args.batch_size,
         "image_size": args.image_size,
         "device": devices.device_name(device),
-        "machine": {"processor": platform.machine(), "python": platform.python_version(), **devices.machine_facts()},
+        "machine": {"processor": platform.machine(), "python": platform.python_version(), **machine.machine_facts()},
         "blocks": len(series["silent"].rounds),
         "steps_per_round": {name: one.steps_per_round for name, one in series.items()},
         "median_ms": {name: 1000 * float(np.median(one.rounds)) for name, one in series.items()},

@@ -13,13 +13,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from mpbench.engine import device as devices
 from mpbench.data.decoding import UndecodableImage
 from mpbench.data.loader import Batch, Loader
+from mpbench.engine import device as devices
+from mpbench.engine.plan import StepSpec
+from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
-from mpbench.why.measuring.probe import Probe
 from mpbench.records.diagnostics import FeedRecord, InputRecord
-from mpbench.engine.step import Step, StepSpec
+from mpbench.why.measuring.probe import Probe
 
 SETTLING_BATCHES = 4
 """Per batch that the pipeline works ahead: at most so many are taken before a round, settled or not."""

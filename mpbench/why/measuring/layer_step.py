@@ -22,15 +22,15 @@ from typing import Any
 
 import tensorflow as tf
 
+from mpbench.config.profiles import SEED
 from mpbench.engine import device as devices
+from mpbench.engine.plan import StepSpec
+from mpbench.engine.tracing import tracing
 from mpbench.errors import CaseFailure
+from mpbench.records.diagnostics import LayerRecord
 from mpbench.why.measuring.layer_call import CallFunction, call_costs
 from mpbench.why.measuring.layers import DistinctLayer
 from mpbench.why.measuring.probe import LEAST_SECONDS, Probe
-from mpbench.records.diagnostics import LayerRecord
-from mpbench.engine.models import SEED
-from mpbench.engine.tracing import tracing
-from mpbench.engine.step import StepSpec
 
 CHAIN_SECONDS = 1e-3
 """A layer is called so often in one function that it takes this long; against it what is left of the call's own cost

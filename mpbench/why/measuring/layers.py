@@ -17,10 +17,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mpbench.config.precisions import PRECISIONS, Precision
+from mpbench.engine.models import build_model
 from mpbench.errors import CaseFailure
 from mpbench.why.measuring.watch import LayerCall, watch_calls
-from mpbench.engine.models import build_model
-from mpbench.config.precisions import PRECISIONS, Precision
 
 IDS_BATCH_SIZE = 2
 """Which layers are alike does not depend on the batch."""

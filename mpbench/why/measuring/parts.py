@@ -15,16 +15,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mpbench.config.profiles import SEED
 from mpbench.engine import device as devices
+from mpbench.engine.plan import StepSpec
+from mpbench.engine.step import Step
+from mpbench.engine.tracing import tracing
 from mpbench.errors import CaseFailure
+from mpbench.records.diagnostics import PARTS, PartRecord
 from mpbench.why.measuring.costs import cast_bytes, update_bytes
 from mpbench.why.measuring.layer_call import as_array
 from mpbench.why.measuring.probe import Probe
-from mpbench.records.diagnostics import PARTS, PartRecord
 from mpbench.why.measuring.watch import traced_whole
-from mpbench.engine.models import SEED
-from mpbench.engine.tracing import tracing
-from mpbench.engine.step import Step, StepSpec
 
 GRADIENT_SIZE = 1e-3
 """Largest magnitude of the gradients that the update alone is given: finite at any loss scale, and far from zero."""

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mpbench.engine import device as devices
-from mpbench.errors import CaseFailure
-from mpbench.why.measuring.probe import Probe
-from mpbench.records.diagnostics import PeakRecord
-from mpbench.engine.models import SEED
 from mpbench.config.precisions import Precision
+from mpbench.config.profiles import SEED
+from mpbench.engine import device as devices
 from mpbench.engine.tracing import tracing
+from mpbench.errors import CaseFailure
+from mpbench.records.diagnostics import PeakRecord
+from mpbench.system.device import Device
+from mpbench.why.measuring.probe import Probe
 
 MATMUL_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 MATMUL_SECONDS = 0.02
@@ -29,7 +30,7 @@ COPY_VALUES = {"cpu": 2**25, "gpu": 2**28}
 CHAIN_OPERATIONS = 1000
 
 
-def peak_probe(what: str, precision: Precision, device: devices.Device, jit: bool | None = None) -> Probe:
+def peak_probe(what: str, precision: Precision, device: Device, jit: bool | None = None) -> Probe:
     """A peak, where it depends on it in a precision's compute dtype; it has run when this returns.
 
     Args:
@@ -46,7 +47,7 @@ def peak_probe(what: str, precision: Precision, device: devices.Device, jit: boo
         return {"matmul": _matmul, "copy": _copy, "latency": _latency}[what](what, precision, device, compiled)
 
 
-def _matmul(what: str, precision: Precision, device: devices.Device, jit: bool) -> Probe:
+def _matmul(what: str, precision: Precision, device: Device, jit: bool) -> Probe:
     dtype = tf.as_dtype(precision.compute_dtype)
     devices.check_tf32_is_apart(precision.tf32, precision.policy, device, jit)
     devices.set_tf32(precision.tf32)
@@ -60,7 +61,7 @@ def _matmul(what: str, precision: Precision, device: devices.Device, jit: bool) 
     return _probe(call, what, precision, device, jit, size=text, flops=2.0 * size**3)
 
 
-def _copy(what: str, precision: Precision, device: devices.Device, jit: bool) -> Probe:
+def _copy(what: str, precision: Precision, device: Device, jit: bool) -> Probe:
     number = COPY_VALUES[device.kind]
     source = _random((number,), 0, tf.float32)
     # Into memory that is there: a copy into new memory on a CPU measures how fast the system clears pages.
@@ -76,7 +77,7 @@ def _copy(what: str, precision: Precision, device: devices.Device, jit: bool) ->
     )
 
 
-def _latency(what: str, precision: Precision, device: devices.Device, jit: bool) -> Probe:
+def _latency(what: str, precision: Precision, device: Device, jit: bool) -> Probe:
     dtype = tf.as_dtype(precision.compute_dtype)
     first, other = _random((1,), 0, dtype), _random((1,), 1, dtype)
 
@@ -94,7 +95,7 @@ def _probe(
     call: Callable[[], Any],
     what: str,
     precision: Precision,
-    device: devices.Device,
+    device: Device,
     jit: bool,
     seconds: Callable[[float], float] = lambda measured: measured,
     *,

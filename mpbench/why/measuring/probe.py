@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpbench.engine import device as devices
-from mpbench.errors import CaseFailure
-from mpbench.records.diagnostics import Probed, ProbeRecord
 from mpbench.engine.group import explained, others_share
 from mpbench.engine.interleave import Arm, Plan, Series, measure
-from mpbench.records.speed import kept_rounds
+from mpbench.errors import CaseFailure
+from mpbench.records.diagnostics import Probed, ProbeRecord
+from mpbench.records.rounds import kept_rounds
 from mpbench.stats.intervals import MIN_PAIRS, time_interval
+from mpbench.system import machine
+from mpbench.system.device import Device
 
 Progress = Callable[[str], None]
 
@@ -63,7 +64,7 @@ def measure_probes(
     builders: Sequence[Builder],
     plan: Plan,
     common: Mapping[str, Any],
-    device: devices.Device,
+    device: Device,
     size: str,
     progress: Progress,
     *,
@@ -90,10 +91,10 @@ def measure_probes(
             probes.update({name: built[name] for name in builder.names})
         except Exception as error:  # one precision's failure must not cost the others their measurement
             outcomes.update(dict.fromkeys(builder.names, explained(error, device, size)))
-    others_before, began = devices.others_cpu_seconds(), time.monotonic()
+    others_before, began = machine.others_cpu_seconds(), time.monotonic()
     arms = [Arm(name, p.run, p.skipped_steps, before=p.before, after=p.after) for name, p in probes.items()]
     series = measure(arms, plan, clock=clock, progress=progress)
-    share = others_share(others_before, devices.others_cpu_seconds(), time.monotonic() - began)
+    share = others_share(others_before, machine.others_cpu_seconds(), time.monotonic() - began)
     for name, probe in probes.items():
         try:
             outcomes[name] = _probed(probe, series[name], {**common, "others_cpu_share": share}, plan.tolerance)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from mpbench.engine.device import held_back_stderr
 from mpbench.errors import CaseFailure, described, printable
-from mpbench.why.reading.kernels import Span, kernel_seconds, largest, operation_seconds, tensor_core_share
 from mpbench.records.diagnostics import ProfileRecord
+from mpbench.why.reading.kernels import Span, kernel_seconds, largest, operation_seconds, tensor_core_share
 
 if TYPE_CHECKING:
+    from mpbench.engine.plan import StepSpec
+    from mpbench.engine.step import Step
     from mpbench.why.measuring.probe import Probe
-    from mpbench.engine.step import Step, StepSpec
 
 PROFILED_STEPS = 3
 MAX_ATTEMPTS = 3
@@ -65,8 +66,8 @@ def profile_probe(spec: StepSpec, progress: Callable[[str], None]) -> Probe:
     if reason := unavailable():
         raise CaseFailure(reason)
     from mpbench.engine import device as devices
-    from mpbench.why.measuring.probe import Probe
     from mpbench.engine.step import Step
+    from mpbench.why.measuring.probe import Probe
 
     step = Step(spec, progress)
     taken: list[dict[str, Any]] = []

@@ -11,21 +11,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mpbench.config.precisions import PRECISIONS
+from mpbench.config.profiles import SEED, Profile
+from mpbench.config.settings import Settings, check_image_size
+from mpbench.data.images import checked_images, find_images
 from mpbench.engine import device as devices
-from mpbench.accuracy.experiment import checked_images, find_images
+from mpbench.engine.interleave import Plan
+from mpbench.engine.models import check_factory, load_factory
+from mpbench.engine.run import Outcomes, Run
 from mpbench.errors import UsageProblem
 from mpbench.records.diagnostics import FEEDS, PARTS, Probed
-from mpbench.engine.interleave import Plan
-from mpbench.engine.models import SEED, check_factory, load_factory
-from mpbench.config.precisions import PRECISIONS
-from mpbench.engine.run import Outcomes, Run
-from mpbench.config.settings import Profile, Settings, check_image_size
 
 if TYPE_CHECKING:
     from mpbench.data.loader import Loader
+    from mpbench.engine.plan import StepSpec
     from mpbench.why.measuring.layers import DistinctLayer
     from mpbench.why.measuring.probe import Builder, Probe
-    from mpbench.engine.step import StepSpec
 
 PHASES = ("inference", "training")
 
@@ -258,7 +259,7 @@ class ProbeRun:
         }
 
     def _spec(self, model: str, precision: str, phase: str) -> StepSpec:
-        from mpbench.engine.step import StepSpec
+        from mpbench.engine.plan import StepSpec
 
         profile = self._profile()
         return StepSpec(
@@ -327,9 +328,9 @@ class ProbeRun:
         compiles its step, and so each of them."""
         key = model, precision
         if key not in self._distinct:
-            from mpbench.why.measuring.layers import named_layers
             from mpbench.engine.models import build_model
             from mpbench.engine.step import resolved_jit
+            from mpbench.why.measuring.layers import named_layers
 
             how, profile = PRECISIONS[precision], self._profile()
             built = build_model(model, profile.image_size_px, how)

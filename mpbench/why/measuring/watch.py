@@ -11,9 +11,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mpbench.engine.tracing import tracing
 from mpbench.errors import CaseFailure, described
 from mpbench.why.measuring.costs import operation_flops
-from mpbench.engine.tracing import tracing
 
 LAUNCHING_NOTHING = frozenset(
     {

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mpbench.why.reading.findings import AnyFigure, Figure, Findings
 from mpbench.records.diagnostics import LayerRecord
+from mpbench.why.reading.findings import AnyFigure, Figure, Findings
 from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY, Peaks, compute_dtype, roof
 
 UPDATE, KEPT, UNCLASSED, CASTS = "update", "kept-in-float32", "not-classed", "casts"

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, printable
+from mpbench.records.diagnostics import InputRecord, Probed
+from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 from mpbench.why.reading.findings import matched, merged
 from mpbench.why.reading.page import page_lines
 from mpbench.why.reading.page_json import as_data
-from mpbench.records.diagnostics import InputRecord, Probed
-from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 
 FINE = 0
 

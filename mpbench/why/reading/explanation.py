@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from mpbench.records.diagnostics import LayerRecord
+from mpbench.stats.intervals import Interval
 from mpbench.why.reading import feed_verdict
 from mpbench.why.reading.account import (
     CAUSES,
@@ -28,9 +30,7 @@ from mpbench.why.reading.account import (
     steps_of,
 )
 from mpbench.why.reading.findings import AnyFigure, Figure, Findings, interval_of
-from mpbench.records.diagnostics import LayerRecord
 from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY, Allowed, Peaks, Roof, allowed, peaks_of, roof
-from mpbench.stats.intervals import Interval
 
 PHASES = ("training", "inference")
 

@@ -12,6 +12,8 @@ from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 
+from mpbench.config.precisions import DEFAULT_BASELINE
+from mpbench.records.comparable import COMPARABLE_FACTS
 from mpbench.records.diagnostics import (
     FeedRecord,
     InputRecord,
@@ -21,10 +23,9 @@ from mpbench.records.diagnostics import (
     ProbeRecord,
     ProfileRecord,
 )
-from mpbench.records.runs import COMPARABLE_FACTS, SavedRun
-from mpbench.engine.interleave import paired
-from mpbench.config.precisions import DEFAULT_BASELINE
-from mpbench.records.speed import CaseRecord, blocks_of
+from mpbench.records.rounds import blocks_of, paired
+from mpbench.records.runs import SavedRun
+from mpbench.records.speed import CaseRecord
 from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval, trimmed_mean_error
 
 Record = TypeVar("Record", bound="CaseRecord | ProbeRecord", covariant=True)

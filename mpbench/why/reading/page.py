@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from mpbench.config.precisions import CPU_NOTE
 from mpbench.errors import printable
+from mpbench.records.diagnostics import LayerRecord
+from mpbench.text_table import render
 from mpbench.why.reading.account import CASTS, KEPT, LABELS, STEP_SOURCES, UNEXPLAINED, UPDATE, layer_types
 from mpbench.why.reading.explanation import Headline, LayerChange, Phase, explanation
 from mpbench.why.reading.findings import Figure, Findings
@@ -25,9 +28,7 @@ from mpbench.why.reading.printing import (
     table_lines,
     with_share,
 )
-from mpbench.records.diagnostics import LayerRecord
 from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY
-from mpbench.report.tables import CPU_NOTE, render
 
 SHOWN_LAYERS = 10
 SHOWN_ABOVE = 5

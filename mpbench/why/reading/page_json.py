@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from mpbench.records.diagnostics import LayerRecord, ProfileRecord
 from mpbench.why.reading.account import LABELS, Measured, layer_types
 from mpbench.why.reading.explanation import Headline, LayerChange, Phase, dominant, explanation, not_faster
 from mpbench.why.reading.findings import AnyFigure, Figure, Findings
-from mpbench.records.diagnostics import LayerRecord, ProfileRecord
 from mpbench.why.reading.roofline import Peaks, Roof, roof
 
 EXPLANATION_SCHEMA = 1

@@ -7,10 +7,10 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from mpbench.errors import printable
+from mpbench.text_table import render
 from mpbench.why.reading.account import adding_up
 from mpbench.why.reading.explanation import CLEAR_SAVING
 from mpbench.why.reading.findings import AnyFigure
-from mpbench.report.tables import render
 
 MS = 1000.0
 MAX_DECIMALS = 4

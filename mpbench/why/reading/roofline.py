@@ -16,9 +16,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mpbench.why.reading.findings import Figure
-from mpbench.records.diagnostics import LayerRecord, PartRecord, PeakRecord
 from mpbench.config.precisions import PRECISIONS
+from mpbench.records.diagnostics import LayerRecord, PartRecord, PeakRecord
+from mpbench.why.reading.findings import Figure
 
 COMPUTE, MEMORY, LAUNCH = "compute-bound", "memory-bound", "launch-bound"
 CLASSES = (COMPUTE, MEMORY, LAUNCH)

@@ -1,0 +1,88 @@
+"""What is to be measured: a step, and the steps that are measured together. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mpbench.config.precisions import Precision
+from mpbench.config.profiles import LARGEST_BATCH, Profile
+from mpbench.system.cluster import Cluster
+from mpbench.system.device import Device
+
+
+@dataclass(frozen=True)
+class Member:
+    """One arm of a group.
+
+    Attributes:
+        spec: its step.
+        way: label of the way to run its precision; empty where there is one.
+        control: a second arm like the baseline.
+        baseline: name of the arm that its speedup refers to, in the same way; None where there is none.
+        reference: name of the arm of its precision that was run in the first way; None where it is that one.
+    """
+
+    spec: StepSpec
+    way: str = ""
+    control: bool = False
+    baseline: str | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What to measure together.
+
+    Attributes:
+        label: for progress, such as `vgg16 training`.
+        variant: what tells the group from another of the same model and phase; usually empty.
+        point: of the sweep, as its label; usually empty.
+        members: the arms by name, in the order in which they are built.
+        profile: sizes and time limit, as resolved.
+        tolerance: relative half-width of the interval to reach.
+        cluster: the machines that share it.
+    """
+
+    label: str
+    variant: str
+    members: Mapping[str, Member]
+    profile: Profile
+    tolerance: float
+    point: str = ""
+    cluster: Cluster = field(default_factory=Cluster)
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """What a step is made of.
+
+    Attributes:
+        model: canonical name or factory.
+        precision: how it computes.
+        phase: training or inference.
+        batch_size: images; LARGEST_BATCH for as many as `Step.fit` will find to fit.
+        image_size_px: height and width.
+        jit: XLA on, off, or (None) as Keras's `jit_compile="auto"` would have it: on for a GPU where the model can.
+        device: where it runs.
+        replicas: how many share its work, each with a batch of its own.
+    """
+
+    model: str
+    precision: Precision
+    phase: str
+    batch_size: int
+    image_size_px: int
+    jit: bool | None
+    device: Device
+    replicas: int = 1
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.image_size_px, self.image_size_px, 3
+
+    @property
+    def size(self) -> str:
+        """For people."""
+        batch = "the largest batch" if self.batch_size == LARGEST_BATCH else f"batch {self.batch_size}"
+        return f"{batch}, {self.image_size_px} px, {self.phase}"
