@@ -7,15 +7,14 @@ import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
 from importlib import util
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 from saved_runs import cases, saved_run
 
 from mpbench import __main__ as command
 
 START = datetime(2026, 4, 1, 12, tzinfo=timezone.utc)
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture

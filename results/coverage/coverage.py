@@ -19,7 +19,7 @@ import numpy as np
 from mpbench.engine.interleave import Plan, measure
 from mpbench.stats.intervals import Interval, mean_interval, speedup_interval, trimmed_mean
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 from simulation import STEP_SECONDS, Machine
 
 DRIFT = 0.2

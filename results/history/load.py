@@ -1,6 +1,6 @@
 """How long it takes to load many saved runs and to judge the last of them, in a process of its own.
 
-PYTHONPATH=tests python results/history/load.py [-o FILE] [--runs N] [--rounds N] [--repeats N]
+PYTHONPATH=tests/support python results/history/load.py [-o FILE] [--runs N] [--rounds N] [--repeats N]
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ JUDGE = """
 import json, sys, time
 start = time.perf_counter()
 from pathlib import Path
-from mpbench.gate import judge
-from mpbench.gate_rules import Rules
-from mpbench.history import load_runs
+from mpbench.gate.judge import judge
+from mpbench.gate.rules import Rules
+from mpbench.records.runs import load_runs
 imported = time.perf_counter()
 runs = load_runs(Path(sys.argv[1]), sys.exit)
 loaded = time.perf_counter()

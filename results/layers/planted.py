@@ -1,6 +1,6 @@
 """Are models with a planted cause named rightly? One huge product, elementwise layers only, a thousand tiny layers.
 
-    PYTHONPATH=tests python results/layers/planted.py --output results/layers/planted-cpu.json
+    PYTHONPATH=tests/support python results/layers/planted.py --output results/layers/planted-cpu.json
 
 For each: its inference, the three lower bounds of its layers from peaks measured in the same run (FLOPs / peak FLOP/s,
 minimal bytes / bandwidth, kernels x seconds of one tiny operation), each summed over the layers, beside the measured

@@ -1,1 +1,1 @@
-"""What is measured to explain a step: its parts, layers, peaks, input, a profile. Imports TensorFlow when it is used."""
+"""What is measured to explain a step: its parts, layers, peaks, input, a profile. Imports TensorFlow when used."""

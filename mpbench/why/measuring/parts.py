@@ -1,6 +1,6 @@
 """A training step taken apart: forward pass, forward and backward pass, update, casts; all of one model.
 
-The parts are what the whole step (`mpbench.engine.step.Step`) is made of, through the model's and the optimizer's public
+The parts are what the whole step (`engine.step.Step`) is made of, through the model's and the optimizer's public
 methods, each compiled alone. `forward` is contained in `gradients`; `gradients` and `update` together are the step but
 for the metrics, and `casts` is contained in `gradients`.
 """

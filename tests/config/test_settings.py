@@ -1,0 +1,109 @@
+"""mpbench.config.settings: every wrong option gives one line that names it, what was given and what is valid."""
+
+import pytest
+from option_defaults import DEFAULTS
+
+from mpbench.config.precisions import CONTROL
+from mpbench.config.settings import check_image_size, check_settings
+from mpbench.errors import UsageProblem
+
+
+def test_defaults():
+    settings = check_settings(**DEFAULTS)
+    assert settings.models == ("vgg16", "inception_v3", "resnet152_v2")
+    assert settings.arms == ("float32", "mixed_float16")
+    assert settings.jit is None
+    assert settings.tolerance == 0.01
+    assert settings.resolved_profile("gpu").batch_size == 64
+    assert settings.resolved_profile("gpu").image_size_px == 224
+    assert settings.resolved_profile("cpu").name == "quick"
+
+
+def test_overrides_keep_the_rest_of_the_profile():
+    settings = check_settings(**DEFAULTS | dict(profile="paper", batch_size="8", max_time="2.5"))
+    profile = settings.resolved_profile("cpu")
+    assert (profile.name, profile.batch_size, profile.image_size_px, profile.max_seconds) == ("paper", 8, 224, 2.5)
+
+
+def test_control_is_a_further_arm_in_the_baselines_precision():
+    settings = check_settings(**DEFAULTS | dict(control=True))
+    assert settings.arms == ("float32", "mixed_float16", CONTROL)
+    assert settings.arm_precision(CONTROL) == "float32"
+    assert settings.arm_precision("mixed_float16") == "mixed_float16"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (dict(models="vgg17"), ["--mp-models", "'vgg17'", "resnet152_v2"]),
+        (dict(models="vgg16,"), ["--mp-models", "empty name"]),
+        (dict(models="vgg16,VGG16"), ["--mp-models", "twice"]),
+        (dict(models=":factory"), ["--mp-models", "package.module:callable"]),
+        (dict(models="no-module:x"), ["--mp-models", "package.module:callable"]),
+        (dict(precisions="fp16"), ["--mp-precisions", "'fp16'", "mixed_float16"]),
+        (dict(precisions="float32,float32"), ["--mp-precisions", "twice"]),
+        (dict(baseline="double"), ["--mp-baseline", "'double'", "float32"]),
+        (dict(baseline="tf32"), ["--mp-baseline", "tf32", "float32, mixed_float16"]),
+        (dict(device="tpu"), ["--mp-device", "'tpu'", "auto, gpu, cpu"]),
+        (dict(profile="slow"), ["--mp-profile", "'slow'", "paper, quick"]),
+        (dict(batch_size="0"), ["--mp-batch-size", "'0'", "1 or more"]),
+        (dict(batch_size="-3"), ["--mp-batch-size", "'-3'"]),
+        (dict(batch_size="two"), ["--mp-batch-size", "'two'", "whole number of images"]),
+        (dict(image_size="1.5"), ["--mp-image-size", "'1.5'", "pixels"]),
+        (dict(jit="maybe"), ["--mp-jit", "'maybe'", "auto, on, off, both"]),
+        (dict(replicas="0"), ["--mp-replicas", "'0'", "whole number of replicas, 1 or more"]),
+        (dict(replicas="2", sweep="batch=4,max"), ["--mp-sweep", "batch=max", "--mp-replicas=2", "numbers"]),
+        (dict(jit="both", replicas="2"), ["--mp-jit", "both", "--mp-replicas=2", "valid is off or auto"]),
+        (dict(tolerance="0"), ["--mp-tolerance", "'0'", "above 0"]),
+        (dict(tolerance="nan"), ["--mp-tolerance", "'nan'"]),
+        (dict(max_time="inf"), ["--mp-max-time", "'inf'"]),
+        (dict(control=True, precisions="mixed_float16"), ["--mp-control", "float32"]),
+        (dict(require_gpu=True, device="cpu"), ["--mp-require-gpu", "--mp-device=cpu"]),
+        (dict(data=" "), ["--mp-data", "generated, download, or the path"]),
+        (dict(weights=""), ["--mp-weights", "imagenet, random, a file or a folder"]),
+        (dict(preprocessing="keras"), ["--mp-preprocessing", "'keras'", "model, thesis"]),
+        (dict(alpha="0"), ["--mp-alpha", "'0'", "between 0 and 1"]),
+        (dict(alpha="5%"), ["--mp-alpha", "'5%'"]),
+        (dict(alpha="1"), ["--mp-alpha", "'1'"]),
+        (dict(margin="-1"), ["--mp-margin", "'-1'", "percentage points between 0 and 100"]),
+        (dict(margin="nan"), ["--mp-margin", "'nan'"]),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(given, words):
+    with pytest.raises(UsageProblem) as caught:
+        check_settings(**DEFAULTS | given)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_image_size_is_checked_per_model():
+    check_image_size(["vgg16", "my.module:factory"], 32)
+    with pytest.raises(UsageProblem, match="xception: valid is 71"):
+        check_image_size(["vgg16", "xception"], 70)
+
+
+def test_the_recipe_is_the_thesis_protocol_only_where_asked_for():
+    quick = check_settings(**DEFAULTS)
+    assert (quick.recipe_name, quick.recipe.weights, quick.recipe.standardise) == ("quick", "random", True)
+    paper = check_settings(**DEFAULTS | dict(profile="paper")).recipe
+    assert (paper.images, paper.batch_size, paper.image_size_px, paper.epochs) == (None, 64, 224, 8)
+    assert (paper.learning_rate, paper.standardise, paper.weights) == (1e-4, False, "imagenet")
+
+
+def test_overrides_reach_the_recipe():
+    settings = check_settings(
+        **DEFAULTS | dict(batch_size="5", image_size="96", weights="~/w", alpha="0.01", margin="0.5")
+    )
+    assert (settings.recipe.batch_size, settings.recipe.image_size_px, settings.recipe.weights) == (5, 96, "~/w")
+    assert (settings.accuracy.alpha, settings.accuracy.margin) == (0.01, 0.005)
+    assert check_settings(**DEFAULTS | dict(preprocessing="thesis")).accuracy.thesis_preprocessing
+
+
+def test_accuracy_compares_every_precision_with_the_baseline():
+    settings = check_settings(**DEFAULTS | dict(precisions="tf32,float32,float16", control=True))
+    assert settings.compared == ("tf32", "float16")
+    for precisions in ("float32", "mixed_float16"):
+        with pytest.raises(UsageProblem, match="valid for accuracy are the baseline float32 and at least one other"):
+            _ = check_settings(**DEFAULTS | dict(precisions=precisions)).compared

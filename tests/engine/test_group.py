@@ -1,0 +1,179 @@
+"""mpbench.engine.group with tiny real models: what one arm's fault means for the others."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from tiny_plans import plan
+
+from mpbench.engine import energy
+from mpbench.engine import group as groups
+from mpbench.engine.group import measure_group
+from mpbench.engine.step import Step
+from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
+from mpbench.errors import CaseFailure
+from mpbench.records.speed import Measured
+from mpbench.records.speed import read_case as read_back
+from mpbench.stats.intervals import MIN_PAIRS
+from mpbench.system.cluster import Cluster
+
+
+def test_both_arms_get_a_record_and_the_ratio_belongs_to_the_second():
+    said = []
+    outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), said.append)
+    base, mixed = outcomes["float32"], outcomes["mixed_float16"]
+    assert isinstance(base, Measured)
+    assert isinstance(mixed, Measured)
+    assert base.record.speedup is None
+    assert mixed.record.interval.low <= mixed.record.speedup <= mixed.record.interval.high
+    assert len(mixed.rounds) == mixed.record.rounds
+    assert mixed.record.images_per_second == pytest.approx(4 / mixed.median_seconds)
+    assert said[0] == "tiny training, float32: building"
+    assert said[-1].startswith("tiny training: ")
+
+
+def test_a_baseline_found_wrong_afterwards_stands_under_no_ratio():
+    outcomes = measure_group(plan({"float32": "frozen_learning_rate", "mixed_float16": "classifier"}), print)
+    assert isinstance(outcomes["float32"], CaseFailure)
+    assert outcomes["mixed_float16"].record.speedup is None
+    assert outcomes["mixed_float16"].record.baseline is None
+
+
+def test_a_baseline_that_cannot_be_built_leaves_the_others_their_times():
+    outcomes = measure_group(plan({"float32": "raises", "mixed_float16": "classifier"}), print)
+    assert "out of ideas" in str(outcomes["float32"])
+    assert outcomes["mixed_float16"].record.speedup is None
+
+
+def test_arms_that_share_their_weights_are_refused():
+    outcomes = measure_group(plan({"float32": "the_same_again", "tf32": "the_same_again"}), print)
+    assert "its factory returned the same weights twice" in str(outcomes["tf32"])
+    assert isinstance(outcomes["float32"], Measured)
+
+
+def test_of_several_workers_each_says_at_once_what_fails_there(monkeypatch):
+    monkeypatch.setattr(groups, "agreement", lambda cluster: lambda mine: mine)
+    monkeypatch.setattr(Step, "run", fails_when_measured(Step.run))
+    said = []
+    two = Cluster(("one:1", "two:1"))
+    outcomes = measure_group(replace(plan({"float32": "classifier", "tf32": "raises"}), cluster=two), said.append)
+    assert all(isinstance(outcome, Exception) for outcome in outcomes.values())
+    found = [line for line in said if "Error: " in line]
+    assert [line.partition(": ")[0] for line in found] == ["tiny training, tf32", "tiny training"]
+    assert "out of ideas" in found[0]
+    assert found[1] == "tiny training: float32: RuntimeError: the device is lost"
+
+
+def fails_when_measured(run):
+    def failing(self, steps):
+        if hasattr(self, "peak_memory_bytes"):
+            raise RuntimeError("the device is lost")
+        run(self, steps)
+
+    return failing
+
+
+def test_a_step_that_another_worker_skipped_is_not_taken_off_the_warm_up(monkeypatch):
+    def agreed(*args, **kwargs):
+        series = measure(*args, **kwargs)
+        series["mixed_float16"].skipped_steps += 1
+        return series
+
+    measure = groups.measure
+    monkeypatch.setattr(groups, "measure", agreed)
+    record = measure_group(plan({"mixed_float16": "classifier"}), print)["mixed_float16"].record
+    assert record.skipped_steps >= 1
+    assert record.warmup_skipped_steps >= 0
+
+
+def test_out_of_memory_names_batch_image_size_and_memory():
+    outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "fails_under_mixed_float16"}), print)
+    failure = outcomes["mixed_float16"]
+    assert isinstance(failure, CaseFailure)
+    assert str(failure).startswith("out of memory on the cpu at batch 4, 16 px, training (peak of the process so far ")
+    assert isinstance(outcomes["float32"], Measured)
+
+
+def test_tensorflows_own_out_of_memory_is_recognised(monkeypatch):
+    import tensorflow as tf
+
+    class Full:
+        def __init__(self, spec, progress):
+            message = "OOM when allocating tensor with shape[64,224,224,64] and type float on /device:GPU:0 by BFC"
+            raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr(groups, "Step", Full)
+    outcomes = measure_group(plan({"float32": "classifier"}), print)
+    assert "allocating a tensor of shape[64,224,224,64] and type float (peak" in str(outcomes["float32"])
+
+
+def test_a_case_that_mostly_skips_fails():
+    outcomes = measure_group(plan({"mixed_float16": "overflows_every_other_step"}), print)
+    assert "loss scaling skipped" in str(outcomes["mixed_float16"])
+    assert "a skipped step is not a training step" in str(outcomes["mixed_float16"])
+
+
+def test_what_others_used_of_the_cpu_is_recorded(monkeypatch):
+    seconds = iter([100.0, 100.0])
+    monkeypatch.setattr(groups.devices, "others_cpu_seconds", lambda: next(seconds))
+    outcomes = measure_group(plan({"float32": "classifier"}), print)
+    assert outcomes["float32"].record.others_cpu_share == 0.0
+    seconds = iter([100.0, 100.0 + 3600])
+    outcomes = measure_group(plan({"float32": "classifier"}), print)
+    assert outcomes["float32"].record.others_cpu_share > 1
+
+
+class Card:
+    """A GPU's telemetry: throttled in every third reading, at its power limit in every second, at 100 J a look."""
+
+    def __init__(self):
+        self.readings = self.looks = 0
+
+    def read(self):
+        self.readings += 1
+        slow = HARDWARE_SLOWDOWN if self.readings % 3 == 0 else 0
+        return Reading(1000.0 + self.readings, 2600.0, 60.0, slow | (SOFTWARE_POWER_CAP if self.readings % 2 else 0))
+
+    def joules(self):
+        self.looks += 1
+        return 100.0 * self.looks
+
+    def utilisation_percent(self):
+        return 97.0
+
+
+def test_the_gpus_readings_enter_the_records_and_throttled_rounds_do_not_count(monkeypatch):
+    for name in ("ENERGY_PASS_SECONDS", "LEAD_IN_SECONDS"):
+        monkeypatch.setattr(energy, name, 0.01)
+    card, opened = Card(), []
+
+    @contextmanager
+    def open_telemetry(device, gpus):
+        opened.append(gpus)
+        yield card
+
+    monkeypatch.setattr(groups, "open_telemetry", open_telemetry)
+    outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), lambda line: None)
+    assert opened == [1]
+    records = [outcome.record for outcome in outcomes.values()]
+    assert sum(record.rounds for record in records) == card.readings
+    out = [block for record in records for block in record.throttled_blocks.split(",") if block]
+    assert len(out) == card.readings // 3
+    for outcome in outcomes.values():
+        record = outcome.record
+        clear = record.rounds - len(list(filter(None, record.throttled_blocks.split(","))))
+        assert record.throttled == (clear < MIN_PAIRS)
+        assert len(outcome.judged.rounds) == (record.rounds if record.throttled else clear)
+        assert record.images_per_second == pytest.approx(4 / outcome.median_seconds)
+        assert record.joules_per_step > 0
+        assert record.joules_per_image == record.joules_per_step / 4
+        assert (record.utilisation_percent, record.memory_clock_mhz, record.temperature_c) == (97.0, 2600.0, 60.0)
+        assert 1000 < record.sm_clock_mhz < 1000 + card.readings
+        assert 0 < record.power_limited_share < 1
+    assert read_back(records[1].as_extra_info()) == records[1]
+
+
+def test_a_cpu_has_no_readings():
+    record = measure_group(plan({"float32": "classifier"}), lambda line: None)["float32"].record
+    assert record.joules_per_step is record.sm_clock_mhz is record.power_limited_share is None
+    assert record.throttled_blocks == ""

@@ -1,0 +1,279 @@
+"""mpbench.report: what the answers say, which sections there are, and the command as users meet it."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from case_records import accuracy_record
+from probe_records import layer, part, peaks, run_of
+from saved_runs import FACTS, cases, fullname, saved_run
+
+from mpbench.__main__ import main
+from mpbench.records.runs import SavedCase, SavedRun, read_run
+from mpbench.report.answers import answers
+from mpbench.report.content import Command, Drawing, Note, Photograph, Table
+from mpbench.report.sections import report
+from mpbench.report.summary import Ending, Failure
+
+TIME = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
+HOSTILE = '</title><script>alert("1")</script>'
+
+
+def run(*pairs, accuracy=(), time=TIME, **changes):
+    """A run of pairs of a CaseRecord and its rounds."""
+    saved = {fullname(r): SavedCase(fullname(r), r, tuple(rounds)) for r, rounds in pairs}
+    compared = {fullname(r): r for r in accuracy}
+    facts = {"node": "bench-1", "cores": "16", "cpu": "Xeon", **FACTS}
+    return replace(SavedRun(Path("run.json"), time, "a" * 40, False, "main", facts, saved, compared), **changes)
+
+
+def section(found, name):
+    (of_name,) = [one for one in found.sections if one.name == name]
+    return of_name.blocks
+
+
+def text_of(blocks):
+    """All that is said in some blocks."""
+    return "\n".join(
+        " ".join(str(value) for value in vars(block).values()) for block in blocks if not isinstance(block, Photograph)
+    )
+
+
+def test_the_first_answer_says_where_it_pays_and_by_how_much():
+    pairs = [*cases(303, 196), *cases(492, 271, "resnet152_v2"), *cases(97, 100, "vgg16", "inference")]
+    first, training, inference, accuracy = answers(run(*pairs))
+    assert first == (
+        "Mixed precision (mixed_float16) on NVIDIA V100 pays in training (1.55 to 1.82 times as fast as float32); "
+        "does not pay in inference (0.970 times as fast as float32)."
+    )
+    assert training == (
+        "Training, times as fast [95 % interval], faster: vgg16 1.55 [1.53, 1.56], resnet152_v2 1.82 [1.80, 1.83]."
+    )
+    assert inference.endswith("slower: vgg16 0.970 [0.960, 0.980].")
+    assert accuracy == "What it costs in accuracy was not measured in this run."
+
+
+def test_a_second_precision_gets_a_sentence_of_its_own():
+    more = [(replace(r, precision="mixed_bfloat16"), rounds) for r, rounds in cases(303, 200)[1:]]
+    said = answers(run(*cases(303, 196), *more))
+    assert len(said) == 4
+    assert said[2].startswith("Mixed precision (mixed_bfloat16) on NVIDIA V100 pays in training (1.51 times")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (
+            [*cases(303, 196), *cases(195, 195, "inception_v3")],
+            "pays in training for vgg16 only (1.000 to 1.55 times as fast as float32)",
+        ),
+        (cases(195, 195), "makes nothing in training faster that this run could tell (1.000 times as fast as float32)"),
+        (cases(200, 400, device="cpu", device_name="CPU"), "on a CPU does not pay in training (0.50 times as fast"),
+    ],
+)
+def test_nothing_is_claimed_that_no_interval_shows(pairs, words):
+    assert words in answers(run(*pairs))[0]
+
+
+def test_slower_and_unclear_together_are_no_harmless_news():
+    first = answers(run(*cases(195, 195), *cases(100, 200, "resnet152_v2")))[0]
+    assert "pays for none in training, and slows resnet152_v2 down (0.50 to 1.000 times" in first
+
+
+def test_what_a_session_lacks_is_said_at_the_top():
+    ending = Ending([Failure("bench/test_training.py::test[x]", "out of memory")] * 11, interrupted=True)
+    notes = report([run(*cases(303, 196))], ending).notes
+    assert [note.word for note in notes] == ["FAILED"] * 11 + ["INTERRUPTED"]
+    assert notes[0].text == "bench/test_training.py::test[x]: out of memory"
+    assert notes[10].text == "and 1 more"
+
+
+def test_a_noise_floor_that_is_none_is_said_at_the_top():
+    ratio = {"control": True, "baseline": "float32", "speedup": 1.03, "speedup_low": 1.02, "speedup_high": 1.04}
+    control = [(replace(r, **ratio), rounds) for r, rounds in cases(303, 303)[:1]]
+    notes = report([run(*cases(303, 196, noisy=True, warmup_settled=False), *control)]).notes
+    assert [note.word for note in notes] == ["NOISY", "WARM-UP", "NOISE FLOOR"]
+    assert "(vgg16, training: 1.030)" in notes[-1].text
+
+
+def test_noise_and_throttling_stand_beside_the_figures_that_they_touch():
+    noisy = answers(run(*cases(303, 196, noisy=True)))[1]
+    assert noisy.endswith("vgg16 1.55 [1.53, 1.56] NOISY.")
+    throttled = cases(303, 196, throttled=True, throttled_blocks=",".join(map(str, range(20))))
+    assert answers(run(*throttled))[1].endswith("[1.53, 1.56] THROTTLED.")
+
+
+def test_accuracy_is_an_answer_too():
+    said = answers(run(accuracy=[accuracy_record(), accuracy_record("resnet152_v2", (4938, 10, 12, 40))]))
+    assert said[0] == "Whether mixed precision is faster was not measured in this run, only what it costs in accuracy."
+    assert [line.split(":")[:2] for line in said[1:]] == [["Accuracy", " EQUIVALENT"]] * 2
+
+
+def test_a_run_without_a_baseline_has_no_answer():
+    assert answers(run(cases(303, 196)[0]))[0].startswith("Whether mixed precision pays cannot be told from this run")
+
+
+def test_a_full_run_has_every_section_and_what_is_missing_says_how_to_measure_it():
+    found = report([run(*cases(303, 196))])
+    assert found.title == "Mixed precision on NVIDIA V100, 2026-05-01"
+    names = [one.name for one in found.sections]
+    assert names == ["speedup", "tables", "rounds", "accuracy", "resources", "causes", "history", "environment"]
+    commands = {one.name: [b.text for b in one.blocks if isinstance(b, Command)] for one in found.sections}
+    assert commands["accuracy"] == ["pytest tests/test_accuracy.py --benchmark-autosave"]
+    assert commands["causes"] == ["make why"]
+    assert commands["speedup"] == []
+    assert all(one.blocks for one in found.sections)
+    assert found.notes == []
+
+
+def test_a_cpu_is_said_to_be_one_at_the_top():
+    found = report([run(*cases(200, 400, device="cpu", device_name="CPU", memory_kind="host_rss"))])
+    assert [note.word for note in found.notes] == ["CPU"]
+    assert "Memory per case is known only on a GPU" in text_of(section(found, "resources"))
+
+
+def test_the_terminals_notes_and_tables_are_there():
+    power = {"joules_per_step": 64.0, "joules_spread": 0.01, "power_limited_share": 0.5, "sm_clock_mhz": 1300.0}
+    swept = [(replace(r, variant="batch=8", point="batch=8"), rounds) for r, rounds in cases(30, 20)]
+    named = [(replace(r, model="m"), rounds) for r, rounds in swept]
+    pairs = [*cases(303, 196, noisy=True, throttled_blocks="1,3", skipped_steps=2, **power), *named]
+    found = report([run(*pairs)])
+    words = {block.word for block in section(found, "speedup") if isinstance(block, Note)}
+    assert words == {"NOISY", "THROTTLED", "POWER LIMIT", "SKIPPED"}
+    assert any(isinstance(b, Table) and b.title.startswith("Sweep") for b in section(found, "speedup"))
+    assert any(isinstance(b, Table) and b.title.startswith("Energy") for b in section(found, "resources"))
+    rounds = next(b for b in section(found, "environment") if isinstance(b, Table) and b.title == "Rounds")
+    assert [row[-1] for row in rounds.rows[:4]] == ["", "throttled", "", "throttled"]
+
+
+def test_ways_have_rows_of_their_own():
+    off = [(replace(r, way="jit=off", jit=False), rounds) for r, rounds in cases(303, 196)]
+    ratio = {"reference": "jit=off", "reference_ratio": 1.5, "reference_low": 1.4, "reference_high": 1.6}
+    on = [(replace(r, model="n", way="jit=on", **ratio), rounds) for r, rounds in cases(200, 100)]
+    tables = [b for b in section(report([run(*off, *on)]), "speedup") if isinstance(b, Table)]
+    (xla,) = [one for one in tables if one.title.startswith("XLA's speedup")]
+    assert ("n jit=on", "float32", "1.500 [1.400, 1.600]") in xla.rows
+
+
+def test_causes_are_told_where_they_were_measured():
+    probes = [part("step", 10), part("forward", 3), part("gradients", 8), part("update", 2), layer("conv", 7), *peaks()]
+    found = report([run_of(*probes)])
+    blocks = section(found, "causes")
+    assert any(isinstance(block, Drawing) for block in blocks)
+    assert "vgg16" in text_of(blocks)
+    assert found.answers[0].startswith("Whether mixed precision pays was not measured in this run")
+
+
+def test_two_runs_are_compared_and_several_are_a_history():
+    runs = [run(*cases(303 + i, 196), time=TIME + timedelta(days=i)) for i in range(12)]
+    blocks = section(report(runs[:2]), "history")
+    (beside,) = [b for b in blocks if isinstance(b, Table) and b.title.startswith("Run of 2026-05-01")]
+    assert [cell.text for cell in beside.rows[0][1:3]] == ["303.000", "304.000"]
+    assert any(isinstance(b, Table) and b.title == "Verdicts" for b in blocks)
+    several = section(report(runs), "history")
+    assert not any(isinstance(b, Table) and b.title.startswith("Run of") for b in several)
+    assert any(isinstance(b, Drawing) for b in several)
+    assert report(runs[::-1]).title == report(runs[-1:]).title
+
+
+def test_what_differs_between_two_runs_is_named():
+    then, now = run(*cases(303, 196)), run(*cases(303, 196, batch_size=32), time=TIME + timedelta(days=1))
+    (beside,) = [b for b in section(report([then, now]), "history") if getattr(b, "title", "").startswith("Run of")]
+    assert beside.rows[0][-1] == "batch_size 64 -> 32"
+
+
+def test_the_command_is_what_was_typed_or_one_made_of_the_settings():
+    typed = report([run(*cases(303, 196), command="pytest bench/ --mp-control")])
+    commands = [b.text for b in section(typed, "environment") if isinstance(b, Command)]
+    assert commands == ["pytest bench/ --mp-control"]
+    made = [b.text for b in section(report([run(*cases(303, 196))]), "environment") if isinstance(b, Command)]
+    assert made == [
+        "pytest bench/ --mp-models=vgg16 --mp-precisions=float32,mixed_float16 --mp-device=gpu --mp-profile=paper "
+        "--mp-batch-size=64 --mp-image-size=224"
+    ]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    pairs = [*cases(303, 196), *cases(138, 100, phase="inference"), (accuracy_record(), [0.1] * 5)]
+    return saved_run(tmp_path / "runs", time="2026-05-01T12:00:00+00:00", commit="c0ffee1", records_and_rounds=pairs)
+
+
+def test_the_command_writes_what_is_asked_for(saved, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(saved)]) == 0
+    assert capsys.readouterr().out == "report.html: written\n"
+    page = (tmp_path / "report.html").read_text()
+    assert "Mixed precision (mixed_float16) on NVIDIA V100 pays in training" in page
+    args = ["--markdown", "r.md", "--latex", "r.tex", "--png", "figures"]
+    assert main(["report", str(saved), str(saved), *args]) == 0
+    assert "1.546" in (tmp_path / "r.md").read_text()
+    assert "\\toprule" in (tmp_path / "r.tex").read_text()
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".pdf", ".svg"}
+
+
+def test_no_tensorflow_is_imported(saved, tmp_path):
+    code = (
+        "import sys; from mpbench.__main__ import main; "
+        f"main(['report', {str(saved)!r}, '-o', {str(tmp_path / 'r.html')!r}]); "
+        "print(sorted({'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["missing.json"], r"report: .*missing\.json: No such file or directory"),
+        (["damaged.json"], r"report: .*damaged\.json: truncated or no JSON: .*"),
+        (["foreign.json"], r"report: .*foreign\.json: benchmarks: none is a case of mpbench"),
+        (["RUN", "-o", "RUN"], r"-o: .* is one of the runs: valid is another file"),
+        (["RUN", "-o", "nix/r.html"], r"-o: nix/r\.html: valid is a file in a folder that exists"),
+        (["RUN", "-o", "."], r"-o: \.: valid is a file in a folder that exists"),
+        (["RUN", "-o", "a", "--latex", "a"], r"-o, --latex: the same file: valid are different ones"),
+        (["RUN", "--png", "damaged.json"], r"--png: damaged\.json: valid is a folder, which is made .*"),
+        (["RUN", "--speed"], r"mpbench: unrecognized arguments: --speed: -h shows what is valid"),
+        ([], r"report: the following arguments are required: RUN\.json: -h shows what is valid"),
+    ],
+)
+def test_wrong_uses_are_one_line(saved, tmp_path, capsys, monkeypatch, args, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.json").write_text('{"benchmarks": [')
+    (tmp_path / "foreign.json").write_text('{"benchmarks": [{"fullname": "x", "extra_info": {}}]}')
+    assert main(["report", *(str(saved) if arg == "RUN" else arg for arg in args)]) == 4
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.fullmatch(line, said.strip()), said
+
+
+def test_a_damaged_field_is_named_with_its_file(saved, capsys):
+    content = json.loads(saved.read_text())
+    content["benchmarks"][0]["extra_info"]["batch_size"] = "64"
+    saved.write_text(json.dumps(content))
+    assert main(["report", str(saved)]) == 4
+    assert re.search(r'0001_.*\.json: bench/test_training.*: batch_size: "64": valid is int', capsys.readouterr().err)
+
+
+def test_hostile_names_are_text(tmp_path, capsys):
+    pairs = [(replace(r, model=HOSTILE, device_name=HOSTILE, variant=HOSTILE), rounds) for r, rounds in cases(303, 196)]
+    one = saved_run(
+        tmp_path / "runs",
+        time=TIME,
+        commit="c0ffee1",
+        records_and_rounds=pairs,
+        machine={"gpu": HOSTILE, "node": HOSTILE, "cpu": HOSTILE, HOSTILE: HOSTILE},
+        mpbench={"command": HOSTILE},
+    )
+    assert read_run(one).command == HOSTILE
+    assert main(["report", str(one), "-o", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md")]) == 0
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<script") == 1
+    assert page.count("</title>") - page.count("<title") == 0
+    assert "alert(&#34;1&#34;)" in page
+    assert "<script" not in re.sub(r"```.*?```|`[^`]*`", "", (tmp_path / "r.md").read_text(), flags=re.DOTALL)

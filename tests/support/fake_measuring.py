@@ -1,0 +1,91 @@
+"""A pytest plugin for `-p fake_measuring`: cases that take FAKE_SECONDS per group and need no TensorFlow.
+
+Where something goes wrong is the plugin's and the journal's business; what is measured is not.
+"""
+
+import os
+import random
+import sys
+import time
+import types
+from dataclasses import dataclass
+from typing import Any
+
+from case_records import accuracy_record, record
+
+import mpbench.engine.run
+from mpbench.accuracy.experiment import Comparison, Experiment
+from mpbench.engine import device as devices
+from mpbench.records.rounds import kept_rounds
+from mpbench.records.speed import Measured
+from mpbench.system.device import Device
+
+SECONDS = float(os.environ.get("FAKE_SECONDS", "0"))
+ROUNDS = int(os.environ.get("FAKE_ROUNDS", "8"))
+DRAW = random.Random(os.getpid())
+
+
+@dataclass
+class Member:
+    spec: Any
+    way: str
+    control: bool
+    baseline: str | None
+    reference: str | None
+
+
+@dataclass
+class GroupPlan:
+    label: str
+    variant: str
+    members: dict[str, Member]
+    profile: Any
+    tolerance: float
+    point: str = ""
+    cluster: Any = None
+
+
+def measure_group(plan, progress):
+    progress(f"{plan.label}: measuring {len(plan.members)} arms")
+    time.sleep(SECONDS)
+    outcomes = {}
+    for arm, member in plan.members.items():
+        spec = member.spec
+        rounds = kept_rounds(DRAW.uniform(0.001, 0.002) for _ in range(ROUNDS))
+        speedup = 1.5 if member.baseline else None
+        outcomes[arm] = Measured(
+            record(
+                spec.model,
+                spec.precision.name,
+                spec.phase,
+                variant=plan.variant,
+                point=plan.point,
+                control=member.control,
+                way=member.way,
+                replicas=spec.replicas,
+                rounds=len(rounds),
+                baseline=member.baseline and plan.members[member.baseline].spec.precision.name,
+                speedup=speedup,
+                speedup_low=speedup,
+                speedup_high=speedup,
+            ),
+            rounds,
+        )
+    return outcomes
+
+
+def compare(self, model, precision):
+    time.sleep(SECONDS)
+    return Comparison(accuracy_record(model), kept_rounds(DRAW.uniform(0.1, 0.2) for _ in range(5)))
+
+
+def pytest_configure():
+    sys.modules["mpbench.engine.group"] = types.SimpleNamespace(
+        GroupPlan=GroupPlan, Member=Member, measure_group=measure_group
+    )
+    sys.modules["mpbench.engine.step"] = types.SimpleNamespace(StepSpec=types.SimpleNamespace)
+    devices.activate = lambda *args: Device("cpu", "/CPU:0")
+    mpbench.engine.run.load_factory = mpbench.engine.run.check_factory = lambda *args: None
+    Experiment.prepare = lambda self, models: None
+    Experiment.images = types.SimpleNamespace(digest="0" * 64)
+    Experiment.compare = compare

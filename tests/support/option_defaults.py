@@ -1,0 +1,26 @@
+"""The options' defaults, as `check_settings` takes them."""
+
+DEFAULTS = dict(
+    models="vgg16,inception_v3,resnet152_v2",
+    precisions="float32,mixed_float16",
+    baseline=None,
+    control=False,
+    device="auto",
+    require_gpu=False,
+    profile=None,
+    batch_size=None,
+    image_size=None,
+    jit="auto",
+    tolerance="1",
+    max_time=None,
+    data="generated",
+    weights=None,
+    preprocessing="model",
+    alpha="0.05",
+    margin="1",
+    require_equivalence=False,
+    sweep=None,
+    workers="8",
+    cache="none",
+    replicas="1",
+)

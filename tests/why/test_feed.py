@@ -1,0 +1,183 @@
+"""why.measuring.feed with real steps: what is planted is named, and nothing is fed from what a pause has left."""
+
+import time
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+
+from mpbench.config.precisions import PRECISIONS
+from mpbench.data.loader import Loader
+from mpbench.engine.interleave import Plan
+from mpbench.engine.plan import StepSpec
+from mpbench.errors import CaseFailure
+from mpbench.records.diagnostics import FeedRecord, InputRecord
+from mpbench.system.device import Device
+from mpbench.why.measuring.feed import _settle, feed_probes, input_probe
+from mpbench.why.measuring.probe import Builder, measure_probes
+from mpbench.why.reading.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
+
+CPU = Device("cpu", "/CPU:0")
+BATCH = 4
+COMMON = {"device": "cpu", "device_name": "CPU", "profile": "quick"}
+
+
+class Grey:
+    """Images each of one level, their own number; so many seconds each."""
+
+    cache = "none"
+    at_once = 1
+
+    def __init__(self, size_px, seconds=0.0, count=250):
+        self.labels = np.zeros(count, np.int64)
+        self.size_px = size_px
+        self.seconds = seconds
+        self.fetched = 0
+
+    def fetch(self, indices, out):
+        if self.seconds:
+            time.sleep(self.seconds)
+        self.fetched += len(indices)
+        out[:] = np.asarray(indices)[:, None, None, None]
+
+
+def spec(model="classifier", size_px=16, phase="training", precision="float32"):
+    return StepSpec(f"tiny_models:{model}", PRECISIONS[precision], phase, BATCH, size_px, None, CPU)
+
+
+def measured(step_spec, loader):
+    builders = [
+        Builder(["device", "fed"], partial(feed_probes, step_spec, loader)),
+        Builder(["input"], lambda progress: {"input": input_probe(loader)}),
+    ]
+    outcomes = measure_probes(builders, Plan(1.0, 0.05), COMMON, CPU, "", lambda text: None)
+    for outcome in outcomes.values():
+        if isinstance(outcome, Exception):
+            raise outcome
+    return outcomes
+
+
+def fed(outcomes):
+    return Fed(*(outcomes[name].median_seconds for name in ("device", "input", "fed")), BATCH)
+
+
+def test_a_slow_loader_is_named():
+    with Loader(Grey(16, seconds=0.02), BATCH, workers=2, paused=True, label="levels") as loader:
+        outcomes = measured(spec(), loader)
+    one = fed(outcomes)
+    assert one.verdict == INPUT_BOUND
+    assert one.fed_seconds > 0.02  # two images each by two threads: no batch can be had in less
+    record = outcomes["fed"].record
+    assert isinstance(record, FeedRecord)
+    assert (record.feed, record.workers, record.cache, record.data) == ("fed", 2, "none", "levels")
+    assert (record.model, record.precision, record.phase) == ("tiny_models:classifier", "float32", "training")
+    assert outcomes["device"].record.feed == "device"
+    alone = outcomes["input"].record
+    assert isinstance(alone, InputRecord)
+    assert (alone.images, alone.batch_size, alone.image_size, alone.model) == (250, BATCH, 16, "")
+
+
+def test_a_heavy_step_is_named():
+    with Loader(Grey(96), BATCH, workers=2, paused=True) as loader:
+        one = fed(measured(spec("edges", 96), loader))
+    assert one.verdict == COMPUTE_BOUND
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_fed_step_computes_what_the_model_does_of_the_same_images(precision):
+    with Loader(Grey(16), BATCH, workers=3, paused=True) as loader:
+        probe = feed_probes(spec(phase="inference", precision=precision), loader)["fed"]
+        probe.run(9)
+        probe.after()
+        step = probe.skipped_steps.__self__
+        pixels = np.broadcast_to(np.arange(36, 40)[:, None, None, None], (BATCH, 16, 16, 3))
+        expected = step._model.predict((pixels / 128 - 1).astype(np.float32), verbose=0)
+        np.testing.assert_allclose(np.asarray(step._last), expected, rtol=1e-3)
+        probe.check()
+
+
+def test_both_share_one_step_and_the_last_gives_it_back():
+    with Loader(Grey(16), BATCH, paused=True) as loader:
+        probes = feed_probes(spec(), loader)
+        step = probes["fed"].skipped_steps.__self__
+        assert probes["device"].skipped_steps.__self__ is step
+        before = step.steps
+        probes["device"].run(2)
+        probes["fed"].run(3)
+        assert step.steps == before + 5
+        probes["device"].release()
+        probes["fed"].check()
+        probes["fed"].release()
+        assert not hasattr(step, "_model")
+    keras.backend.clear_session()
+
+
+def test_nothing_is_fetched_while_others_are_timed():
+    source = Grey(16)
+    with Loader(source, BATCH, workers=3) as loader:
+        probes = feed_probes(spec(), loader)
+        for _ in range(3):
+            before = source.fetched
+            probes["device"].run(20)
+            time.sleep(0.02)
+            assert source.fetched == before
+            probes["fed"].before()
+            probes["fed"].run(2)
+            probes["fed"].after()
+            assert source.fetched > before
+
+
+@pytest.mark.parametrize(
+    ("states", "begun", "full_is_settled", "expected"),
+    [
+        ([2, 2], 2, True, 1),  # as far ahead as it may be: the step is the slower one
+        ([0, 0, 0], 0, True, 1),  # the consumer waits, and nothing was begun before
+        ([1, 0, 0, 0], 2, True, 3),  # two batches were begun before the pause: their images came for nothing
+        ([2, 2, 2, 1, 0, 0], 2, False, 5),  # the pipeline alone: what lies ready is no rate
+        ([1] * 20, 2, True, 8),  # neither: as fast as each other
+    ],
+)
+def test_a_round_begins_as_if_there_had_been_no_pause(states, begun, full_is_settled, expected):
+    class Told:
+        ahead = 2
+        resumed = 0
+
+        def resume(self):
+            self.resumed += 1
+
+        @property
+        def ready(self):
+            return states[len(taken)]
+
+    taken, loader = [], Told()
+    loader.begun = begun
+    _settle(loader, lambda: taken.append(1), full_is_settled)
+    assert (len(taken), loader.resumed) == (expected, 1)
+
+
+def test_a_loader_that_does_not_fit_is_refused():
+    with Loader(Grey(8), BATCH) as loader, pytest.raises(ValueError, match=r"\(4, 8, True\): valid is \(4, 16, True\)"):
+        feed_probes(spec(), loader)
+
+
+def test_a_loader_that_has_ended_fails_the_case():
+    loader = Loader(Grey(16), BATCH)
+    probes = feed_probes(spec(), loader)
+    loader.close()
+    with pytest.raises(CaseFailure, match="has been closed"):
+        probes["fed"].run(3)
+
+
+def test_an_image_that_has_changed_fails_the_case(tmp_path):
+    from image_files import GOOD, data_set
+
+    from mpbench.data.loader import Files
+
+    members = data_set(tmp_path, [[GOOD] * 6]).images
+    with Loader(Files(members, 16), BATCH, paused=True) as loader:
+        probe = input_probe(loader)
+        for image in members:
+            image.path.write_bytes(b"x")
+        with pytest.raises(CaseFailure, match=r"input pipeline: 0\.00\d\.jpg: not an image"):
+            probe.run(9)
