@@ -1,7 +1,7 @@
 """mpbench's steps beside PyTorch's and Keras on JAX's: the same architectures, batch and precisions in one run.
 
 Each framework has a process of its own, new for each model and phase, so that its memory is free before the next; the
-parent tells one process at a time to run a round, the rounds of all arms in blocks, randomly ordered (`engine.interleave`).
+parent tells one process at a time to run a round, the rounds of all arms in blocks in random order (interleave.py).
 A framework that is not installed is left out, with a line that says what to install (requirements.txt has all).
 
     python results/peers/peers.py [-o FILE.json] [--models NAMES] [--precisions NAMES] [--max-seconds N] ...
