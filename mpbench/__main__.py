@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -102,7 +101,7 @@ def add_history(subparsers: SubParsers) -> None:
     add("--case", metavar="PATTERN", help="only cases with PATTERN in their full name, or fitting it as a glob")
     add("--since", metavar="DATE", help="only runs from DATE on, such as 2026-05-01 or 2026-05-01T12:00 (UTC)")
     add("--json", action="store_true", help="print JSON instead of tables")
-    add("-o", dest="output", metavar="FILE", help="also draw them: FILE.svg or FILE.png; needs matplotlib")
+    add("-o", dest="output", metavar="FILE", help="also draw them: FILE.svg or FILE.png")
     parser.set_defaults(run=_history)
 
 
@@ -153,8 +152,6 @@ def _output(given: str) -> Path:
         raise UsageProblem(f"-o: {given}: valid is a file that ends in .{' or .'.join(PICTURE_FORMATS)}")
     if not path.absolute().parent.is_dir():
         raise UsageProblem(f"-o: {given}: valid is a file in a folder that exists")
-    if find_spec("matplotlib") is None:
-        raise UsageProblem("-o: matplotlib is missing: pip install matplotlib")
     return path
 
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
-from importlib import util
 
 import pytest
 from paths import ROOT
@@ -121,13 +120,6 @@ def test_bad_usage_is_one_line_and_exit_4(folder, capsys, arguments, message):
     pytest.LineMatcher([line]).fnmatch_lines([message.replace("[", "[[]")])
 
 
-def test_without_matplotlib_it_says_how_to_install_it(folder, capsys, monkeypatch):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
-    assert command.main(["history", "-o", "x.svg"]) == 4
-    assert capsys.readouterr().err == "-o: matplotlib is missing: pip install matplotlib\n"
-
-
-@pytest.mark.skipif(util.find_spec("matplotlib") is None, reason="matplotlib is optional")
 def test_pictures(folder, capsys):
     assert command.main(["history", "--case", "vgg16", "-o", "x.svg"]) == 0
     assert "16 runs" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from mpbench.records.runs import SavedRun, load_runs
 from mpbench.system.storage import DEFAULT_FOLDER
 
 
-class Gatekeeper:
+class SessionGate:
     """Rules and earlier runs, loaded.
 
     Args:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -167,20 +166,17 @@ def picture(series: Sequence[Series], picture_format: str) -> bytes:
     Args:
         series: at least one.
         picture_format: one of PICTURE_FORMATS.
-
-    Raises:
-        ImportError: matplotlib is missing.
     """
-    # By name, since type checkers need not have what is optional.
-    matplotlib: Any = import_module("matplotlib")
-    new_figure: Any = import_module("matplotlib.figure").Figure
+    import matplotlib  # here: what draws nothing need not wait for it
+    from matplotlib.figure import Figure
+
     columns = min(len(series), PANELS_PER_ROW)
     rows = -(-len(series) // columns)
     file = io.BytesIO()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.hashsalt": "mpbench", "timezone": "UTC", "font.size": 8})
-        figure = new_figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
+        figure = Figure(figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for s, panel in zip(series, panels, strict=False):
             draw(s, panel)
@@ -193,7 +189,10 @@ def picture(series: Sequence[Series], picture_format: str) -> bytes:
 
 def draw(series: Series, panel: Any) -> None:
     """One series on matplotlib's axes: a dot for each run, its levels as lines, a rule where a step begins."""
-    dates: Any = import_module("matplotlib.dates")
+    from matplotlib import dates as untyped_dates
+
+    dates: Any = untyped_dates
+
     values = _in_unit(series)
     times = [run.time for run in series.runs]
     panel.plot(times, values, ".", markersize=4, color=VALUE_COLOUR)

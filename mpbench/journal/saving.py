@@ -24,7 +24,7 @@ NAMED_JOURNALS = 3
 """Of those that dead sessions have left: more lines would hide the rest of the start."""
 
 
-class Keeper:
+class RunSaver:
     """The journal and the saved run of one session.
 
     Args:

@@ -22,10 +22,14 @@ from mpbench.records.comparable import COMPARABLE_FACTS, not_comparable
 from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
 from mpbench.records.runs import MAX_NUMBER, UnreadableRun, checked_run, facts_of, read_json
 from mpbench.records.speed import SCHEMA, SCHEMA_KEY, CaseRecord, read_case
+from mpbench.system.machine import JITTERING_CPU_FIELDS
 
 TIMES = ("min", "max", "mean", "stddev", "median", "iqr")
 COUNTS = ("rounds", "iterations")
 """What pytest-benchmark's table shows of an earlier run, besides `outliers` and `ops`."""
+
+FACTS = "mpbench"
+"""Key of our facts in machine_info."""
 
 SHOWN_CHARACTERS = 60
 """Of a value in a message."""
@@ -197,6 +201,10 @@ def differing_fields(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     found: list[str] = []
     for name in dict.fromkeys([*then, *now]):
         before, after = then.get(name), now.get(name)
+        if name == FACTS and before is None:
+            continue  # of other people's benchmarks
+        if name == "cpu" and isinstance(before, dict):
+            before = {field: value for field, value in before.items() if field not in JITTERING_CPU_FIELDS}
         if isinstance(before, dict) and isinstance(after, dict):
             found += [f"{name}.{change}" for change in _changes(before, after)]
         else:

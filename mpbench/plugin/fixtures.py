@@ -11,7 +11,7 @@ import pytest
 from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.plugin.items import ACCURACY, CAUSE_MARK, POINT, WAY, is_any_layer, phase_of
-from mpbench.plugin.stash import CLOCKS, COMPARED, EXPERIMENT, PROBED, PROBES, REPORTED, RESTORED, RUN, SCRIBE
+from mpbench.plugin.stash import CLOCKS, COMPARED, EXPERIMENT, JOURNAL_WRITER, PROBED, PROBES, REPORTED, RESTORED, RUN
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.diagnostics import ProbeRecord
 from mpbench.records.speed import CaseRecord
@@ -92,8 +92,8 @@ def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable
         comparison: Comparison | None = config.stash[RESTORED].get(request.node.nodeid)
         if comparison is None:
             comparison = _or_fail(lambda: experiment.compare(model, precision))
-            if SCRIBE in config.stash:
-                config.stash[SCRIBE].finished({request.node.nodeid: comparison})
+            if JOURNAL_WRITER in config.stash:
+                config.stash[JOURNAL_WRITER].finished({request.node.nodeid: comparison})
         config.stash[COMPARED][request.node.nodeid] = comparison.record
         _hand_over(request, benchmark, comparison.record, comparison.pass_seconds)
         return comparison.record

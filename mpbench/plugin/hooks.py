@@ -21,9 +21,9 @@ from mpbench.config.options import add_options
 from mpbench.config.settings import check_settings
 from mpbench.engine.run import Run
 from mpbench.errors import UsageProblem
-from mpbench.gate.session import Gatekeeper, check_missing
-from mpbench.journal.saving import Keeper
-from mpbench.plugin import benchmark_session as bridge
+from mpbench.gate.session import SessionGate, check_missing
+from mpbench.journal.saving import RunSaver
+from mpbench.plugin import benchmark_adapter as adapter
 from mpbench.plugin.compared_run import Baseline, choose_from_storage
 from mpbench.plugin.console import benchmark_session, typed, write_line
 from mpbench.plugin.items import (
@@ -50,7 +50,7 @@ from mpbench.plugin.stash import (
     COMPARED,
     EXPERIMENT,
     GATE,
-    KEEPER,
+    JOURNAL_WRITER,
     LOCK,
     NEIGHBOURS,
     PROBED,
@@ -59,7 +59,7 @@ from mpbench.plugin.stash import (
     REPORTED,
     RESTORED,
     RUN,
-    SCRIBE,
+    SAVER,
     SESSION,
 )
 from mpbench.records.diagnostics import is_probe
@@ -204,16 +204,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for line in session.config.stash[BASELINE].said:
         session.config.stash[RUN].progress(line)
     # The last word on what was selected: -k, -m, --lf and --deselect have all been applied.
-    if select(session) and not session.config.pluginmanager.hasplugin("benchmark"):
+    config = session.config
+    if not select(session):
+        return  # other people's tests: the plugin is there wherever mpbench is installed, and leaves them alone
+    if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("-p no:benchmark: mpbench reports through pytest-benchmark and needs it")
+    benchmarks = benchmark_session(config)
+    saver = config.stash[SAVER] = RunSaver(adapter.journal_folder(benchmarks), config.stash[RUN].progress)
+    adapter.guard_saving(benchmarks, saver)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    config = session.config
-    config.stash[SESSION] = session
-    if benchmarks := benchmark_session(config):
-        keeper = config.stash[KEEPER] = Keeper(bridge.journal_folder(benchmarks), config.stash[RUN].progress)
-        bridge.guard_saving(benchmarks, keeper)
+    session.config.stash[SESSION] = session
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -226,7 +228,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     probes = config.stash[PROBES]
     if (run.cases or probes.cases or accuracy_cases) and not idle and not session.testsfailed:
         try:
-            check_outputs(get, bridge.machine_folder(benchmark_session(config)))
+            check_outputs(get, adapter.machine_folder(benchmark_session(config)))
             write_summary(config, Ending(running=True))
             if get("benchmark_compare_fail") and not get("benchmark_compare"):
                 raise UsageProblem("--benchmark-compare-fail: valid is it together with --benchmark-compare")
@@ -250,14 +252,16 @@ def pytest_runtestloop(session: pytest.Session) -> None:
             if config.stash[LOCK].holds_any and run.activate().kind == "cpu":
                 config.stash[LOCK].take(MACHINE)  # TensorFlow need not see the GPU that the driver sees
             if get("mp_gate"):
-                config.stash[GATE] = _gatekeeper(config)  # now: afterwards this run is among the saved ones
+                config.stash[GATE] = _session_gate(config)  # now: afterwards this run is among the saved ones
         except UsageProblem as problem:
             config.stash[BROKE_OFF] = str(problem)
             raise pytest.UsageError(str(problem)) from None
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    if SESSION in config.stash and SAVER not in config.stash:
+        return  # what is saved holds no case of ours; before the session began nobody can know
     for field in machine.JITTERING_CPU_FIELDS:
         machine_info.get("cpu", {}).pop(field, None)
     machine_info["mpbench"] = machine.machine_facts()
@@ -274,6 +278,8 @@ def pytest_benchmark_compare_machine_info(
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     # --benchmark-autosave leaves the raw rounds out unless --benchmark-save-data is given too.
+    if SAVER not in config.stash:
+        return
     ours = [bench for bench in benchmarks if is_case(bench.extra_info) or is_probe(bench.extra_info)]
     rounds = {bench.fullname: list(bench.stats.data) for bench in ours}
     for saved in output_json["benchmarks"]:
@@ -284,12 +290,14 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], o
     output_json.setdefault("mpbench", {}).update(command=typed(config), **config.stash[NEIGHBOURS].as_json())
 
 
-def _gatekeeper(config: pytest.Config) -> Gatekeeper:
+def _session_gate(config: pytest.Config) -> SessionGate:
     def warn(line: str) -> None:
         if line not in config.stash[BASELINE].said:
             config.stash[RUN].progress(line)
 
-    return Gatekeeper(config.getoption("benchmark_storage"), config.rootpath, config.getoption("mp_gate_missing"), warn)
+    return SessionGate(
+        config.getoption("benchmark_storage"), config.rootpath, config.getoption("mp_gate_missing"), warn
+    )
 
 
 def _open_journal(session: pytest.Session) -> None:
@@ -298,8 +306,8 @@ def _open_journal(session: pytest.Session) -> None:
     if benchmarks.disabled or not stash[RUN].cluster.is_chief:
         return
     items = [item for item in session.items if phase_of(item) or probe_case_of(item)]
-    scribe = stash[SCRIBE] = bridge.Scribe(benchmarks, stash[KEEPER], stash[RUN], stash[PROBES], items)
-    stash[RESTORED].update(scribe.begin(session.config.getoption("mp_resume")))
+    writer = stash[JOURNAL_WRITER] = adapter.JournalWriter(benchmarks, stash[SAVER], stash[RUN], stash[PROBES], items)
+    stash[RESTORED].update(writer.begin(session.config.getoption("mp_resume")))
 
 
 def _have_the_device_alone(config: pytest.Config) -> None:

@@ -14,7 +14,7 @@ from mpbench.errors import described
 from mpbench.gate.lines import gate_lines
 from mpbench.gate.verdict import Verdict, is_red
 from mpbench.journal.saving import shown
-from mpbench.plugin import benchmark_session as bridge
+from mpbench.plugin import benchmark_adapter as adapter
 from mpbench.plugin.console import benchmark_session, write_line
 from mpbench.plugin.session_files import this_run, write_report, write_summary
 from mpbench.plugin.stash import (
@@ -23,10 +23,10 @@ from mpbench.plugin.stash import (
     COMPARED,
     COMPLETE,
     GATE,
-    KEEPER,
     NEIGHBOURS,
     PROBED,
     REPORTED,
+    SAVER,
     SESSION,
     VERDICTS,
 )
@@ -43,7 +43,7 @@ from mpbench.why.reading.command import session_lines
 def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     config.stash[COMPLETE] = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    if KEEPER in config.stash and config.stash[KEEPER].problems and session.exitstatus == pytest.ExitCode.OK:
+    if SAVER in config.stash and config.stash[SAVER].problems and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     measured: dict[str, Measured] = config.stash[REPORTED]
     compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
@@ -109,15 +109,15 @@ def _reason(report: Any) -> str:
 
 
 def _how_to_explain(config: pytest.Config) -> str:
-    file = config.stash[KEEPER].file if KEEPER in config.stash else None
+    file = config.stash[SAVER].file if SAVER in config.stash else None
     what = shown(file) if file else "FILE, after a run with --benchmark-json=FILE"
     return f"The same again, or as JSON: python -m mpbench explain {what}"
 
 
 def _close_journal(config: pytest.Config) -> list[str]:
     """Lines about what was saved and what was not."""
-    if KEEPER not in config.stash:
+    if SAVER not in config.stash:
         return []
     shown = {*config.stash[REPORTED], *config.stash[COMPARED], *config.stash[PROBED]}
-    asked = bridge.asked_for(benchmark_session(config))
-    return config.stash[KEEPER].end(asked, shown, config.stash.get(COMPLETE, False))
+    asked = adapter.asked_for(benchmark_session(config))
+    return config.stash[SAVER].end(asked, shown, config.stash.get(COMPLETE, False))

@@ -8,10 +8,10 @@ import pytest
 
 from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.engine.run import Run
-from mpbench.gate.session import Gatekeeper
+from mpbench.gate.session import SessionGate
 from mpbench.gate.verdict import Verdict
-from mpbench.journal.saving import Keeper
-from mpbench.plugin import benchmark_session as bridge
+from mpbench.journal.saving import RunSaver
+from mpbench.plugin import benchmark_adapter as adapter
 from mpbench.plugin.compared_run import Baseline
 from mpbench.plugin.replay_clock import ReplayClock
 from mpbench.records.accuracy import AccuracyRecord
@@ -30,12 +30,12 @@ BASELINE = pytest.StashKey[Baseline]()
 PROBLEMS = pytest.StashKey[list[str]]()
 EXPERIMENT = pytest.StashKey[Experiment]()
 COMPARED = pytest.StashKey[dict[str, AccuracyRecord]]()
-GATE = pytest.StashKey[Gatekeeper]()
+GATE = pytest.StashKey[SessionGate]()
 VERDICTS = pytest.StashKey[list[Verdict]]()
 SESSION = pytest.StashKey[pytest.Session]()
 BROKE_OFF = pytest.StashKey[str]()
-KEEPER = pytest.StashKey[Keeper]()
-SCRIBE = pytest.StashKey[bridge.Scribe]()
+SAVER = pytest.StashKey[RunSaver]()
+JOURNAL_WRITER = pytest.StashKey[adapter.JournalWriter]()
 RESTORED = pytest.StashKey[dict[str, Comparison]]()
 COMPLETE = pytest.StashKey[bool]()
 PROBES = pytest.StashKey[ProbeRun]()

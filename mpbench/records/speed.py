@@ -1,6 +1,6 @@
 """What a case writes into pytest-benchmark's JSON, and how it is read back: names, types and a schema version.
 
-Everything right of the measurement (tables, and later history, gate and report) reads these records only. Flat and
+What shows or judges figures reads these records only, never what measured them. Flat and
 small: numbers, names and flags, never tensors or lists; of a comparison a few tiny images, as text.
 """
 

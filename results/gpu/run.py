@@ -193,6 +193,8 @@ def _run(command: Sequence[str], end: float | None, log: Path | None) -> tuple[i
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        # Started in a shell's background this process ignores SIGINT, which the child would inherit and never end by.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     timers = []
     if end is not None:

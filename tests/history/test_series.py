@@ -184,7 +184,6 @@ def test_many_runs_share_the_blocks():
 
 
 def test_a_picture_is_the_same_every_time(save):
-    pytest.importorskip("matplotlib")
     save([(150, 100)] * 10 + [(165, 100)] * 12)
     series = all_series(save([(90, 100)] * 2, machine={"gpu": "NVIDIA $H_{200} <&>"}))
     drawn = picture(series, "svg")

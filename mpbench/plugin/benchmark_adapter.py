@@ -20,7 +20,7 @@ from mpbench.accuracy.experiment import Comparison
 from mpbench.config.settings import Settings
 from mpbench.engine.run import Run
 from mpbench.journal.lines import Finished, Header
-from mpbench.journal.saving import Keeper
+from mpbench.journal.saving import RunSaver
 from mpbench.records.accuracy import read_accuracy
 from mpbench.records.diagnostics import Probed, read_probe
 from mpbench.records.speed import Measured, read_case
@@ -46,7 +46,7 @@ def journal_folder(benchmark_session: Any) -> Path:
 
 
 def asked_for(benchmark_session: Any) -> set[str]:
-    """Where the run is to be saved, as `Keeper.end` has it."""
+    """Where the run is to be saved, as `RunSaver.end` has it."""
     asked = {"storage"} if benchmark_session.save or benchmark_session.autosave else set()
     return asked | ({"json"} if benchmark_session.json else set())
 
@@ -70,22 +70,22 @@ def header(benchmark_session: Any, settings: Settings, cases: list[str]) -> Head
     )
 
 
-class Scribe:
+class JournalWriter:
     """Writes a session's finished cases into its journal, and reads resumed ones out of it.
 
     Args:
         benchmark_session: pytest-benchmark's.
-        keeper: of the session.
+        saver: of the session.
         run: its speed cases.
         probes: its cases that look for causes.
         items: pytest's, of all selected cases.
     """
 
     def __init__(
-        self, benchmark_session: Any, keeper: Keeper, run: Run, probes: ProbeRun, items: Sequence[Any]
+        self, benchmark_session: Any, saver: RunSaver, run: Run, probes: ProbeRun, items: Sequence[Any]
     ) -> None:
         self._benchmark_session = benchmark_session
-        self._keeper = keeper
+        self._saver = saver
         self._run = run
         self._probes = probes
         self._items = {item.nodeid: item for item in items}
@@ -94,12 +94,12 @@ class Scribe:
         """Open the journal; the run gets its resumed cases, and the resumed accuracy comparisons are returned by id.
 
         Raises:
-            UsageProblem: see `Keeper.begin`.
+            UsageProblem: see `RunSaver.begin`.
         """
         groups = {id: self._group(id) for id in self._items}
         of_session = header(self._benchmark_session, self._run.settings, list(groups))
         compared = {}
-        for id, case in self._keeper.begin(of_session, resume, groups).items():
+        for id, case in self._saver.begin(of_session, resume, groups).items():
             extra_info, rounds = case.benchmark["extra_info"], tuple(case.rounds)
             if id in self._run.cases:
                 self._run.outcomes.restore({id: Measured(read_case(extra_info), rounds)})
@@ -113,7 +113,7 @@ class Scribe:
     def finished(self, cases: Mapping[str, Measured | Probed | Comparison]) -> None:
         """Put cases that were measured together into the journal, by id."""
         measurement = secrets.token_hex(8)
-        self._keeper.finished([self._entry(id, case, measurement) for id, case in cases.items()])
+        self._saver.finished([self._entry(id, case, measurement) for id, case in cases.items()])
 
     def _group(self, id: str) -> str:
         case = self._run.cases.get(id) or self._probes.cases.get(id)
@@ -148,20 +148,20 @@ class Scribe:
         return Finished(benchmark, list(rounds), self._group(id), measurement, now)
 
 
-def guard_saving(benchmark_session: Any, keeper: Keeper) -> None:
+def guard_saving(benchmark_session: Any, saver: RunSaver) -> None:
     """Replace the session's two ways of saving."""
     storage, say = benchmark_session.storage, benchmark_session.logger.info
 
     def save_json(output_json: Mapping[str, Any]) -> None:
-        if keeper.save_json(benchmark_session.json, output_json):
+        if saver.save_json(benchmark_session.json, output_json):
             say(f"Wrote benchmark data in: {benchmark_session.json}", purple=True)
 
     def save(output_json: Mapping[str, Any], name: str) -> None:
-        if path := keeper.save_run(benchmark_session.machine_id, name, output_json):
+        if path := saver.save_run(benchmark_session.machine_id, name, output_json):
             say(f"Saved benchmark data in: {path}")
 
     benchmark_session.save_json = save_json
     if run_folder(benchmark_session) is not None:
         storage.save = save
     else:
-        keeper.watch_server(storage)
+        saver.watch_server(storage)
