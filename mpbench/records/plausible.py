@@ -92,7 +92,7 @@ PROBE_RANGES: dict[str, tuple[float, float]] = {
     "others_cpu_share": (0, ANY),
     "tensor_core_share": (0, 1),
 }
-"""As CASE_RANGES, of the records in `explain/records.py` that have the field."""
+"""As CASE_RANGES, of the records in `diagnostics.py` that have the field."""
 
 PROBE_CHOICES: dict[str, tuple[str, ...]] = {
     "phase": ("", "training", "inference"),

@@ -1,6 +1,6 @@
 """How figures went over several runs, drawn: medians and speedups with the steps that were detected.
 
-Pure: `history.SavedRun` in, `content.Drawing` out. What forms a series and how it is drawn is `history_view`'s.
+Pure: `SavedRun` in, `content.Drawing` out. What forms a series and how it is drawn is `history/series.py`'s.
 """
 
 from __future__ import annotations
