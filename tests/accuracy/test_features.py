@@ -18,6 +18,8 @@ from mpbench.engine.models import build_pooled_base
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device
 
+pytestmark = pytest.mark.tensorflow
+
 SPEC = FeatureSpec(
     model="tiny_models:feature_map",
     precision=PRECISIONS["mixed_float16"],

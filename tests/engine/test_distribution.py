@@ -15,6 +15,8 @@ from mpbench.engine.distribution import agreement
 from mpbench.stats.intervals import MIN_PAIRS
 from mpbench.system.cluster import Cluster
 
+pytestmark = pytest.mark.tensorflow
+
 TIME_LIMIT_SECONDS = 300
 MODEL = "tiny_models:classifier"
 

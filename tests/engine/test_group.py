@@ -17,6 +17,8 @@ from mpbench.records.speed import read_case as read_back
 from mpbench.stats.intervals import MIN_PAIRS
 from mpbench.system.cluster import Cluster
 
+pytestmark = pytest.mark.tensorflow
+
 
 def test_both_arms_get_a_record_and_the_ratio_belongs_to_the_second():
     said = []

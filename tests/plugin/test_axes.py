@@ -8,6 +8,8 @@ from paths import ROOT, SUPPORT
 
 from mpbench.records.speed import read_case
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.fixture
 def project(pytester, monkeypatch):
