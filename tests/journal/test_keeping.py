@@ -294,6 +294,7 @@ def test_a_default_run_is_small(project):
     machine = {"flags": [f"flag_of_the_processor_{n}" for n in range(150)], "brand_raw": "Intel(R) Xeon(R) Gold 6154"}
     with (project.path / "conftest.py").open("a") as file:
         file.write(
+            "import pytest\n@pytest.hookimpl(trylast=True)\n"
             "def pytest_benchmark_update_machine_info(machine_info):\n"
             f"    machine_info['cpu'] |= {machine!r}\n    machine_info['mpbench'] |= {FACTS!r}\n"
         )

@@ -271,3 +271,11 @@ def test_the_gate_passes_without_a_baseline_and_fails_a_slower_step(project, mon
     outside = project.run(sys.executable, "-m", "mpbench", "gate", str(sorted(path.parent.iterdir())[-1]))
     assert outside.ret == 1
     outside.stdout.fnmatch_lines(["GATE FAILED: 2 SLOWER"])
+
+
+def test_wrong_rules_of_the_gate_are_told_before_anything_is_built(project):
+    (project.path / "pyproject.toml").write_text("[tool.mpbench.gate]\nslowr = 3")
+    result = run(project, "--mp-gate")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *pyproject.toml: [[]tool.mpbench.gate]: unknown key 'slowr': valid are *"])
+    assert ": building" not in result.stdout.str()
