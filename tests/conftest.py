@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from child_runs import BARE
 from hypothesis import settings
 
 from mpbench.system.lock import HELD, MACHINE
@@ -19,10 +20,10 @@ settings.register_profile("patient", deadline=None)
 if "CI" not in os.environ:
     settings.load_profile("patient")
 
-# The pytest runs that tests start are runs of their own. On a worker of pytest-xdist pytest-benchmark measures nothing,
-# and options meant for the tests are none of theirs.
-for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID", "PYTEST_ADDOPTS"):
+# The pytest runs that tests start are runs of their own: on a worker of pytest-xdist pytest-benchmark measures nothing.
+for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
     os.environ.pop(name, None)
+os.environ["PYTEST_ADDOPTS"] = BARE
 
 # Nobody keeps what the tests measure: their sessions need not wait for those of another worker.
 os.environ[HELD] = MACHINE

@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 
 import pytest
+from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench.engine.distribution import agreement
@@ -69,6 +70,7 @@ def project(pytester, monkeypatch):
     (pytester.path / "bench").mkdir()
     shutil.copy(ROOT / "bench" / "test_training.py", pytester.path / "bench")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from child_runs import BARE
 from paths import ROOT, SUPPORT
 from saved_runs import FACTS
 from waiting import PATIENCE_S, until
@@ -35,6 +36,7 @@ def project(pytester, monkeypatch):
     shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
     (pytester.path / "bench" / "test_zz_accuracy.py").write_text(ACCURACY)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{SUPPORT}")
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 

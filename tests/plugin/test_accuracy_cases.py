@@ -10,6 +10,7 @@ import sys
 
 import keras  # noqa: F401
 import pytest
+from child_runs import BARE
 from paths import ROOT
 from PIL import Image
 
@@ -40,6 +41,7 @@ def project(pytester, monkeypatch, cache):
     # By another name: some runs are in this process, which may have imported the real one.
     shutil.copy(ROOT / "tests" / "test_accuracy.py", pytester.path / "test_alike.py")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setattr(device, "others_cpu_seconds", lambda: None)  # what else the machine does decides no test
     return pytester

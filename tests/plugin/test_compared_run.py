@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from child_runs import BARE
 from harmful_files import ABSURD, HARMFUL, TABLE_ONLY, TIME, changed, first, whole
 from paths import ROOT
 from probe_records import peak
@@ -156,6 +157,7 @@ def project(pytester, monkeypatch):
         target.parent.mkdir(exist_ok=True)
         target.write_text((ROOT / name).read_text())
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras  # noqa: F401
 import pytest
+from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench.engine import device, group  # noqa: F401
@@ -31,6 +32,7 @@ def project(pytester, monkeypatch):
     shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=lambda _, names: {*names} - SPEED)
     shutil.copy(SUPPORT / "tiny_models.py", pytester.path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     monkeypatch.setattr(device, "others_cpu_seconds", lambda: None)  # what else the machine does decides no test
     return pytester
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from child_runs import BARE
 from harmful_files import ABSURD, HARMFUL, TABLE_ONLY
 from paths import ROOT
 
@@ -18,6 +19,7 @@ def project(pytester, monkeypatch):
         target.parent.mkdir(exist_ok=True)
         target.write_text((ROOT / name).read_text())
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 

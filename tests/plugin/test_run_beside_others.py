@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from child_runs import BARE
 from paths import ROOT
 
 from mpbench.system.lock import HELD
@@ -33,6 +34,7 @@ def test_a_run_beside_another_process(pytester, monkeypatch):
         target.write_text((ROOT / name).read_text())
     (pytester.path / "pynvml.py").write_text(FAKE_NVML)
     monkeypatch.setenv("PYTHONPATH", f"{pytester.path}{os.pathsep}{ROOT}")
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.delenv(HELD, raising=False)  # a session that tests may hold this machine's itself
     monkeypatch.setenv("TMPDIR", str(pytester.path))

@@ -1,8 +1,10 @@
 """A session that a test of another session starts does not wait for that one, and no lock outlives a failing one."""
 
+import os
 import tempfile
 
 import pytest
+from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench.system.lock import HELD, MACHINE, SessionLock
@@ -26,6 +28,7 @@ def project(pytester, monkeypatch, tmp_path):
         (pytester.path / name).parent.mkdir(exist_ok=True)
         (pytester.path / name).write_text(content)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 
@@ -50,3 +53,13 @@ def test_broken():
     lock = SessionLock("fail", "pytest -k mine", pytest.fail)
     lock.take(MACHINE)
     lock.release()
+
+
+def test_first_steps_alone_wait_for_nobody(project):
+    """Another session has this machine; what this one starts does not know that it is a child."""
+    lock = SessionLock("fail", "pytest -k mine", pytest.fail)
+    lock.take(MACHINE)
+    del os.environ[HELD]
+    result = project.runpytest_subprocess(*ARGS, "--mp-lock=fail", "--benchmark-disable")
+    lock.release()
+    assert result.ret == pytest.ExitCode.OK

@@ -4,6 +4,7 @@ import shutil
 import sys
 
 import pytest
+from child_runs import BARE
 from paths import ROOT
 
 SPEED = {"test_training.py", "test_inference.py"}
@@ -15,6 +16,7 @@ def project(pytester, monkeypatch):
     shutil.copy(ROOT / "conftest.py", pytester.path)
     shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=lambda _, names: {*names} - SPEED)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench.errors import UsageProblem
@@ -307,6 +308,7 @@ def project(pytester, monkeypatch):
         (pytester.path / name).parent.mkdir(exist_ok=True)
         (pytester.path / name).write_text(content)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 
@@ -333,7 +335,7 @@ def test_ctrl_c_while_a_session_waits(project, machine_is_taken, interruptible):
     assert not any("loading TensorFlow" in line for line in lines)
 
 
-@pytest.mark.parametrize("args", [["--collect-only"], ["--benchmark-skip"], ["--benchmark-disable"], ["-k", "nothing"]])
+@pytest.mark.parametrize("args", [["--collect-only"], ["--benchmark-skip"], ["-k", "nothing"]])
 def test_what_measures_nothing_waits_for_nobody(project, machine_is_taken, args):
     result = project.runpytest_subprocess(*ARGS, "--mp-lock=fail", *args)
     assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
