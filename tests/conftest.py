@@ -23,7 +23,6 @@ if "CI" not in os.environ:
 # The pytest runs that tests start are runs of their own: on a worker of pytest-xdist pytest-benchmark measures nothing.
 for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
     os.environ.pop(name, None)
-os.environ["PYTEST_ADDOPTS"] = BARE
 
 # Nobody keeps what the tests measure: their sessions need not wait for those of another worker.
 os.environ[HELD] = MACHINE
@@ -33,9 +32,17 @@ os.environ["MPBENCH_TESTS_PID"] = str(os.getpid())
 
 pytest_plugins = ("pytester",)
 
+MODULE_MARKS = {"tensorflow", "browser", "alone"}
+"""What pyproject.toml says of them. A module says `pytestmark = pytest.mark.tensorflow`, in one line."""
+
 PYTESTMARK = re.compile(r"^pytestmark = .*", re.MULTILINE)
 EXPERIMENT = Path(__file__).with_name("test_accuracy.py")
 """Users run it by its path, and may copy it: it names none of this project's marks itself."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _child_runs():
+    os.environ["PYTEST_ADDOPTS"] = BARE  # not before: pytest-xdist's workers are children too, and need the plugins
 
 
 @pytest.fixture
@@ -61,20 +68,23 @@ def marks_of(path):
     return {"tensorflow", "alone"} if path == EXPERIMENT else set(re.findall(r"mark\.(\w+)", line[0] if line else ""))
 
 
-def left_out(config):
-    """The marks that -m leaves out."""
-    return set(re.findall(r"\bnot (\w+)", config.option.markexpr))
+def selected(config, marks):
+    """Whether -m selects a whole module by its marks; where it is about other marks too, it may."""
+    expression = config.option.markexpr
+    names = set(re.findall(r"\w+", expression)) - {"and", "or", "not"}
+    return not names or not names <= MODULE_MARKS or eval(expression, {name: name in marks for name in names})
 
 
 def pytest_configure(config):
-    if "tensorflow" in left_out(config):
+    if not selected(config, {"tensorflow"}) and selected(config, set()):
         sys.meta_path.insert(0, NoTensorFlow())
 
 
 def pytest_ignore_collect(collection_path, config):
     """Leave out whole modules by their marks, unimported: importing some takes longer than the tests of others."""
-    names = left_out(config)
-    return True if names and collection_path.suffix == ".py" and names & marks_of(collection_path) else None
+    if collection_path.suffix == ".py" and not selected(config, marks_of(collection_path)):
+        return True
+    return None
 
 
 def pytest_itemcollected(item):
