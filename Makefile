@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 # Where nvidia-smi answers, TensorFlow is installed with its CUDA libraries.
 CUDA := $(shell nvidia-smi >/dev/null 2>&1 && echo ,cuda)
 
-# A test is begun by one of two processes; one that has nothing left takes from the other.
-SIDE_BY_SIDE := -n 2 --dist worksteal
+# A file of tests is for one of two processes. Those that need TensorFlow come first (tests/conftest.py).
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bench why test test-fast check clean
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from mpbench.accuracy import features
 from mpbench.data.generated import CLASSES, picture
-from mpbench.engine import device
 from mpbench.records.accuracy import read_accuracy
 from mpbench.report.photographs import photographs
+from mpbench.system import machine
 
 pytestmark = pytest.mark.tensorflow
 
@@ -43,7 +43,7 @@ def project(pytester, monkeypatch, cache):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(device, "others_cpu_seconds", lambda: None)  # what else the machine does decides no test
+    monkeypatch.setattr(machine, "others_cpu_seconds", lambda: None)  # what else the machine does decides no test
     return pytester
 
 

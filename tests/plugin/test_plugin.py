@@ -12,8 +12,9 @@ import pytest
 from child_runs import BARE
 from paths import ROOT, SUPPORT
 
-from mpbench.engine import device, group  # noqa: F401
+from mpbench.engine import group  # noqa: F401
 from mpbench.records.speed import is_case, read_case
+from mpbench.system import machine
 
 pytestmark = pytest.mark.tensorflow
 
@@ -33,7 +34,7 @@ def project(pytester, monkeypatch):
     shutil.copy(SUPPORT / "tiny_models.py", pytester.path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
-    monkeypatch.setattr(device, "others_cpu_seconds", lambda: None)  # what else the machine does decides no test
+    monkeypatch.setattr(machine, "others_cpu_seconds", lambda: None)  # what else the machine does decides no test
     return pytester
 
 
