@@ -1,4 +1,5 @@
 # Two commands do all set-up: `make bench` measures, `make test` tests. Both create .venv once. `make why` looks for causes.
+# `make test-fast` tests all that needs neither TensorFlow nor a browser.
 # PYTHON=python3.12 picks another interpreter; ARGS="..." is passed on to pytest.
 
 PYTHON ?= python3
@@ -7,7 +8,10 @@ BIN := $(VENV)/bin
 # Where nvidia-smi answers, TensorFlow is installed with its CUDA libraries.
 CUDA := $(shell nvidia-smi >/dev/null 2>&1 && echo ,cuda)
 
-.PHONY: bench why test check clean
+# A file of tests is for one of two processes. Those that need TensorFlow come first (tests/conftest.py).
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: bench why test test-fast check clean
 
 bench: $(VENV)/.installed
 	$(BIN)/pytest bench/ --benchmark-compare --benchmark-autosave --mp-report=report.html $(ARGS)
@@ -16,12 +20,17 @@ why: $(VENV)/.installed
 	$(BIN)/pytest $(sort $(wildcard bench/test_*.py)) --benchmark-json=why.json --mp-report=why.html $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/pytest tests/ $(ARGS)
+	$(BIN)/pytest tests/ -m alone $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/pytest tests/ -m "not alone" $(SIDE_BY_SIDE) $(ARGS)
+
+test-fast: $(VENV)/.installed
+	$(BIN)/pytest tests/ -m "not tensorflow and not browser" $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/actionlint -config-file .github/actionlint.yaml -shellcheck $(BIN)/shellcheck .github/workflows/*.yml
 
 $(VENV)/.installed: pyproject.toml

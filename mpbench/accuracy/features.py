@@ -35,8 +35,15 @@ from mpbench.system import cache
 from mpbench.system.device import Device
 
 PROGRESS_SECONDS = 15.0
-SOURCES = ("features.py", "models.py", "weights.py", "data/images.py", "data/loader.py", "data/decoding.py")
-"""The code that features depend on: a cache must not outlive it."""
+SOURCES = (
+    "accuracy/features.py",
+    "accuracy/weights.py",
+    "engine/models.py",
+    "data/images.py",
+    "data/loader.py",
+    "data/decoding.py",
+)
+"""The code that features depend on, within the package: a cache must not outlive it."""
 
 Progress = Callable[[str], None]
 Features = NDArray[Any]
@@ -194,7 +201,7 @@ def _key(spec: FeatureSpec, images: Sequence[LabelledImage], digests: dict[str, 
         "device": [spec.device.kind, devices.device_name(spec.device), _processor()],
         "versions": {package: metadata.version(package) for package in ("tensorflow", "keras", "numpy")},
         "decoder": decoder_version(),
-        "code": [cache.sha256_of(Path(__file__).parent / source) for source in SOURCES],
+        "code": [cache.sha256_of(Path(__file__).parents[1] / source) for source in SOURCES],
         "images": [[image.name, digests[image.name]] for image in images],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

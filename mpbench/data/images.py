@@ -27,7 +27,7 @@ from mpbench.system import cache
 
 MAX_UNDECODABLE_SHARE = 0.10
 AHEAD_PER_WORKER = 8
-LISTED_IMAGES = 3
+NAMED_IMAGES = 3
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -70,7 +70,7 @@ def check(data: DataSet, size_px: int, progress: Progress) -> Checked:
                 skipped.append((image.name, reason))
             say(f"checking images: {len(images) + len(skipped)} of {len(data.images)}")
     if len(skipped) > MAX_UNDECODABLE_SHARE * len(data.images):
-        some = ", ".join(f"{shown(name)} ({reason})" for name, reason in skipped[:LISTED_IMAGES])
+        some = ", ".join(f"{shown(name)} ({reason})" for name, reason in skipped[:NAMED_IMAGES])
         raise UsageProblem(
             f"--mp-data: {shown(data.label)}: {len(skipped)} of {len(data.images)} images cannot be decoded: {some}: "
             f"valid is a data set with {MAX_UNDECODABLE_SHARE:.0%} of such at most"

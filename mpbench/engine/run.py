@@ -129,6 +129,13 @@ class Outcomes(Generic[OneCase, Result]):
         return outcome
 
 
+def measure_group(plan: GroupPlan, progress: Callable[[str], None]) -> Mapping[str, Measured | Exception]:
+    """As `mpbench.engine.group` has it, which is imported when the first group is measured."""
+    from mpbench.engine import group
+
+    return group.measure_group(plan, progress)
+
+
 class Run:
     """The state of one session.
 
@@ -228,8 +235,6 @@ class Run:
         self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
 
     def _measure(self, members: Mapping[str, Case]) -> Mapping[str, Measured | Exception]:
-        from mpbench.engine.group import measure_group
-
         return measure_group(self._plan(members.values()), self.progress)
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:

@@ -24,8 +24,7 @@ def gpu_uuids(count: int = 1) -> list[str]:
 def nvml() -> Iterator[tuple[Any, Any]]:
     """The NVML module and its handle of the first visible GPU; None for what there is not."""
     try:
-        import pynvml
-
+        pynvml = driver_library()
         pynvml.nvmlInit()
     except Exception:  # no library, no driver, no GPU: all the same here
         yield None, None
@@ -35,6 +34,13 @@ def nvml() -> Iterator[tuple[Any, Any]]:
     finally:
         with suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
+
+
+def driver_library() -> Any:
+    """The binding to the driver's library; whatever an import can raise, it raises."""
+    import pynvml
+
+    return pynvml
 
 
 def gpu_facts() -> dict[str, Any]:

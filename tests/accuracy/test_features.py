@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from tiny_models import pretended_application
 
+import mpbench
 from mpbench.accuracy import features as module
 from mpbench.accuracy.features import FeatureSpec, extract, pooled_features, watched_inference
 from mpbench.accuracy.weights import Weights, load_pooled_base
@@ -17,6 +18,8 @@ from mpbench.data.source import LabelledImage
 from mpbench.engine.models import build_pooled_base
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device
+
+pytestmark = pytest.mark.tensorflow
 
 SPEC = FeatureSpec(
     model="tiny_models:feature_map",
@@ -191,4 +194,4 @@ def test_a_model_without_a_feature_map_has_no_base():
 
 
 def test_code_that_features_depend_on_exists():
-    assert all((Path(module.__file__).parent / source).is_file() for source in module.SOURCES)
+    assert all((Path(mpbench.__file__).parent / source).is_file() for source in module.SOURCES)

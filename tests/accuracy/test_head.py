@@ -14,6 +14,8 @@ from mpbench.engine.models import build_pooled_base, dtype_policy, preprocessing
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device
 
+pytestmark = pytest.mark.tensorflow
+
 BATCH = 4
 COUNT = 12
 SIZE_PX = 32

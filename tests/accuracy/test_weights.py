@@ -9,6 +9,8 @@ from mpbench.config.precisions import PRECISIONS
 from mpbench.engine.models import build_pooled_base
 from mpbench.errors import UsageProblem
 
+pytestmark = pytest.mark.tensorflow
+
 SIZE_PX = 32
 FLOAT32 = PRECISIONS["float32"]
 

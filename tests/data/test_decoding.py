@@ -31,18 +31,6 @@ def refused(tmp_path, content, *words):
         assert word in str(caught.value)
 
 
-def test_as_keras_loads_it(tmp_path):
-    keras = pytest.importorskip("keras")
-    path = tmp_path / "a.jpg"
-    path.write_bytes(encoded(noise(size=(50, 31)), "JPEG"))
-    loaded = np.asarray(keras.utils.load_img(path, target_size=(24, 24), interpolation="bilinear"))
-    pixels = decode(path, 24)
-    assert (pixels.shape, pixels.dtype) == ((24, 24, 3), np.uint8)
-    assert pixels.flags.owndata
-    assert pixels.flags.writeable
-    np.testing.assert_allclose(pixels.astype(int), loaded.astype(int), atol=decoding.RESIZED_TOLERANCE_LEVELS)
-
-
 def uniform(mode):
     """An image of one colour, which no writer has to approximate, and that colour."""
     if mode == "I;16":

@@ -16,7 +16,7 @@ SEED = 42
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [(CLASSES.index(kind), picture(kind, i, SEED)) for i in range(400) for kind in CLASSES]
+    return [(CLASSES.index(kind), picture(kind, i, SEED)) for i in range(300) for kind in CLASSES]
 
 
 def test_the_same_bytes_on_every_machine():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from image_files import GOOD, data_set, encoded
 from PIL import Image
+from waiting import until
 
 from mpbench.data import archives, decoding
 from mpbench.data.decoding import UndecodableImage
@@ -105,10 +106,8 @@ def test_batches_look_a_few_batches_ahead(tmp_path, monkeypatch):
     for taken in range(1, 4):
         next(stream)
         limit = 4 * taken + 4 * AHEAD_BATCHES
-        deadline = time.monotonic() + 5
-        while len(reads) < limit and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(0.02)
+        until(lambda limit=limit: len(reads) >= limit)
+        time.sleep(0.02)  # in which no more are read
         assert len(reads) == limit
     assert own_threads()
     stream.close()

@@ -4,43 +4,15 @@ import threading
 import time
 from itertools import chain
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import GOOD, data_set
+from numbered_images import Numbers, numbers
+from waiting import until
 
 from mpbench.data.decoding import UndecodableImage
 from mpbench.data.loader import AHEAD_BATCHES, Files, Loader
-
-
-class Numbers:
-    """Images that are their own numbers; keeps those that were asked for."""
-
-    size_px = 2
-    cache = "none"
-
-    def __init__(self, count, at_once=1, wait=lambda: None):
-        self.labels = np.arange(count) * 10
-        self.at_once = at_once
-        self.wait = wait
-        self.fetched = []
-
-    def fetch(self, indices, out):
-        self.wait()
-        self.fetched.extend(indices)
-        out[:] = np.asarray(indices)[:, None, None, None]
-
-
-def numbers(batch):
-    assert batch.pixels.dtype == np.uint8
-    found = batch.pixels[: batch.valid, 0, 0, 0].astype(int)
-    np.testing.assert_array_equal(
-        batch.pixels[: batch.valid], np.broadcast_to(found[:, None, None, None], (len(found), 2, 2, 3))
-    )
-    assert not batch.pixels[batch.valid :].any()
-    np.testing.assert_array_equal(batch.labels, found * 10)
-    return found.tolist()
 
 
 def joined(lists):
@@ -94,13 +66,6 @@ def test_no_images_no_batches():
         assert list(loader) == []
 
 
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    assert condition()
-
-
 def test_it_works_so_many_batches_ahead_and_no_further():
     source = Numbers(100)
     with Loader(source, 4, workers=3) as loader:
@@ -142,7 +107,7 @@ def test_pausing_waits_for_the_images_in_the_making():
         began.wait()
         pausing = threading.Thread(target=loader.pause)
         pausing.start()
-        time.sleep(0.02)
+        pausing.join(0.02)
         assert pausing.is_alive()
         let_go.set()
         pausing.join()
@@ -170,17 +135,3 @@ def test_a_failure_belongs_to_its_batch(tmp_path):
     with pytest.raises(UndecodableImage, match=r"0\.005\.jpg: not an image"):
         next(loader)
     assert not own_threads()
-
-
-def test_memory_is_used_again_but_never_while_somebody_holds_it():
-    tf = pytest.importorskip("tensorflow")
-    with Loader(Numbers(200), 4, workers=3) as loader:
-        held = next(loader)
-        part = next(loader).pixels[1:3, 0]
-        tensor = tf.convert_to_tensor(next(loader).pixels)
-        addresses = {next(loader).pixels.ctypes.data for _ in range(30)}
-    assert numbers(held) == [0, 1, 2, 3]
-    assert part[:, 0, 0].tolist() == [5, 6]
-    assert tensor.numpy()[:, 0, 0, 0].tolist() == [8, 9, 10, 11]
-    assert len(addresses) <= AHEAD_BATCHES + 4
-    assert held.pixels.ctypes.data not in addresses

@@ -9,11 +9,14 @@ import sys
 from contextlib import closing
 
 import pytest
+from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench.engine.distribution import agreement
 from mpbench.stats.intervals import MIN_PAIRS
 from mpbench.system.cluster import Cluster
+
+pytestmark = pytest.mark.tensorflow
 
 TIME_LIMIT_SECONDS = 300
 MODEL = "tiny_models:classifier"
@@ -67,6 +70,7 @@ def project(pytester, monkeypatch):
     (pytester.path / "bench").mkdir()
     shutil.copy(ROOT / "bench" / "test_training.py", pytester.path / "bench")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 

@@ -15,7 +15,10 @@ from mpbench.errors import CaseFailure
 from mpbench.records.speed import Measured
 from mpbench.records.speed import read_case as read_back
 from mpbench.stats.intervals import MIN_PAIRS
+from mpbench.system import machine
 from mpbench.system.cluster import Cluster
+
+pytestmark = pytest.mark.tensorflow
 
 
 def test_both_arms_get_a_record_and_the_ratio_belongs_to_the_second():
@@ -115,7 +118,7 @@ def test_a_case_that_mostly_skips_fails():
 
 def test_what_others_used_of_the_cpu_is_recorded(monkeypatch):
     seconds = iter([100.0, 100.0])
-    monkeypatch.setattr(groups.devices, "others_cpu_seconds", lambda: next(seconds))
+    monkeypatch.setattr(machine, "others_cpu_seconds", lambda: next(seconds))
     outcomes = measure_group(plan({"float32": "classifier"}), print)
     assert outcomes["float32"].record.others_cpu_share == 0.0
     seconds = iter([100.0, 100.0 + 3600])

@@ -10,6 +10,8 @@ from mpbench.errors import CaseFailure
 from mpbench.system import machine
 from mpbench.system.device import Device
 
+pytestmark = pytest.mark.tensorflow
+
 GIB = 2**30
 CPU = Device("cpu", "/CPU:0")
 

@@ -11,6 +11,8 @@ from paths import ROOT
 from mpbench.config.model_names import DEFAULT_MODELS
 from mpbench.records.speed import read_case
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory):

@@ -12,6 +12,8 @@ from mpbench.engine.group import measure_group
 from mpbench.engine.step import Step
 from mpbench.records.speed import Measured
 
+pytestmark = pytest.mark.tensorflow
+
 FULL = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 BROKEN = tf.errors.InternalError(None, None, "cuDNN launch failure")
 

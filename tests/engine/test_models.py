@@ -12,6 +12,8 @@ from mpbench.config.precisions import PRECISIONS
 from mpbench.engine.models import CLASSES, build_model, check_factory, compile_model, load_factory
 from mpbench.errors import CaseFailure, UsageProblem
 
+pytestmark = pytest.mark.tensorflow
+
 SHAPE = (16, 16, 3)
 
 

@@ -9,6 +9,8 @@ from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device
 
+pytestmark = pytest.mark.tensorflow
+
 CPU = Device("cpu", "/CPU:0")
 
 

@@ -1,12 +1,13 @@
 """engine.telemetry against a stand-in for NVML: what it says, what it does not, and a driver that fails meanwhile."""
 
-import sys
 import types
+from functools import partial
 
 import pytest
-from fake_nvml import fail, stand_in
+from fake_nvml import fail, install, stand_in
 
 from mpbench.engine.telemetry import Reading, Readings, Telemetry, open_telemetry
+from mpbench.system import nvidia
 from mpbench.system.device import Device
 
 GPU = Device("gpu", "/GPU:0")
@@ -15,15 +16,9 @@ SILENT = Reading()
 
 @pytest.fixture
 def nvml(monkeypatch):
-    """Puts a stand-in in the place of the module."""
+    """Puts a stand-in in the place of the driver's library."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-    def use(**changes):
-        module = stand_in(**changes)
-        monkeypatch.setitem(sys.modules, "pynvml", module)
-        return module
-
-    return use
+    return partial(install, monkeypatch)
 
 
 def of_one(**changes):
@@ -97,7 +92,10 @@ def test_on_a_cpu_there_is_none_whatever_nvml_sees(nvml):
 
 
 def test_without_the_module_there_is_none(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", None)
+    def missing():
+        raise ImportError("No module named 'pynvml'")
+
+    monkeypatch.setattr(nvidia, "driver_library", missing)
     with open_telemetry(GPU) as telemetry:
         assert telemetry is None
 

@@ -1,6 +1,6 @@
 """Runs are safe: real pytest processes that are killed, interrupted, out of space, or save at the same moment.
 
-What they measure is drawn (`fake_measuring.py`), but for the one real run.
+What they measure is drawn (`fake_measuring.py`).
 """
 
 import json
@@ -9,17 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from child_runs import BARE
 from paths import ROOT, SUPPORT
 from saved_runs import FACTS
+from waiting import PATIENCE_S, until
 
 from mpbench.journal.files import journals
-from mpbench.records.runs import load_runs, read_run
+from mpbench.records.runs import load_runs
 
-PATIENCE_S = 120
 ACCURACY = """
 import pytest
 
@@ -36,6 +36,7 @@ def project(pytester, monkeypatch):
     shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
     (pytester.path / "bench" / "test_zz_accuracy.py").write_text(ACCURACY)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{SUPPORT}")
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 
@@ -72,9 +73,7 @@ def journalled(project):
 def kill_at(project, cases, *args, kind=signal.SIGKILL):
     """Start a run, and end it once so many cases are in its journal; returns how many there are then."""
     process = start(project, "--benchmark-autosave", *args, seconds=0.15)
-    deadline = time.monotonic() + PATIENCE_S
-    while journalled(project) < cases and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: journalled(project) >= cases or process.poll() is not None)
     process.send_signal(kind)
     output = process.communicate(timeout=PATIENCE_S)[0]
     return journalled(project), output
@@ -157,9 +156,7 @@ def test_resuming_what_was_measured_otherwise_is_refused(project):
 
 def test_a_living_session_is_left_alone(project):
     process = start(project, seconds=1.0)
-    deadline = time.monotonic() + PATIENCE_S
-    while not journalled(project) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: journalled(project))
     result = recover(project)
     status, output = run(project, "-k", "vgg16 and training")
     assert process.poll() is None
@@ -181,9 +178,7 @@ def test_sessions_that_save_at_once_lose_and_overwrite_nothing(project):
         f"        while not pathlib.Path({str(barrier)!r}).exists(): time.sleep(0.001)\n"
     )
     processes = [start(project, "--benchmark-save=same", "-k", "vgg16") for _ in range(4)]
-    deadline = time.monotonic() + PATIENCE_S
-    while len(list(project.path.glob("ready-*"))) < 4 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: len(list(project.path.glob("ready-*"))) == 4)
     barrier.touch()
     for process in processes:
         process.communicate(timeout=PATIENCE_S)
@@ -195,7 +190,7 @@ def test_sessions_that_save_at_once_lose_and_overwrite_nothing(project):
     assert not journals(storage(project))
 
 
-def test_ctrl_c_keeps_the_journal_for_resuming(project):
+def test_ctrl_c_keeps_the_journal_for_resuming(project, interruptible):
     kept, output = kill_at(project, 4, kind=signal.SIGINT)
     assert "INTERNALERROR" not in output
     (part,) = saved(project)
@@ -209,11 +204,9 @@ def test_ctrl_c_keeps_the_journal_for_resuming(project):
         assert len({*(name for run_ in saved(project) for name in (*run_.cases, *run_.accuracy))}) == kept
 
 
-def test_ctrl_c_of_a_session_that_saves_nothing(project):
+def test_ctrl_c_of_a_session_that_saves_nothing(project, interruptible):
     process = start(project, seconds=0.3)
-    deadline = time.monotonic() + PATIENCE_S
-    while journalled(project) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: journalled(project) >= 2)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=PATIENCE_S)[0]
     assert "measured cases are not saved: `python -m mpbench recover` saves what is in .benchmarks/journal/" in output
@@ -303,6 +296,7 @@ def test_a_default_run_is_small(project):
     machine = {"flags": [f"flag_of_the_processor_{n}" for n in range(150)], "brand_raw": "Intel(R) Xeon(R) Gold 6154"}
     with (project.path / "conftest.py").open("a") as file:
         file.write(
+            "import pytest\n@pytest.hookimpl(trylast=True)\n"
             "def pytest_benchmark_update_machine_info(machine_info):\n"
             f"    machine_info['cpu'] |= {machine!r}\n    machine_info['mpbench'] |= {FACTS!r}\n"
         )
@@ -313,32 +307,3 @@ def test_a_default_run_is_small(project):
     assert [len(case.rounds) for case in run_.cases.values()] == [300] * 12
     assert run_.path.stat().st_size < 200_000
     assert (project.path / "run.json").stat().st_size < 200_000
-
-
-def test_a_recovered_entry_equals_the_saved_one(project):
-    """A real case and its journal, copied just before it goes."""
-    shutil.copy(SUPPORT / "tiny_models.py", project.path)
-    with (project.path / "conftest.py").open("a") as file:
-        file.write(
-            "import shutil\n"
-            "def pytest_runtest_teardown(item, nextitem):\n"
-            "    if nextitem is None: shutil.copytree('.benchmarks/journal', 'copy/journal')\n"
-        )
-    command = [sys.executable, "-m", "pytest", "bench/test_inference.py", "--mp-device=cpu", "--mp-image-size=16"]
-    command += ["--mp-max-time=0.5", "--mp-models=tiny_models:classifier", "--benchmark-save=real", "--mp-control"]
-    subprocess.run(command, cwd=project.path, check=True, capture_output=True, timeout=PATIENCE_S)
-    (ordinary,) = storage(project).rglob("*.json")
-    assert recover(project, "copy").returncode == 0
-    (recovered,) = (project.path / "copy").rglob("*.json")
-    assert recovered.relative_to(project.path / "copy") == ordinary.relative_to(storage(project))
-    one, two = json.loads(ordinary.read_text()), json.loads(recovered.read_text())
-    one.pop("mpbench", None)  # what else kept the machine busy, known at the end only
-    assert list(one) == list(two)
-    assert one["benchmarks"] == two["benchmarks"]
-    assert [list(bench) for bench in one["benchmarks"]] == [list(bench) for bench in two["benchmarks"]]
-    for field in ("machine_info", "commit_info", "version"):
-        assert one[field] == two[field]
-    assert abs((read_run(ordinary).time - read_run(recovered).time).total_seconds()) < PATIENCE_S
-    compared = [sys.executable, "-m", "pytest_benchmark", "--storage=copy", "compare"]
-    result = subprocess.run(compared, cwd=project.path, check=True, capture_output=True, text=True)
-    assert "test_inference[tiny_models:classifier-float32]" in result.stdout

@@ -10,14 +10,17 @@ import sys
 
 import keras  # noqa: F401
 import pytest
+from child_runs import BARE
 from paths import ROOT
 from PIL import Image
 
 from mpbench.accuracy import features
 from mpbench.data.generated import CLASSES, picture
-from mpbench.engine import device
 from mpbench.records.accuracy import read_accuracy
 from mpbench.report.photographs import photographs
+from mpbench.system import machine
+
+pytestmark = pytest.mark.tensorflow
 
 # Keras is imported above because pytester unloads what a run in this process imports, and TensorFlow, loaded a second
 # time, aborts; what a test below replaces parts of would be another module then.
@@ -33,13 +36,14 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def project(pytester, monkeypatch, cache):
     """A copy of conftest.py and the accuracy module beside the factories of tiny models."""
-    for source in ("conftest.py", "tests/tiny_models.py"):
+    for source in ("conftest.py", "tests/support/tiny_models.py"):
         shutil.copy(ROOT / source, pytester.path)
     # By another name: some runs are in this process, which may have imported the real one.
     shutil.copy(ROOT / "tests" / "test_accuracy.py", pytester.path / "test_alike.py")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(device, "others_cpu_seconds", lambda: None)  # what else the machine does decides no test
+    monkeypatch.setattr(machine, "others_cpu_seconds", lambda: None)  # what else the machine does decides no test
     return pytester
 
 
@@ -217,7 +221,7 @@ def test_bad_input_is_one_line_before_anything_is_trained(project, args, message
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
-def test_ctrl_c_keeps_what_is_finished(project):
+def test_ctrl_c_keeps_what_is_finished(project, interruptible):
     command = [sys.executable, "-m", "pytest", "test_alike.py", "--mp-device=cpu", "--mp-image-size=48"]
     command += [f"--mp-models={MODEL},tiny_models:feature_map", "--benchmark-json=run.json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=project.path)
@@ -243,7 +247,7 @@ def test_speed_comes_before_accuracy_whatever_the_order(project):
 
 
 def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
-    from test_settings import DEFAULTS
+    from option_defaults import DEFAULTS
 
     from mpbench.accuracy.experiment import Experiment
     from mpbench.config.settings import check_settings

@@ -4,9 +4,12 @@ import json
 import shutil
 
 import pytest
+from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench.records.speed import read_case
+
+pytestmark = pytest.mark.tensorflow
 
 
 @pytest.fixture
@@ -16,6 +19,7 @@ def project(pytester, monkeypatch):
     (pytester.path / "bench").mkdir()
     shutil.copy(ROOT / "bench" / "test_inference.py", pytester.path / "bench")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from case_records import accuracy_record
+from child_runs import BARE
+from harmful_files import ABSURD, HARMFUL, TABLE_ONLY, TIME, changed, first, whole
 from paths import ROOT
 from probe_records import peak
-from saved_runs import cases, saved_run
+from saved_runs import saved_run
 
 from mpbench import __main__ as command
 from mpbench.errors import UsageProblem
@@ -23,135 +24,8 @@ from mpbench.plugin.compared_run import (
     differing_facts,
     differing_fields,
 )
-from mpbench.records.accuracy import ACCURACY_SCHEMA_KEY
 from mpbench.records.runs import UnreadableRun, load_runs, read_run
 from mpbench.records.speed import SCHEMA, SCHEMA_KEY
-
-TIME = "2026-05-01T12:00:00+00:00"
-
-
-def whole(path):
-    pairs = [*cases(150, 100), (accuracy_record(), [0.1] * 5)]
-    return saved_run(path.parent, time=TIME, commit="x", records_and_rounds=pairs, name=path.name)
-
-
-def content(data):
-    return lambda path: path.write_bytes(data)
-
-
-def changed(change):
-    def make(path):
-        saved = json.loads(whole(path).read_text())
-        path.write_text(json.dumps(change(saved) or saved))
-
-    return make
-
-
-def first(change):
-    return changed(lambda saved: change(saved["benchmarks"][0]) and None)
-
-
-def stats(**values):
-    return first(lambda bench: bench["stats"].update(values))
-
-
-def info(**values):
-    return first(lambda bench: bench["extra_info"].update(values))
-
-
-def accuracy_info(**values):
-    return changed(lambda saved: saved["benchmarks"][2]["extra_info"].update(values))
-
-
-def rounds(value):
-    return first(lambda bench: bench["stats"].update(data=[value] * 20))
-
-
-def loop(path):
-    path.symlink_to(path)
-
-
-def later(saved):
-    for benchmark in saved["benchmarks"]:
-        key = SCHEMA_KEY if SCHEMA_KEY in benchmark["extra_info"] else ACCURACY_SCHEMA_KEY
-        benchmark["extra_info"] = {key: SCHEMA + 1, "what": "nobody knows"}
-
-
-HARMFUL = {
-    "empty": content(b""),
-    "blank": content(b" \n\n"),
-    "truncated": lambda path: path.write_bytes(whole(path).read_bytes()[:5000]),
-    "binary": content(bytes(range(256)) * 40),
-    "utf16": lambda path: path.write_bytes(whole(path).read_text().encode("utf-16")),
-    "with_a_byte_order_mark": lambda path: path.write_text(whole(path).read_text(), encoding="utf-8-sig"),
-    "number": content(b"7"),
-    "list": content(b"[]"),
-    "null": content(b"null"),
-    "deeply_nested": content(b"[" * 300_000),
-    "foreign": content(b'{"name": "a-package", "version": "1.0.0"}'),
-    "benchmarks_no_list": changed(lambda saved: saved | {"benchmarks": {}}),
-    "benchmark_no_object": changed(lambda saved: saved["benchmarks"].append("x")),
-    "no_stats": first(lambda bench: bench.pop("stats")),
-    "stats_a_list": first(lambda bench: bench.update(stats=[1])),
-    "no_fullname": first(lambda bench: bench.pop("fullname")),
-    "fullname_a_number": first(lambda bench: bench.update(fullname=3)),
-    "duplicates": changed(lambda saved: saved["benchmarks"].append(saved["benchmarks"][0])),
-    "machine_a_list": changed(lambda saved: saved.update(machine_info=[])),
-    "machine_a_text": changed(lambda saved: saved.update(machine_info="big iron")),
-    "facts_a_list": changed(lambda saved: saved["machine_info"].update(mpbench=[])),
-    "cpu_a_text": changed(lambda saved: saved["machine_info"].update(cpu="fast")),
-    "a_fact_of_another_type": changed(lambda saved: saved["machine_info"]["mpbench"].update(driver=[5, 8])),
-    "later": changed(later),
-    "rounds_text": rounds("0.1"),
-    "rounds_nan": rounds(float("nan")),
-    "rounds_negative": rounds(-0.1),
-    "rounds_tiny": rounds(1e-300),
-    "rounds_huge": rounds(1e300),
-    "rounds_digits": rounds(10**4000),
-    "folder": Path.mkdir,
-    "dangling_link": lambda path: path.symlink_to(path.parent / "nowhere"),
-    "looping_link": loop,
-    "pipe": os.mkfifo,
-    "link_to_a_pipe": lambda path: (os.mkfifo(path.with_suffix(".pipe")), path.symlink_to(path.with_suffix(".pipe"))),
-    "link_to_a_device": lambda path: path.symlink_to("/dev/zero"),
-}
-if os.geteuid() != 0:  # root may read anything
-    HARMFUL["unreadable"] = lambda path: whole(path).chmod(0)
-
-ABSURD = {
-    "steps_per_round": info(steps_per_round=0),
-    "batch_size": info(batch_size=0),
-    "image_size": info(image_size=-224),
-    "skipped_steps": info(skipped_steps=-1),
-    "warmup_skipped_steps": info(warmup_skipped_steps=-1),
-    "peak_memory_bytes": info(peak_memory_bytes=-1),
-    "images_per_second": info(images_per_second=-1.5),
-    "speedup": info(speedup=-2.0),
-    "speedup_low": info(speedup=1.5, speedup_low=1.6, speedup_high=1.4),
-    "speedup_high": info(speedup=1.5, speedup_low=1.4, speedup_high=-1),
-    "rounds": first(lambda bench: (bench["extra_info"].update(rounds=-20), bench["stats"].update(rounds=-20))),
-    "validation_images": accuracy_info(validation_images=7),
-    "both_right": accuracy_info(both_right=-4562),
-    "accuracy": accuracy_info(accuracy=1.2),
-    "mcnemar_exact_p": accuracy_info(mcnemar_exact_p=-0.1),
-    "difference_low": accuracy_info(difference_low=0.2, difference_high=0.1),
-}
-
-TABLE_ONLY = {
-    "no_min": first(lambda bench: bench["stats"].pop("min")),
-    "no_outliers": first(lambda bench: bench["stats"].pop("outliers")),
-    "a_text": stats(mean="0.1"),
-    "a_null": stats(median=None),
-    "a_nan": stats(stddev=float("nan")),
-    "an_infinity": stats(max=float("inf")),
-    "negative": stats(min=-0.1),
-    "huge": stats(iqr=10**400),
-    "a_flag": stats(rounds=True),
-    "a_fraction_of_rounds": stats(rounds=2.5),
-    "mean_0_without_ops": first(lambda bench: (bench["stats"].pop("ops"), bench["stats"].update(mean=0))),
-    "extra_info_a_list": first(lambda bench: bench.update(extra_info=[1])),
-}
-"""The history reads raw rounds only; pytest-benchmark's table would end in a traceback."""
 
 
 @pytest.mark.parametrize("name", [*HARMFUL, *ABSURD])
@@ -278,61 +152,16 @@ def test_what_differs_between_two_machines_is_named():
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    for name in ("conftest.py", "bench/test_inference.py", "tests/tiny_models.py"):
-        target = pytester.path / name.replace("tests/", "")
+    for name in ("conftest.py", "bench/test_inference.py"):
+        target = pytester.path / name
         target.parent.mkdir(exist_ok=True)
         target.write_text((ROOT / name).read_text())
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     return pytester
 
 
 ARGS = ("bench", "--mp-device=cpu", "--mp-image-size=16", "--mp-max-time=0.5", "--mp-models=tiny_models:classifier")
-
-
-def test_a_run_beside_all_of_it(project, tmp_path_factory):
-    outside = tmp_path_factory.mktemp("outside")
-    args = (
-        *ARGS,
-        f"--benchmark-storage=file://{outside}",
-        "--benchmark-compare",
-        "--benchmark-compare-fail=min:100000%",
-    )
-    # The first run of a CI has no predecessor, and must not fail over that.
-    one = project.runpytest_subprocess(*args, "--benchmark-autosave", timeout=120)
-    one.assert_outcomes(passed=2)
-    assert one.ret == 0
-    one.stdout.fnmatch_lines(
-        [
-            "* s] nothing to compare with: no saved run in *: --benchmark-compare-fail fails nothing in this run",
-            "Nothing to compare with: *",
-        ]
-    )
-    (good,) = outside.rglob("*.json")
-    saved = json.loads(good.read_text())
-    saved["machine_info"]["mpbench"]["driver"] = "1.2"
-    saved["machine_info"]["release"] = "0.1"
-    good.write_text(json.dumps(saved))
-    zoo = HARMFUL | ABSURD | TABLE_ONLY
-    for n, make in enumerate(zoo.values(), 2):
-        make(good.parent / f"{n:04}_x.json")
-    with_odd_name = os.fsencode(good.parent) + b"/0999_\xff\n.json"
-    Path(os.fsdecode(with_odd_name)).write_text("{")
-    two = project.runpytest_subprocess(*args, "--mp-gate", timeout=120)
-    two.assert_outcomes(passed=2)
-    assert two.ret == 0
-    output = two.stdout.str()
-    for n in range(2, len(zoo) + 2):
-        assert f"{n:04}_x.json: " in output
-    assert "0999_??.json: truncated or no JSON" in output
-    two.stdout.fnmatch_lines(
-        [
-            "*the machine of the run that is compared with differs: release 0.1 -> *, mpbench.driver 1.2 -> unknown",
-            "*test_inference*classifier-float32] (0001_*",
-            "NOT COMPARABLE: another machine: driver 1.2 -> unknown",
-        ]
-    )
-    assert "INTERNALERROR" not in output + two.stderr.str()
-    assert "Traceback" not in output + two.stderr.str()
 
 
 def test_what_cannot_be_compared_is_said_before_anything_is_measured(project):

@@ -1,20 +1,15 @@
-import importlib.util
-import sys
+"""results/peers/table.py: what the comparison with other frameworks says of measured groups."""
+
+import runpy
+from types import SimpleNamespace
 
 import pytest
 from paths import ROOT
 
-PEERS = ROOT / "results" / "peers"
-
 
 @pytest.fixture(scope="module")
 def table():
-    spec = importlib.util.spec_from_file_location("peers_table", PEERS / "table.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "results" / "peers" / "table.py")))
 
 
 def arm(framework, way, precision, rounds_ms, *, shares=None, blocks=None, **fields):

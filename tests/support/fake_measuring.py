@@ -5,17 +5,14 @@ Where something goes wrong is the plugin's and the journal's business; what is m
 
 import os
 import random
-import sys
 import time
-import types
-from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
 
 from case_records import accuracy_record, record
 
-import mpbench.engine.run
 from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.engine import device as devices
+from mpbench.engine import run
 from mpbench.records.rounds import kept_rounds
 from mpbench.records.speed import Measured
 from mpbench.system.device import Device
@@ -23,26 +20,6 @@ from mpbench.system.device import Device
 SECONDS = float(os.environ.get("FAKE_SECONDS", "0"))
 ROUNDS = int(os.environ.get("FAKE_ROUNDS", "8"))
 DRAW = random.Random(os.getpid())
-
-
-@dataclass
-class Member:
-    spec: Any
-    way: str
-    control: bool
-    baseline: str | None
-    reference: str | None
-
-
-@dataclass
-class GroupPlan:
-    label: str
-    variant: str
-    members: dict[str, Member]
-    profile: Any
-    tolerance: float
-    point: str = ""
-    cluster: Any = None
 
 
 def measure_group(plan, progress):
@@ -80,12 +57,9 @@ def compare(self, model, precision):
 
 
 def pytest_configure():
-    sys.modules["mpbench.engine.group"] = types.SimpleNamespace(
-        GroupPlan=GroupPlan, Member=Member, measure_group=measure_group
-    )
-    sys.modules["mpbench.engine.step"] = types.SimpleNamespace(StepSpec=types.SimpleNamespace)
+    run.measure_group = measure_group
+    run.load_factory = run.check_factory = lambda *args: None
     devices.activate = lambda *args: Device("cpu", "/CPU:0")
-    mpbench.engine.run.load_factory = mpbench.engine.run.check_factory = lambda *args: None
     Experiment.prepare = lambda self, models: None
-    Experiment.images = types.SimpleNamespace(digest="0" * 64)
+    Experiment.images = SimpleNamespace(digest="0" * 64)
     Experiment.compare = compare

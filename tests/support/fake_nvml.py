@@ -2,6 +2,8 @@
 
 import types
 
+from mpbench.system import nvidia
+
 
 class NVMLError(Exception):
     pass
@@ -37,3 +39,10 @@ def stand_in(without=(), **changes):
 
 def gpu_at(index):
     return f"index {index}" if index < 2 else fail()
+
+
+def install(monkeypatch, **changes):
+    """Have mpbench find a stand-in in the place of the driver's library; returns it."""
+    library = stand_in(**changes)
+    monkeypatch.setattr(nvidia, "driver_library", lambda: library)
+    return library

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from fake_nvml import fail, stand_in
+from fake_nvml import fail, install, stand_in
 
 from mpbench.engine import device as devices
 from mpbench.errors import CaseFailure
@@ -22,7 +23,7 @@ CPU = Device("cpu", "/CPU:0")
 @pytest.fixture
 def nvml(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return lambda **changes: monkeypatch.setitem(sys.modules, "pynvml", stand_in(**changes))
+    return partial(install, monkeypatch)
 
 
 def test_facts_of_a_gpu(nvml):
@@ -107,7 +108,7 @@ def test_a_cpu_has_no_tf32():
 
 
 def test_facts_need_no_tensorflow():
-    code = "import sys, mpbench.engine.device as d; d.machine_facts(); sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, mpbench.system.machine as m; m.machine_facts(); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,6 +13,8 @@ from mpbench.why.measuring.layer_call import CallFunction, call_costs
 from mpbench.why.measuring.layers import distinct_layers
 from mpbench.why.measuring.watch import traced_whole
 
+pytestmark = pytest.mark.tensorflow
+
 SHAPE = (16, 16, 8)
 N = 2 * 16 * 16 * 8
 """Values of a batch of two."""

@@ -18,6 +18,8 @@ from mpbench.why.measuring.feed import _settle, feed_probes, input_probe
 from mpbench.why.measuring.probe import Builder, measure_probes
 from mpbench.why.reading.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
 
+pytestmark = pytest.mark.tensorflow
+
 CPU = Device("cpu", "/CPU:0")
 BATCH = 4
 COMMON = {"device": "cpu", "device_name": "CPU", "profile": "quick"}

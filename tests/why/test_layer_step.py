@@ -20,6 +20,8 @@ from mpbench.why.measuring.parts import PartedStep, cast_weights, part_probes
 from mpbench.why.measuring.peaks import peak_probe
 from mpbench.why.measuring.probe import Builder, measure_probes
 
+pytestmark = pytest.mark.tensorflow
+
 CPU = Device("cpu", "/CPU:0")
 COMMON = {
     "model": "m",

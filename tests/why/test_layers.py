@@ -9,6 +9,8 @@ from mpbench.errors import CaseFailure
 from mpbench.why.measuring.layers import distinct_layers, layer_ids, named_layers, same_layers
 from mpbench.why.measuring.watch import watch_calls
 
+pytestmark = pytest.mark.tensorflow
+
 SHAPE = (16, 16, 3)
 
 

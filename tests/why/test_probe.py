@@ -10,6 +10,8 @@ from mpbench.records.diagnostics import PeakRecord, Probed
 from mpbench.system.device import Device
 from mpbench.why.measuring.probe import LEAST_SECONDS, Builder, Probe, measure_probes
 
+pytestmark = pytest.mark.tensorflow
+
 CPU = Device("cpu", "/CPU:0")
 COMMON = dict(model="", phase="", device="cpu", device_name="CPU", profile="quick", batch_size=2, image_size=80)
 RECORD = partial(PeakRecord, precision="float32", jit=False, tf32=False, what="copy", size="x", flops=0.0, bytes=1.0)

@@ -14,6 +14,8 @@ from mpbench.why.measuring import profile
 from mpbench.why.measuring.profile import Events, figures, profile_probe, read_events, take, unavailable
 from mpbench.why.reading.kernels import COPIES, NORMALISATION, TENSOR_CORES, Span, operation_seconds
 
+pytestmark = pytest.mark.tensorflow
+
 needs_xprof = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 COMMON = {
     "model": "tiny_models:feature_map",

@@ -9,6 +9,8 @@ from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.why.measuring import probe
 from mpbench.why.measuring.session import ALL_LAYERS, PARAMETERS, ProbeCase, ProbeRun, cases_of_kind
 
+pytestmark = pytest.mark.tensorflow
+
 SETTINGS = check_settings(**DEFAULTS | dict(models="vgg16", device="cpu"))
 
 
