@@ -6,9 +6,10 @@ import gc
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,10 +19,11 @@ from mpbench.engine import device as devices
 from mpbench.engine.distribution import agreement
 from mpbench.engine.energy import Energy, measure_energy
 from mpbench.engine.interleave import ENDED_ELSEWHERE, Arm, Plan, Series, measure
+from mpbench.engine.interrupts import held_interrupts
 from mpbench.engine.largest_batch import confirm, fit
 from mpbench.engine.plan import GroupPlan, StepSpec
 from mpbench.engine.step import Step, is_out_of_memory
-from mpbench.engine.telemetry import Readings, open_telemetry
+from mpbench.engine.telemetry import Readings, Telemetry, open_telemetry
 from mpbench.engine.tracing import without_locals
 from mpbench.errors import CaseFailure, described
 from mpbench.records.rounds import kept_rounds
@@ -35,10 +37,22 @@ GIB = 2**30
 
 
 Outcome = Measured | Exception
+Profiler = Callable[[Step], Mapping[str, Any]]
+"""Takes the profile of a measured step; gives the fields of its record that come of it, and raises nothing."""
 
 
-def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
+def measure_group(
+    plan: GroupPlan,
+    progress: Progress,
+    keep: Callable[[Mapping[str, Measured]], None] = lambda measured: None,
+    profile: Profiler | None = None,
+) -> dict[str, Outcome]:
     """Measure one group.
+
+    Args:
+        keep: called once with the arms that were measured, as soon as their times are complete: what follows (energy,
+            profiles) takes seconds more, and whatever ends it must not cost them.
+        profile: takes a profile of each arm after its rounds, which it would slow down; None for none.
 
     Returns:
         For each arm its record with its rounds, or the exception that ended it: a CaseFailure where the reason is
@@ -70,19 +84,34 @@ def measure_group(plan: GroupPlan, progress: Progress) -> dict[str, Outcome]:
             except Exception as error:
                 outcomes[name] = explained(error, steps[name].spec.device, plan.members[name].spec.size)
                 steps.pop(name).release()
-    series, aside = _timed(steps, plan, agree, lambda text: progress(f"{plan.label}: {text}"))
-    for name, step in steps.items():
-        # Before any record is written: a baseline that computed nonsense must not stand under a ratio.
-        series[name].error = series[name].error or _fault(step, series[name])
-    for name, step in steps.items():
-        fault = series[name].error
-        outcomes[name] = (
-            explained(fault, step.spec.device, step.spec.size)
-            if fault
-            else _measured(name, step, series, plan, aside[name])
-        )
-        step.release()
-    keras.backend.clear_session()
+    with ExitStack() as stack:
+        stack.callback(keras.backend.clear_session)
+        for step in steps.values():
+            stack.callback(step.release)
+        timed = _Timed.open(steps, plan, stack, lambda text: progress(f"{plan.label}: {text}"))
+        series, aside = timed.run(agree)
+        with held_interrupts():
+            for name, step in steps.items():
+                # Before any record is written: a baseline that computed nonsense must not stand under a ratio.
+                series[name].error = series[name].error or _fault(step, series[name])
+            for name, step in steps.items():
+                fault = series[name].error
+                outcomes[name] = (
+                    explained(fault, step.spec.device, step.spec.size)
+                    if fault
+                    else _measured(name, step, series, plan, aside[name])
+                )
+            measured = {name: one for name in steps if isinstance(one := outcomes[name], Measured)}
+            keep(measured)
+        added = timed.energy(series, measured)
+        if profile:
+            for name in measured:
+                progress(f"{plan.label}, {name}: profiling")
+                added.setdefault(name, {}).update(profile(steps[name]))
+        outcomes |= {
+            name: Measured(replace(measured[name].record, **facts), measured[name].rounds)
+            for name, facts in added.items()
+        }
     return outcomes
 
 
@@ -94,23 +123,40 @@ class _Aside:
         skipped_steps: from when it was built until it was timed.
         others_cpu_share: as in CaseRecord.
         readings: of the GPU after its rounds; None where nothing can be read.
-        energy: of passes of its own; None where nothing counts it.
     """
 
     skipped_steps: int
     others_cpu_share: float | None
     readings: Readings | None
-    energy: Energy | None
 
 
-def _timed(
-    steps: Mapping[str, Step], plan: GroupPlan, agree: Callable[[float], float], progress: Progress
-) -> tuple[dict[str, Series], dict[str, _Aside]]:
-    """Time the arms interleaved, with the GPU's readings where it has any, and then measure their energy."""
-    device = next(iter(plan.members.values())).spec.device
-    gpus = {name: max(step.spec.replicas // plan.cluster.workers, 1) for name, step in steps.items()}
-    with ExitStack() as stack:
-        # Of those that an arm runs on: what an idle GPU does, and uses, is not a step's.
+@dataclass
+class _Timed:
+    """The arms of a group, timed interleaved, with the GPU's readings where it has any.
+
+    Attributes:
+        steps: by arm.
+        plan: of the group.
+        progress: takes one line.
+        gpus: that each arm runs on, a number.
+        telemetry: of the first so many GPUs: what an idle one does, and uses, is not a step's.
+        arms: as they are measured.
+        readings: by arm, where there are any.
+    """
+
+    steps: Mapping[str, Step]
+    plan: GroupPlan
+    progress: Progress
+    gpus: Mapping[str, int]
+    telemetry: Mapping[int, Telemetry | None]
+    arms: Sequence[Arm]
+    readings: Mapping[str, Readings]
+
+    @classmethod
+    def open(cls, steps: Mapping[str, Step], plan: GroupPlan, stack: ExitStack, progress: Progress) -> _Timed:
+        """With the GPU's telemetry, which `stack` closes."""
+        device = next(iter(plan.members.values())).spec.device
+        gpus = {name: max(step.spec.replicas // plan.cluster.workers, 1) for name, step in steps.items()}
         of = {count: stack.enter_context(open_telemetry(device, count)) for count in sorted(set(gpus.values()))}
         readings = {name: Readings(telemetry) for name in steps if (telemetry := of[gpus[name]])}
         arms = [
@@ -123,30 +169,46 @@ def _timed(
             )
             for name, step in steps.items()
         ]
-        skipped = {name: step.skipped_steps() for name, step in steps.items()}
+        return cls(steps, plan, progress, gpus, of, arms, readings)
+
+    def run(self, agree: Callable[[float], float]) -> tuple[dict[str, Series], dict[str, _Aside]]:
+        """The rounds of each arm, and what was seen meanwhile."""
+        members = self.plan.members
+        skipped = {name: step.skipped_steps() for name, step in self.steps.items()}
         others_before, began = machine.others_cpu_seconds(), time.monotonic()
         series = measure(
-            arms,
-            Plan(plan.profile.max_seconds, plan.tolerance),
-            baseline={name: one.baseline for name, one in plan.members.items() if one.baseline},
-            references={name: one.reference for name, one in plan.members.items() if one.reference},
+            self.arms,
+            Plan(self.plan.profile.max_seconds, self.plan.tolerance),
+            baseline={name: one.baseline for name, one in members.items() if one.baseline},
+            references={name: one.reference for name, one in members.items() if one.reference},
             agree=agree,
-            progress=progress,
+            progress=self.progress,
         )
         share = others_share(others_before, machine.others_cpu_seconds(), time.monotonic() - began)
-        live = [arm for arm in arms if series[arm.name].error is None]
-        energy: dict[str, Energy] = {}
-        # Workers would not run passes of the same number of steps.
-        for count, telemetry in of.items() if plan.cluster.workers == 1 else ():
+        return series, {name: _Aside(count, share, self.readings.get(name)) for name, count in skipped.items()}
+
+    def energy(self, series: Mapping[str, Series], measured: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Fields of the records that energy passes give, by arm; none where nothing counts it."""
+        if self.plan.cluster.workers > 1:
+            return {}  # they would not run passes of the same number of steps
+        found: dict[str, Energy] = {}
+        for count, telemetry in self.telemetry.items():
             if telemetry:
-                energy |= measure_energy(
-                    [arm for arm in live if gpus[arm.name] == count],
+                found |= measure_energy(
+                    [arm for arm in self.arms if arm.name in measured and self.gpus[arm.name] == count],
                     {name: one.steps_per_round for name, one in series.items()},
                     telemetry.joules,
                     utilisation_percent=telemetry.utilisation_percent,
-                    progress=progress,
+                    progress=self.progress,
                 )
-    return series, {name: _Aside(count, share, readings.get(name), energy.get(name)) for name, count in skipped.items()}
+        return {
+            name: {
+                "joules_per_step": one.joules_per_step,
+                "joules_spread": one.spread,
+                "utilisation_percent": one.utilisation_percent,
+            }
+            for name, one in found.items()
+        }
 
 
 def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
@@ -207,7 +269,7 @@ def others_share(before: float | None, after: float | None, seconds: float) -> f
 
 def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, aside: _Aside) -> Measured:
     mine, member, spec = series_by_name[name], plan.members[name], step.spec
-    readings, energy = aside.readings, aside.energy
+    readings = aside.readings
 
     def over(other: str | None, ratio: Interval | None) -> Interval | None:
         """A ratio to another arm, unless that one was found to be wrong."""
@@ -263,10 +325,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         sm_clock_mhz=readings.sm_clock_mhz if readings else None,
         memory_clock_mhz=readings.memory_clock_mhz if readings else None,
         temperature_c=readings.temperature_c if readings else None,
-        utilisation_percent=energy.utilisation_percent if energy else None,
         power_limited_share=readings.power_limited_share if readings else None,
-        joules_per_step=energy.joules_per_step if energy else None,
-        joules_spread=energy.spread if energy else None,
     )
     return Measured(record, kept_rounds(mine.rounds))
 

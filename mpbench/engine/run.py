@@ -21,6 +21,7 @@ from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
 
 if TYPE_CHECKING:
+    from mpbench.engine.group import Profiler
     from mpbench.engine.plan import GroupPlan
 
 
@@ -75,13 +76,15 @@ class Grouped(Protocol):
 
 OneCase = TypeVar("OneCase", bound=Grouped)
 Result = TypeVar("Result")
+Keep = Callable[[Mapping[str, Result]], None]
 
 
 class Outcomes(Generic[OneCase, Result]):
     """What became of cases: the first of a group that is asked for has all selected ones of its group measured.
 
     Attributes:
-        on_measured: called once for each group with its measured cases by id, before any of them is reported.
+        on_measured: called with the measured cases of a group by id, before any of them is reported; again where
+            something has been added to them.
     """
 
     def __init__(self) -> None:
@@ -99,13 +102,14 @@ class Outcomes(Generic[OneCase, Result]):
         self,
         case: OneCase,
         cases: Iterable[OneCase],
-        measure: Callable[[Mapping[str, OneCase]], Mapping[str, Result | Exception]],
+        measure: Callable[[Mapping[str, OneCase], Keep[Result]], Mapping[str, Result | Exception]],
     ) -> Result:
         """The measurement of one case; measures its whole group where that has not happened yet.
 
         Args:
             cases: all selected ones.
-            measure: takes a group's cases by arm, returns what became of each.
+            measure: takes a group's cases by arm, and what it may call with those that are measured before it has
+                finished with them; returns what became of each.
 
         Raises:
             CaseFailure: the case failed for a known reason.
@@ -114,26 +118,36 @@ class Outcomes(Generic[OneCase, Result]):
         if case.id not in self._by_id:
             devices.check_not_deterministic()
             members = {other.arm: other for other in cases if other.group == case.group}
+            kept: dict[str, Result] = {}
+
+            def keep(measured: Mapping[str, Result]) -> None:
+                by_id = {members[arm].id: one for arm, one in measured.items()}
+                if by_id != kept:
+                    kept.update(by_id)
+                    self.on_measured(by_id)
+
             try:
-                outcomes = measure(members)
+                outcomes = measure(members, keep)
             except BaseException as error:  # a time-out's too: the other cases must not measure it all again
                 lost = CaseFailure(f"measuring its group ended with {described(error)}")
                 self._by_id.update({member.id: lost for member in members.values()})
+                self._by_id.update(kept)
                 raise
-            by_id = {members[arm].id: outcome for arm, outcome in outcomes.items()}
-            self._by_id.update(by_id)
-            self.on_measured({id: one for id, one in by_id.items() if not isinstance(one, Exception)})
+            self._by_id.update({members[arm].id: outcome for arm, outcome in outcomes.items()})
+            keep({arm: one for arm, one in outcomes.items() if not isinstance(one, Exception)})
         outcome = self._by_id[case.id]
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
 
-def measure_group(plan: GroupPlan, progress: Callable[[str], None]) -> Mapping[str, Measured | Exception]:
+def measure_group(
+    plan: GroupPlan, progress: Callable[[str], None], keep: Keep[Measured], profile: Profiler | None
+) -> Mapping[str, Measured | Exception]:
     """As `mpbench.engine.group` has it, which is imported when the first group is measured."""
     from mpbench.engine import group
 
-    return group.measure_group(plan, progress)
+    return group.measure_group(plan, progress, keep, profile)
 
 
 class Run:
@@ -147,6 +161,7 @@ class Run:
     Attributes:
         before_loading: called once, when all that can be checked without TensorFlow has been.
         outcomes: of its cases.
+        profiler: gives, for the device, what takes a profile of each step after its rounds, or None.
     """
 
     def __init__(self, settings: Settings, write_line: Callable[[str], None], cluster: Cluster | None = None) -> None:
@@ -154,6 +169,7 @@ class Run:
         self.cluster = cluster or Cluster()
         self.cases: dict[str, Case] = {}
         self.before_loading: Callable[[], None] = lambda: None
+        self.profiler: Callable[[Device], Profiler | None] | None = None
         self._shared_labels: set[str] = set()
         self._write_line = write_line
         self._started = time.monotonic()
@@ -234,8 +250,9 @@ class Run:
         """Show a line with the time since the session began."""
         self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
 
-    def _measure(self, members: Mapping[str, Case]) -> Mapping[str, Measured | Exception]:
-        return measure_group(self._plan(members.values()), self.progress)
+    def _measure(self, members: Mapping[str, Case], keep: Keep[Measured]) -> Mapping[str, Measured | Exception]:
+        profile = self.profiler(self.activate()) if self.profiler else None
+        return measure_group(self._plan(members.values()), self.progress, keep, profile)
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
         from mpbench.engine.plan import GroupPlan, Member, StepSpec

@@ -89,6 +89,7 @@ class JournalWriter:
         self._run = run
         self._probes = probes
         self._items = {item.nodeid: item for item in items}
+        self._measurements: dict[frozenset[str], str] = {}
 
     def begin(self, resume: bool) -> dict[str, Comparison]:
         """Open the journal; the run gets its resumed cases, and the resumed accuracy comparisons are returned by id.
@@ -111,8 +112,8 @@ class JournalWriter:
         return compared
 
     def finished(self, cases: Mapping[str, Measured | Probed | Comparison]) -> None:
-        """Put cases that were measured together into the journal, by id."""
-        measurement = secrets.token_hex(8)
+        """Put cases that were measured together into the journal, by id; once more where they say more now."""
+        measurement = self._measurements.setdefault(frozenset(cases), secrets.token_hex(8))
         self._saver.finished([self._entry(id, case, measurement) for id, case in cases.items()])
 
     def _group(self, id: str) -> str:

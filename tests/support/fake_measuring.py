@@ -22,7 +22,7 @@ ROUNDS = int(os.environ.get("FAKE_ROUNDS", "8"))
 DRAW = random.Random(os.getpid())
 
 
-def measure_group(plan, progress):
+def measure_group(plan, progress, keep, profile):
     progress(f"{plan.label}: measuring {len(plan.members)} arms")
     time.sleep(SECONDS)
     outcomes = {}

@@ -216,7 +216,7 @@ class ProbeRun:
         if self._loader is not None:
             self._loader.close()
 
-    def _measure(self, members: Mapping[str, ProbeCase]) -> Mapping[str, Probed | Exception]:
+    def _measure(self, members: Mapping[str, ProbeCase], keep: object) -> Mapping[str, Probed | Exception]:
         from mpbench.why.measuring.probe import measure_probes
 
         cases = list(members.values())
