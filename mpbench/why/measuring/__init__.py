@@ -1,0 +1,1 @@
+"""What is measured to explain a speedup; all of it imports TensorFlow."""

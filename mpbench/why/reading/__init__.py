@@ -1,0 +1,1 @@
+"""What a profile says. Pure: no TensorFlow, only figures, names and text."""
