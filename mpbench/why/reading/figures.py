@@ -81,13 +81,25 @@ def profile_record(
             if of_class in (TENSOR_CORES, OTHER_PRODUCTS) and trace.on_device:
                 products[place.layer][work.kernel] += ps
     ns = in_ns(cells)
+    by_layer: defaultdict[str, dict[Cell, int]] = defaultdict(dict)
+    for (layer, cell), value in ns.items():
+        by_layer[layer] |= {cell: value} if value else {}
     rows = []
-    for layer in known:
-        of_layer = {cell: value for (name, cell), value in ns.items() if name == layer}
-        total = sum(of_layer.values())
+    for layer, of_layer in known.items():
+        total = sum(by_layer[layer].values())
+        longest = products[layer].most_common(1)
         rows.append(
-            _row(layer, known[layer], products[layer], of_layer, kernels[layer])
-            | {"cast_ns": min(casts[layer] // 1000, total), "fused_ns": min(fused[layer] // 1000, total)}
+            LayerRow(
+                name=_text(layer),
+                type=_text(of_layer.type) if of_layer else "",
+                dtype=_text(of_layer.dtype) if of_layer else "",
+                channels=of_layer.channels if of_layer else None,
+                kernel=_text(longest[0][0].replace("void ", ""))[:KERNEL_TEXT] if longest else "",
+                kernels=kernels[layer],
+                cast_ns=min(casts[layer] // 1000, total),
+                fused_ns=min(fused[layer] // 1000, total),
+                ns=by_layer[layer],
+            )
         )
     of_types = in_ns(operations)
     return ProfileRecord(
@@ -98,7 +110,7 @@ def profile_record(
         devices=trace.devices,
         span_ns=-(-trace.span_ps // 1000) + 1,  # never less than what ran in it, rounded
         tensor_cores=trace.tensor_cores,
-        rows=tuple(sorted((LayerRow(**row) for row in rows), key=lambda row: -row.total_ns)),
+        rows=tuple(sorted(rows, key=lambda row: -row.total_ns)),
         operations=tuple(
             Operations(_text(kind), of_class, value, counts[kind, of_class])
             for (kind, of_class), value in sorted(of_types.items(), key=lambda pair: -pair[1])
@@ -152,21 +164,6 @@ def _class(work: Work, kind: str, place: Place, on_device: bool) -> str:
         return OPTIMIZER
     normalises = _NORMALISING.search(place.known.type) if place.known else _NORMALISING_PATH.search(place.layer)
     return NORMALISATION if normalises else found
-
-
-def _row(
-    layer: str, known: KnownLayer | None, products: Counter[str], ns: Mapping[Cell, int], kernels: int
-) -> dict[str, object]:
-    longest = products.most_common(1)[0][0].replace("void ", "") if products else ""
-    return {
-        "name": _text(layer),
-        "type": _text(known.type) if known else "",
-        "dtype": _text(known.dtype) if known else "",
-        "channels": known.channels if known else None,
-        "kernel": _text(longest)[:KERNEL_TEXT],
-        "kernels": kernels,
-        "ns": {cell: value for cell, value in ns.items() if value},
-    }
 
 
 def _text(name: str) -> str:

@@ -28,7 +28,6 @@ _HOST_OPERATION = re.compile(r"[^:\s][^:]*:(?P<type>_?[A-Za-z]\w*)")
 """As TensorFlow's executor names an operation's run: `path:Type`; a function's own begins with `__`."""
 
 _NO_WORK = frozenset(("_Arg", "_Retval", "_DeviceArg", "_DeviceRetval", "NoOp", "Const"))
-_STEP_NUMBERS = ("step_num", "iter_num")
 _PATH = "tensorflow.tsl.profiler.protobuf.xplane_pb2"
 
 Key = TypeVar("Key", bound=Hashable)
@@ -139,7 +138,7 @@ def _of_space(space: Any, expect_gpu: bool) -> Trace:
             devices=len(streams),
             span_ps=max(_span(kernels) for kernels in streams),
             device_name=printable(str(facts.get("gpu_device_name", "")))[:100],
-            tensor_cores=capability >= FIRST_TENSOR_CORES if known else None,  # type: ignore[operator]
+            tensor_cores=capability >= FIRST_TENSOR_CORES if known else None,
             compiled=any(key[2] for key in work),
             marked_steps=marked,
             options=options,
@@ -364,7 +363,8 @@ def _own_pieces(events: Sequence[_Event]) -> list[tuple[int, int, _Key]]:
 
 
 def _marked_steps(planes: Iterable[_Plane]) -> int | None:
-    """Steps that the program marked by `tf.profiler.experimental.Trace(..., step_num=...)`, as Keras's callback does."""
+    """Steps that the program marked by `tf.profiler.experimental.Trace(..., step_num=...)`, as TensorBoard's callback
+    does."""
     numbers: defaultdict[str, set[Any]] = defaultdict(set)
     for plane in planes:
         if not plane.name.startswith("/host:CPU"):
@@ -388,7 +388,7 @@ def _message_class() -> Any:
             module = importlib.util.module_from_spec(spec)
             try:
                 spec.loader.exec_module(module)
-                return module.XSpace  # type: ignore[no-any-return]
+                return module.XSpace
             except (ImportError, AttributeError, TypeError):
                 break  # it has come to import others of TensorFlow's
     return importlib.import_module(_PATH).XSpace
