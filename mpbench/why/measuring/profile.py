@@ -1,0 +1,193 @@
+"""Taking the profile of a step: a few steps under TensorFlow's profiler, and what is known of the model's layers.
+
+What belongs here: how the profiler is run. What its trace says is told in `why.reading`.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from mpbench.errors import described, printable
+from mpbench.records.profile import ProfileRecord
+from mpbench.why.reading.attribution import KnownLayer
+from mpbench.why.reading.figures import profile_record
+from mpbench.why.reading.trace import Trace, UnreadableTrace, read_trace
+
+PROFILED_STEPS = 3
+MAX_ATTEMPTS = 3
+"""At a profile without a step that loss scaling skipped."""
+
+HOST_LEVEL_ON_CPU = 3
+"""Below it the host's tracer leaves out what TensorFlow has found to be inexpensive: operations of 3 us and less."""
+
+HOST_LEVEL_ON_GPU = 2
+
+
+class Profiled(Protocol):
+    """A step that can be profiled."""
+
+    def run(self, steps: int) -> None:
+        """Run so many and wait until the device has finished them."""
+
+    def skipped_steps(self) -> int:
+        """That loss scaling has dropped until now."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of the model whose step is profiled.
+
+    Attributes:
+        layers: of it, see `known_layers`.
+        optimizers: names of its optimizer and of what wraps it.
+    """
+
+    layers: Sequence[KnownLayer] = ()
+    optimizers: Sequence[str] = ()
+
+
+def profile_step(step: Profiled, model: Model, on_gpu: bool, steps: int = PROFILED_STEPS) -> ProfileRecord | str:
+    """Profile a few steps, none of them skipped by loss scaling.
+
+    Returns:
+        The record, or in one line why there is none: no fault of a profile may cost a case its times.
+    """
+    try:
+        for _ in range(MAX_ATTEMPTS):
+            before = step.skipped_steps()
+            trace = take_trace(lambda: step.run(steps), on_gpu)
+            if step.skipped_steps() == before:
+                source = f"TensorFlow {metadata.version('tensorflow')}"
+                return profile_record(trace, steps, source, model.layers, model.optimizers)
+        return f"loss scaling skipped a step in each of {MAX_ATTEMPTS} profiles of {steps} steps"
+    except UnreadableTrace as problem:
+        return printable(str(problem))
+    except Exception as error:  # whatever the profiler raises, or the device under it
+        return printable(f"no profile could be taken: {described(error)}")
+
+
+def take_trace(run: Callable[[], None], on_gpu: bool) -> Trace:
+    """The trace of what a function runs.
+
+    Raises:
+        UnreadableTrace: nothing was written, or it holds nothing that ran.
+    """
+    with tempfile.TemporaryDirectory(prefix="mpbench-profile-") as folder:
+        with _profiler(folder, HOST_LEVEL_ON_GPU if on_gpu else HOST_LEVEL_ON_CPU):
+            run()
+        files = sorted(Path(folder).rglob("*.xplane.pb"))
+        if not files:
+            raise UnreadableTrace("TensorFlow's profiler has written no profile")
+        try:
+            return read_trace(files[0], expect_gpu=on_gpu)
+        except UnreadableTrace as problem:  # without the name of a file that is gone
+            raise UnreadableTrace(str(problem).removeprefix(f"{files[0]}: ")) from None
+
+
+@contextmanager
+def _profiler(folder: str, host_level: int) -> Iterator[None]:
+    import tensorflow as tf
+
+    options = tf.profiler.experimental.ProfilerOptions(
+        host_tracer_level=_Level(host_level),
+        python_tracer_level=_Level(0),  # Python's calls say nothing about a compiled step
+        device_tracer_level=_Level(1),
+        delay_ms=_Level(0),
+    )
+    tf.profiler.experimental.start(folder, options=options)
+    try:
+        yield
+    finally:
+        tf.profiler.experimental.stop()
+
+
+class _Level:
+    """A whole number that can be nothing else.
+
+    TensorFlow's binding takes a value as a bool, an int or a string, and takes the first that it can be made to: an int
+    of Python's becomes a bool, which is then ignored ("host_tracer_level expects an i value", 2.21). What has an index
+    and no truth value of its own can only become an int.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __index__(self) -> int:
+        return self._number
+
+
+def known_model(model: Any) -> Model:
+    """What is known of a Keras model, compiled or not."""
+    names: list[str] = []
+    optimizer = getattr(model, "optimizer", None)
+    while optimizer is not None:
+        names.append(str(optimizer.name))
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    return Model(known_layers(model), names)
+
+
+def known_layers(model: Any) -> list[KnownLayer]:
+    """All layers of a Keras model, those inside others too; one that stands in several places once for each.
+
+    Names that Keras made up (`conv2d_94`) are counted anew in their labels, so that they agree between two models of
+    one process.
+    """
+    labels: dict[int, str] = {}
+    counted: Counter[str] = Counter()
+    found: list[KnownLayer] = []
+
+    def label(layer: Any) -> str:
+        if id(layer) not in labels:
+            name, made_up = str(layer.name), _snake_case(type(layer).__name__)
+            if re.fullmatch(rf"{re.escape(made_up)}(?:_\d+)?", name):
+                counted[made_up] += 1
+                name = made_up if counted[made_up] == 1 else f"{made_up}_{counted[made_up] - 1}"
+            labels[id(layer)] = name
+        return labels[id(layer)]
+
+    def visit(layer: Any, path: tuple[str, ...], label_path: tuple[str, ...], above: tuple[int, ...]) -> None:
+        for inner in getattr(layer, "_layers", None) or getattr(layer, "layers", None) or ():
+            if id(inner) in above or not hasattr(inner, "name"):
+                continue
+            inside, called = (*path, str(inner.name)), (*label_path, label(inner))
+            found.append(
+                KnownLayer(
+                    path=inside,
+                    label="/".join(called),
+                    type=type(inner).__name__,
+                    dtype=str(getattr(inner, "compute_dtype", "")),
+                    channels=_channels(inner),
+                )
+            )
+            visit(inner, inside, called, (*above, id(inner)))
+
+    visit(model, (str(model.name),), (), (id(model),))
+    return found
+
+
+def _channels(layer: Any) -> tuple[int, int] | None:
+    """In and out, of a convolution or a matrix product; None where it has no kernel of that kind."""
+    try:
+        shape = [int(size) for size in layer.kernel.shape]
+        if hasattr(layer, "filters") and len(shape) >= 3:
+            out = int(layer.filters)
+            inputs = shape[-2] if shape[-1] == out else shape[-1]  # a transposed convolution has them the other way
+            return inputs, out
+        return (shape[0], int(layer.units)) if hasattr(layer, "units") and len(shape) == 2 else None
+    except Exception:  # not built, or a user's own that calls something else a kernel
+        return None
+
+
+def _snake_case(name: str) -> str:
+    """As Keras makes a layer's name of its class."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
