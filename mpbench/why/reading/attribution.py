@@ -72,6 +72,9 @@ _LOSSES_AND_METRICS = re.compile(
     r"|Sub|sub|Squeeze|Shape|strided_slice|concat|zeros|ones|Const|Identity|GreaterEqual|LogicalAnd|Prod|Size)(?:_\d+)?"
 )
 _DATA = re.compile(r"IteratorGetNext\w*|Iterator\w*|.*Dataset\w*|infeed.*")
+_MOVED = ("_Recv", "_HostRecv", "_Send", "_HostSend")
+"""Copies between host and device; named after the operation whose result they bring, if it is one."""
+
 _WHILE = re.compile(r"while(?:_grad|_cond|_body)?(?:_\d+)?|body|cond")
 
 _OPERATION_SCOPE = re.compile(
@@ -100,7 +103,7 @@ class Attribution:
         self._roots = frozenset({layer.path[0] for layer in layers} or _derived_roots(parsed, self._optimizers))
         # Keras opens a layer's name twice, to build it and to call it: TensorFlow numbers the second one.
         self._numbered = _numbered(parsed, self._roots, known=bool(layers))
-        self._forward = frozenset("/".join(one.names) for one in parsed if not one.backward)
+        self._forward = frozenset("/".join(one.names) for one in parsed if not one.backward and one.kind not in _MOVED)
         self._updating = frozenset(
             one.names[0]
             for one in parsed
@@ -184,18 +187,26 @@ class Attribution:
     def _root_at(self, names: Sequence[str]) -> int | None:
         """Where the model's own name stands in a path; only conditions and calls may stand before it."""
         for at, name in enumerate(names[:-1]):
-            is_root = name in self._roots or _without_number(name) in self._roots
-            if is_root and not (_CONDITION.fullmatch(name) and _CONDITION.fullmatch(names[at + 1])):
+            if self._is_root(name) and not (_CONDITION.fullmatch(name) and _CONDITION.fullmatch(names[at + 1])):
                 return at
             if not _WRAPPER.fullmatch(name):
                 return None
         return None
 
+    def _is_root(self, name: str) -> bool:
+        if self._tree is None:
+            return name in self._roots
+        match = _SUFFIX.fullmatch(name)
+        called = match is not None and match["name"] in self._roots
+        if self._numbered:
+            return called and match is not None and int(match["number"]) % 2 == 1
+        return called or name in self._roots
+
     def _beside_the_model(self, one: _Parsed) -> Place:
         conditional = any(_CONDITION.fullmatch(name) for name in one.names[:-1])
         names = [name for at, name in enumerate(one.names) if at == len(one.names) - 1 or not _WRAPPER.fullmatch(name)]
         first, last = names[0], names[-1]
-        if _DATA.fullmatch(one.kind) or (one.kind in ("_Recv", "_HostRecv", "_Send") and not self._says_more(last)):
+        if _DATA.fullmatch(one.kind) or (one.kind in _MOVED and not self._says_more(last)):
             return Place(DATA, INPUT)
         if (len(names) > 1 and (self._is_optimizer(first) or first in self._updating)) or updates_weights(one.kind):
             return Place(OPTIMIZER, UPDATE)

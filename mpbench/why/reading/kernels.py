@@ -53,7 +53,7 @@ _COPY_TYPE = re.compile(
     r"|Tile|Pack|Unpack|Gather\w*|ResourceGather|Scatter\w*|TensorScatter\w*|Split(V)?|Reverse\w*|BroadcastTo"
     r"|TensorList\w+|DepthToSpace|SpaceToDepth|SpaceToBatch\w*|BatchToSpace\w*|Resize\w+|_?Send|_?Recv|_Host(Send|Recv)"
     r"|DeepCopy|Reshape|Squeeze|ExpandDims|ReadVariableOp|MklToTf|_MklToTf|_MklLayoutConvert|Bitcast|DynamicStitch"
-    r"|OneHot|StackPushV2|StackPopV2|copy|transpose|memcpy"
+    r"|(Ref)?(Switch|Merge|Enter|Exit|NextIteration)|LoopCond|Shape(N)?|VariableShape|Size|Rank|OneHot|StackPushV2|StackPopV2|copy|transpose|memcpy"
 )
 _REDUCTION_TYPE = re.compile(
     r"(Sum|Mean|Max|Min|Prod|All|Any|ArgMax|ArgMin|L2Loss|Cumsum|Cumprod|BiasAddGrad|TopK\w*|Sort|EuclideanNorm)"
