@@ -4,10 +4,9 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from traces import Made, unpacked
 
 from mpbench.why.reading.trace import UnreadableTrace, read_trace, shared_ps
-
-from traces import Made, unpacked
 
 pieces = st.lists(
     st.tuples(st.integers(0, 50), st.integers(0, 30), st.sampled_from("abc")).map(lambda p: (p[0], p[0] + p[1], p[2]))
@@ -145,12 +144,7 @@ def test_truncated_files(tmp_path, share):
     path = unpacked("h200-vgg16", tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    try:
-        trace = read_trace(path)
-    except UnreadableTrace as problem:
-        assert "\n" not in str(problem)
-    else:  # cut between two messages: what is left is whole
-        assert trace.busy_ps <= 25_936_180_000
+    unreadable(path)
 
 
 def test_lost_events_are_no_profile(tmp_path):
@@ -197,7 +191,7 @@ def test_tensorflow_may_be_imported_beside_it(tmp_path):
     code = (
         "from mpbench.why.reading.trace import _message_class; a = _message_class(); "
         "from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace; "
-        "b = _message_class(); assert XSpace.FromString(a().SerializeToString()) == XSpace(); assert b.FromString(b'')==b()"
+        "b = _message_class(); assert XSpace.FromString(a().SerializeToString()) == XSpace() and b() == a()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

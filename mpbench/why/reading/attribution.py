@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from mpbench.records.profile import BACKWARD, CHECKS, FORWARD, INPUT, LOSS_SCALING, UNATTRIBUTED, UPDATE
 from mpbench.why.reading.kernels import operation_type, updates_weights
@@ -102,7 +103,7 @@ class Attribution:
         self._tree = _tree(layers) if layers else None
         self._roots = frozenset({layer.path[0] for layer in layers} or _derived_roots(parsed, self._optimizers))
         # Keras opens a layer's name twice, to build it and to call it: TensorFlow numbers the second one.
-        self._numbered = _numbered(parsed, self._roots, known=bool(layers))
+        self._numbered = _numbered(parsed, self._roots, layers)
         self._forward = frozenset("/".join(one.names) for one in parsed if not one.backward and one.kind not in _MOVED)
         self._updating = frozenset(
             one.names[0]
@@ -206,7 +207,7 @@ class Attribution:
         conditional = any(_CONDITION.fullmatch(name) for name in one.names[:-1])
         names = [name for at, name in enumerate(one.names) if at == len(one.names) - 1 or not _WRAPPER.fullmatch(name)]
         first, last = names[0], names[-1]
-        if _DATA.fullmatch(one.kind) or (one.kind in _MOVED and not self._says_more(last)):
+        if _DATA.fullmatch(one.kind) or (one.kind == "_Recv" and not self._says_more(last)):
             return Place(DATA, INPUT)
         if (len(names) > 1 and (self._is_optimizer(first) or first in self._updating)) or updates_weights(one.kind):
             return Place(OPTIMIZER, UPDATE)
@@ -329,24 +330,17 @@ def _derived_roots(parsed: Iterable[_Parsed], optimizers: Collection[str]) -> se
     return both or {name for name, number in forward.items() if 5 * number >= forward.total()}
 
 
-def _numbered(parsed: Iterable[_Parsed], roots: Collection[str], known: bool) -> bool:
-    """Whether the names of the models in the paths have odd numbers at their ends."""
+def _numbered(parsed: Iterable[_Parsed], roots: Collection[str], layers: Sequence[KnownLayer]) -> bool:
+    """Whether the models' names in the paths have odd numbers at their ends; as far as a layer of theirs follows."""
+    inside = {layer.path[1] for layer in layers if len(layer.path) > 1}
     seen: Counter[bool] = Counter()
     for one in parsed:
-        for name in one.names[:-1]:
+        for name, following in pairwise(one.names):
             match = _SUFFIX.fullmatch(name)
-            if known and match and match["name"] in roots and name not in roots:
-                seen[int(match["number"]) % 2 == 1] += 1
-            elif known and name in roots:
-                seen[False] += 1
-            elif name in roots:
-                seen[bool(match and int(match["number"]) % 2)] += 1
-            else:
+            odd = match is not None and int(match["number"]) % 2 == 1
+            if layers and not {following, _without_number(following)} & inside:
                 continue
-            break
+            if name in roots or (layers and _without_number(name) in roots):
+                seen[odd and (not layers or name not in roots)] += 1
+                break
     return seen[True] > seen[False]
-
-
-def labels(layers: Iterable[KnownLayer]) -> Mapping[str, KnownLayer]:
-    """Layers by what tables call them."""
-    return {layer.label: layer for layer in layers}
