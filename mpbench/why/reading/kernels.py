@@ -136,7 +136,7 @@ def kernel_class(kernel: str, kind: str, instruction: Instruction | None, on_dev
     name = kernel.replace("void ", "").partition("(")[0]
     for found, pattern in ((COPIES, _COPIES), (OTHER_PRODUCTS, _PRODUCTS), (REDUCTIONS, _REDUCTIONS)):
         # Eigen's names hold all they are made of; there the operation's type says more.
-        if pattern.search(name) and not ("Eigen::" in name and kind):
+        if pattern.search(name) and not (name.startswith("Eigen::") and kind):
             return found
     known = _class_of_type(kind)
     return known or (OTHER_PRODUCTS if is_product_type(kind) else "") or _last_resort(name)

@@ -116,7 +116,7 @@ def _bound(arm: Arm) -> str:
                 f"Launch-bound: {_percent(of.small_share)} of the {step} ms go by between operations or in operations "
                 f"of at most 10 us, of {per_step}."
             )
-        return f"Operations run in {ms(of.busy_seconds)} of the {step} ms ({_percent(1 - of.idle_share)}), {per_step}."
+        return f"Operations run in {_working(of)}, {per_step}."
     every = 1e6 * of.step_seconds / record.kernels_per_step
     waits = (
         f"the GPU waits for the host in {ms(of.idle_seconds)} of {step} ms ({_percent(of.idle_share)}): "
@@ -126,7 +126,13 @@ def _bound(arm: Arm) -> str:
         return f"HOST-BOUND: {waits}"
     if of.idle_share >= PARTLY_HOST_BOUND:
         return f"Partly host-bound: {waits}"
-    return f"Device-bound: the GPU works in {ms(of.busy_seconds)} of {step} ms ({_percent(1 - of.idle_share)})."
+    return f"Device-bound: the GPU works in {_working(of)}."
+
+
+def _working(of: Breakdown) -> str:
+    if of.busy_seconds > of.step_seconds:
+        return f"all of the {ms(of.step_seconds)} ms (under the profiler {ms(of.busy_seconds)})"
+    return f"{ms(of.busy_seconds)} of {ms(of.step_seconds)} ms ({_percent(1 - of.idle_share)})"
 
 
 def _tensor_cores(arm: Arm) -> list[str]:
@@ -146,10 +152,11 @@ def _reasons(arm: Arm) -> list[_Reason]:
     found = [
         *_normalisation(arm),
         *_update(arm),
-        *_main_types(of, REDUCTIONS, ""),
+        *(() if of.record.on_device else _main_types(of, OTHER_PRODUCTS, "convolution and matmul: ")),
+        *_main_types(of, REDUCTIONS, "reductions and pooling: "),
         *_main_types(of, ELEMENTWISE, "elementwise operations, which do little but read and write memory: "),
         *_main_types(of, COPIES, "copies and casts: "),
-        *(_odd_channels(arm) if arm.half else ()),
+        *(_odd_channels(arm) if arm.half and of.record.on_device else ()),
         *(_kept_in_float32(arm) if arm.half else ()),
         *_largest_layers(arm),
     ]
@@ -274,7 +281,8 @@ def _not_faster(arm: Arm, baseline: Arm | None) -> Iterable[_Reason]:
     if not slow:
         return []
     name, change = max(slow.items(), key=lambda pair: pair[1].after)
-    what = "The wait for the host" if name == IDLE and arm.breakdown.record.on_device else name.capitalize()
+    idle = "The wait for the host" if arm.breakdown.record.on_device else "The time between operations"
+    what = idle if name == IDLE else name.capitalize()
     return [_Reason(change.after, f"{what} did not get faster: {ms(change.before)} -> {ms(change.after)} ms.")]
 
 
