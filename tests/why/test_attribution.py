@@ -162,6 +162,13 @@ def test_layers_whose_names_are_taken():
     assert [attribution.place(op).layer for op in ops] == ["conv", "conv_1", "conv_2"]
 
 
+def test_a_step_that_calls_the_layers_one_by_one():
+    ops = ["encoder_1/dense_1/MatMul:MatMul", "gradient_tape/encoder_1/dense_1/MatMul/MatMul:MatMul", "adam/Mul:Mul"]
+    attribution = Attribution(ops, known("encoder", "encoder/dense", "adam"), ["adam"])
+    expected = [("encoder/dense", FORWARD), ("encoder/dense", BACKWARD)]
+    assert [place(attribution, op) for op in ops[:2]] == expected
+
+
 def test_scopes_between_a_model_and_its_layer():
     attribution = Attribution(["net/mine/dense/MatMul:MatMul"], known("dense"))
     assert attribution.place("net/mine/dense/MatMul:MatMul").layer == "dense"

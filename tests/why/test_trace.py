@@ -55,9 +55,31 @@ def test_names_are_resolved(tmp_path):
     assert trace.tensor_cores is True
     assert trace.options["host_tracer_level"] == 2
     kinds = {work.op.rpartition(":")[2] for work in trace.work}
-    assert {"BiasAddGrad", "MaxPoolGrad", "_FusedConv2D", ""} <= kinds
+    assert {"BiasAddGrad", "MaxPoolGrad", "_FusedConv2D"} <= kinds
+    assert not any(work.op == "" for work in trace.work)  # each memset belongs to the kernel that follows
     assert trace.busy_ps == 25_936_180_000  # the union of all intervals, added up by other means
     assert sum(work.count for work in trace.work) == 1018
+
+
+def test_what_has_no_name_belongs_to_the_next_on_its_stream(tmp_path):
+    made = Made()
+    kernels = [
+        ("Memset", "", 0, 10),
+        ("conv", "m/a/Conv2D:Conv2D", 10, 10),
+        ("Memset", "", 20, 5),
+        ("Memset", "", 30, 5),
+    ]
+    plane = made.gpu([*kernels, ("pool", "m/b/MaxPool:MaxPool", 40, 10), ("Memset", "", 60, 7)])
+    made.line(plane, "Stream #2", [("other", 70, 10, {"tf_op": "m/c/Mul:Mul"})])
+    found = {(work.kernel, work.op): work.ps for work in read_trace(made.file(tmp_path)).work}
+    assert found == {
+        ("Memset", "m/a/Conv2D:Conv2D"): 10_000,
+        ("conv", "m/a/Conv2D:Conv2D"): 10_000,
+        ("Memset", "m/b/MaxPool:MaxPool"): 10_000,
+        ("pool", "m/b/MaxPool:MaxPool"): 10_000,
+        ("Memset", ""): 7_000,
+        ("other", "m/c/Mul:Mul"): 10_000,
+    }
 
 
 @pytest.mark.parametrize(("major", "expected"), [(6, False), (7, True), (9, True)])

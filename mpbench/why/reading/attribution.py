@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from mpbench.records.profile import BACKWARD, CHECKS, FORWARD, INPUT, LOSS_SCALING, UNATTRIBUTED, UPDATE
@@ -100,6 +100,8 @@ class Attribution:
     ) -> None:
         self._optimizers = frozenset(optimizers)
         parsed = [_parsed(op) for op in ops]
+        if layers and not _called(parsed, layers[0].path[0]):  # a user's own step may call the layers one by one
+            layers = [replace(layer, path=layer.path[1:]) for layer in layers if len(layer.path) > 1]
         self._tree = _tree(layers) if layers else None
         self._roots = frozenset({layer.path[0] for layer in layers} or _derived_roots(parsed, self._optimizers))
         # Keras opens a layer's name twice, to build it and to call it: TensorFlow numbers the second one.
@@ -328,6 +330,11 @@ def _derived_roots(parsed: Iterable[_Parsed], optimizers: Collection[str]) -> se
         (backward if one.backward else forward)[names[0]] += 1
     both = set(backward) & set(forward)
     return both or {name for name, number in forward.items() if 5 * number >= forward.total()}
+
+
+def _called(parsed: Iterable[_Parsed], model: str) -> bool:
+    """Whether a model's name stands in any path."""
+    return any(model in (name, _without_number(name)) for one in parsed for name in one.names[:-1])
 
 
 def _numbered(parsed: Iterable[_Parsed], roots: Collection[str], layers: Sequence[KnownLayer]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from mpbench.errors import printable
@@ -37,6 +37,8 @@ _NORMALISING_PATH = re.compile(
 )
 """Where a layer's type is not known: `conv2_block1_1_bn`, `batch_normalization_3/batchnorm`."""
 
+_NORMALISING_SCOPE = re.compile(r"/(?:moments|batchnorm)/|BatchNorm")
+
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -63,23 +65,27 @@ def profile_record(
     fused: Counter[str] = Counter()
     products: defaultdict[str, Counter[str]] = defaultdict(Counter)
     known = {}
-    for work in trace.work:
-        parts = _parts(work)
-        places = [attribution.place(op) for op, _ in parts]
+    placed = [
+        (work, parts, [attribution.place(op) for op, _ in parts]) for work in trace.work for parts in [_parts(work)]
+    ]
+    normalising = _normalising_layers(placed)
+    for work, parts, places in placed:
+        of_place: Counter[tuple[str, str]] = Counter()
         across = len({(place.layer, place.part) for place in places}) > 1
         for number, ((op, ps), place) in enumerate(zip(parts, places, strict=True)):
             kind = operation_type(op)
-            of_class = _class(work, kind, place, trace.on_device)
+            of_class = _class(work, kind, place, place.layer in normalising, trace.on_device)
             cells[place.layer, (place.part, of_class)] += ps
             operations[kind, of_class] += ps
             known[place.layer] = place.known
             casts[place.layer] += ps if is_cast(work.kernel, kind) else 0
             fused[place.layer] += ps if across else 0
+            of_place[place.layer, of_class] += ps
             if number == 0:
-                kernels[place.layer] += work.count
                 counts[kind, of_class] += work.count
             if of_class in (TENSOR_CORES, OTHER_PRODUCTS) and trace.on_device:
                 products[place.layer][work.kernel] += ps
+        kernels[of_place.most_common(1)[0][0][0]] += work.count
     ns = in_ns(cells)
     by_layer: defaultdict[str, dict[Cell, int]] = defaultdict(dict)
     for (layer, cell), value in ns.items():
@@ -143,12 +149,12 @@ def deduced_steps(trace: Trace) -> int | None:
 
 
 def _operations(work: Work) -> list[str]:
-    return [part.op for part in work.instruction.parts] if work.instruction and not work.op else [work.op]
+    return [op for op, _ in _parts(work)]
 
 
 def _parts(work: Work) -> list[tuple[str, int]]:
     """The operations that a kernel ran for, each with its part of the time; the largest first."""
-    if work.op or work.instruction is None or not work.instruction.parts:
+    if work.instruction is None or not work.instruction.parts:
         return [(work.op, work.ps)]
     parts = [(part.op, int(part.share * work.ps)) for part in work.instruction.parts]
     parts.sort(key=lambda part: -part[1])
@@ -156,13 +162,28 @@ def _parts(work: Work) -> list[tuple[str, int]]:
     return [(parts[0][0], parts[0][1] + left), *parts[1:]]
 
 
-def _class(work: Work, kind: str, place: Place, on_device: bool) -> str:
+def _normalising_layers(placed: Iterable[tuple[Work, list[tuple[str, int]], list[Place]]]) -> set[str]:
+    """The layers that normalise: by their type, or where that is not known by their name and the scopes in them."""
+    found: set[str] = set()
+    for _, parts, places in placed:
+        for (op, _), place in zip(parts, places, strict=True):
+            if place.known is not None:
+                normalises = _NORMALISING.search(place.known.type)
+            elif place.layer.startswith("("):
+                continue
+            else:
+                normalises = _NORMALISING_PATH.search(place.layer) or _NORMALISING_SCOPE.search(op)
+            if normalises:
+                found.add(place.layer)
+    return found
+
+
+def _class(work: Work, kind: str, place: Place, normalises: bool, on_device: bool) -> str:
     found = kernel_class(work.kernel, kind, work.instruction, on_device)
     if found in (TENSOR_CORES, OTHER_PRODUCTS):
         return found
     if place.part == UPDATE:
         return OPTIMIZER
-    normalises = _NORMALISING.search(place.known.type) if place.known else _NORMALISING_PATH.search(place.layer)
     return NORMALISATION if normalises else found
 
 

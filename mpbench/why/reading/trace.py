@@ -43,7 +43,7 @@ class Work:
 
     Attributes:
         kernel: name of the kernel or copy; on a CPU of the operation's type, or of XLA's instruction.
-        op: `path:Type` of the TensorFlow operation; empty where nothing says.
+        op: `path:Type` of the TensorFlow operation, the type empty where only XLA says which; empty where nothing does.
         instruction: of XLA, that it was launched for; None without XLA.
         ps: in all; where several ran at once each has an equal part of the time.
         count: how often it ran.
@@ -120,7 +120,7 @@ def _of_space(space: Any, expect_gpu: bool) -> Trace:
         raise UnreadableTrace(f"the profiler lost events: {printable(lost[0])[:300]}")
     modules = _Modules(planes)
     gpus = [plane for plane in planes if plane.name.startswith("/device:GPU:")]
-    streams = [kernels for plane in gpus if (kernels := list(_kernels(plane, modules)))]
+    streams = [kernels for plane in gpus if (kernels := list(_kernels(plane)))]
     marked = _marked_steps(planes)
     options = next((found for plane in planes if (found := plane.options())), {})
     if streams:
@@ -260,16 +260,41 @@ def _compiled(stats: dict[str, Any]) -> tuple[str, str] | None:
     return (f"{module}({stats['program_id']})" if "program_id" in stats else module), name
 
 
-def _kernels(plane: _Plane, modules: _Modules) -> Iterator[_Event]:
-    """What ran on a GPU. Other lines than streams repeat their events in groups."""
+def _kernels(plane: _Plane) -> Iterator[_Event]:
+    """What ran on a GPU. Other lines than streams repeat their events in groups.
+
+    What has no name of an operation, such as the memset that a library makes before its kernel, belongs to the
+    operation of the next kernel on its stream.
+    """
+    wanted = {number: name for number, name in plane.stat_names.items() if name in _KERNEL_STATS}
     for line in plane.lines():
         if not line.name.startswith("Stream"):
             continue
-        for event, start, end in _events(line):
-            stats = plane.stats(event.stats)
-            op = stats.get("tf_op")
+        nameless: list[tuple[str, int, int]] = []
+        for event, start, end in sorted(_events(line), key=lambda one: one[1]):
+            stats = {wanted[s.metadata_id]: plane.value(s) for s in event.stats if s.metadata_id in wanted}
+            op, compiled = _operation(stats), _compiled(stats)
             name = plane.event_names.get(event.metadata_id, "")
-            yield (name, op if isinstance(op, str) else "", _compiled(stats)), start, end
+            if not op and compiled is None:
+                nameless.append((name, start, end))
+                continue
+            for other, began, ended in nameless:
+                yield (other, op, compiled), began, ended
+            nameless.clear()
+            yield (name, op, compiled), start, end
+        for other, began, ended in nameless:
+            yield (other, "", None), began, ended
+
+
+_KERNEL_STATS = frozenset(("tf_op", "name", "hlo_op", "hlo_module", "program_id"))
+
+
+def _operation(stats: dict[str, Any]) -> str:
+    """`path:Type` that a kernel ran for; of XLA's the path alone, where it tells that itself."""
+    op, name = stats.get("tf_op"), stats.get("name")
+    if isinstance(op, str) and not op.startswith("__inference"):  # that is the whole function
+        return op
+    return f"{name}:" if isinstance(name, str) and "hlo_op" in stats else ""
 
 
 def _operations(plane: _Plane, line: Any, modules: _Modules) -> Iterator[_Event]:

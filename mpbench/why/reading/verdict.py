@@ -7,7 +7,7 @@ that was measured.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -102,6 +102,7 @@ def verdict(arm: Arm, baseline: Arm | None = None) -> list[str]:
     first = [_bound(arm), *_tensor_cores(arm)]
     last = _tries(arm)
     reasons = sorted([*_reasons(arm), *_not_faster(arm, baseline)], key=lambda reason: -reason.seconds)
+    reasons += _main_layers(arm)  # where there is room
     room = MAX_SENTENCES - len(first) - len(last)
     return [*first, *(reason.text for reason in reasons[:room]), *last]
 
@@ -155,10 +156,9 @@ def _reasons(arm: Arm) -> list[_Reason]:
         *(() if of.record.on_device else _main_types(of, OTHER_PRODUCTS, "convolution and matmul: ")),
         *_main_types(of, REDUCTIONS, "reductions and pooling: "),
         *_main_types(of, ELEMENTWISE, "elementwise operations, which do little but read and write memory: "),
-        *_main_types(of, COPIES, "copies and casts: "),
+        *_main_types(of, COPIES, "copies, casts and layout: "),
         *(_odd_channels(arm) if arm.half and of.record.on_device else ()),
         *(_kept_in_float32(arm) if arm.half else ()),
-        *_largest_layers(arm),
     ]
     return [reason for reason in found if reason.seconds >= NAMED * of.busy_seconds]
 
@@ -177,7 +177,8 @@ def _normalisation(arm: Arm) -> list[_Reason]:
     why = []
     if casts >= CASTS * seconds:
         why.append(f"it is computed in float32 ({ms(casts)} ms of it are casts)")
-    if per_layer >= SINGLE_OPERATIONS:
+    fused = of.record.seconds(sum(row.fused_ns for row in rows))
+    if per_layer >= SINGLE_OPERATIONS and fused < NAMED * seconds:
         why.append(f"from single operations ({per_layer:.0f} {_units(of)} a layer)")
     return [_Reason(seconds, f"{text}{': ' if why else ''}{' and '.join(why)}.")]
 
@@ -226,8 +227,10 @@ def _odd_channels(arm: Arm) -> list[_Reason]:
     assert longest.channels
     example = f"{longest.name or longest.type} {longest.channels[0]} -> {longest.channels[1]}"
     kernel = f", and ran {longest.kernel.partition('(')[0].partition('<')[0][:50]}" if longest.kernel else ""
+    moved = of.record.seconds(sum(ns for row in rows for (_, kind), ns in row.ns.items() if kind == COPIES))
+    layout = f", {ms(moved)} ms of it copies and layout" if moved >= NAMED * seconds else ""
     many = f"{len(rows)} layers have" if len(rows) > 1 else "One layer has"
-    text = f"{many} channels that are no multiple of {MULTIPLE}, {_of_busy(of, seconds)} ({example}{kernel})."
+    text = f"{many} channels that are no multiple of {MULTIPLE}, {_of_busy(of, seconds)}{layout} ({example}{kernel})."
     return [_Reason(seconds, text)]
 
 
@@ -247,22 +250,29 @@ def _kept_in_float32(arm: Arm) -> list[_Reason]:
     return [_Reason(seconds, f"{which} kept in float32: {_of_busy(of, seconds)}.")]
 
 
-def _largest_layers(arm: Arm) -> list[_Reason]:
-    """A layer that is most of it, and in what class."""
+def _main_layers(arm: Arm) -> list[_Reason]:
+    """The type of layer, or the one layer, that most of it goes to, and in what class."""
     of = arm.breakdown
-    rows = [row for row in of.record.rows if row.is_layer]
-    if not rows:
+    by_type: defaultdict[str, list[LayerRow]] = defaultdict(list)
+    for row in of.record.rows:
+        if row.type or row.is_layer:
+            by_type[row.type or row.name].append(row)
+    if len(by_type) < 2:
         return []
-    largest = max(rows, key=lambda row: row.total_ns)
-    seconds = of.row_seconds(largest)
-    if seconds < MOST * of.busy_seconds or len(rows) < 2:
+    kind, rows = max(by_type.items(), key=lambda pair: sum(row.total_ns for row in pair[1]))
+    seconds = sum(of.row_seconds(row) for row in rows)
+    if seconds < MOST * of.busy_seconds:
         return []
-    kinds: Counter[str] = Counter()
-    for (_, kind), ns in largest.ns.items():
-        kinds[kind] += ns
-    mostly = kinds.most_common(1)[0][0]
-    text = f"{largest.name} ({largest.type or 'a layer'}) alone takes {_of_busy(of, seconds)}, most of it {mostly}."
-    return [_Reason(seconds, text)]
+    classes: Counter[str] = Counter()
+    for row in rows:
+        for (_, of_class), ns in row.ns.items():
+            classes[of_class] += ns
+    number = sum(row.layers for row in rows)
+    mostly = classes.most_common(1)[0][0]
+    if mostly in (NORMALISATION, OPTIMIZER):  # has a sentence
+        return []
+    which = f"{rows[0].name or kind} ({kind}) takes" if number == 1 else f"{number} {kind} layers take"
+    return [_Reason(seconds, f"{which} {_of_busy(of, seconds)}, most of it {mostly}.")]
 
 
 def _not_faster(arm: Arm, baseline: Arm | None) -> Iterable[_Reason]:
