@@ -211,9 +211,9 @@ def test_reading_needs_no_tensorflow(tmp_path):
 
 def test_tensorflow_may_be_imported_beside_it(tmp_path):
     code = (
-        "from mpbench.why.reading.trace import _message_class; a = _message_class(); "
+        "from mpbench.why.reading.planes import message_class; a = message_class(); "
         "from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace; "
-        "b = _message_class(); assert XSpace.FromString(a().SerializeToString()) == XSpace() and b() == a()"
+        "b = message_class(); assert XSpace.FromString(a().SerializeToString()) == XSpace() and b() == a()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

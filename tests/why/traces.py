@@ -3,7 +3,7 @@
 import lzma
 from pathlib import Path
 
-from mpbench.why.reading import trace as reader
+from mpbench.why.reading.planes import message_class
 
 DATA = Path(__file__).parent / "data"
 
@@ -19,7 +19,7 @@ class Made:
     """A trace in the making."""
 
     def __init__(self):
-        self.space = reader._message_class()()
+        self.space = message_class()()
 
     def plane(self, name, **stats):
         plane = self.space.planes.add(name=name)

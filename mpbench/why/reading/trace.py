@@ -6,8 +6,6 @@ ran at once. Times are whole picoseconds, as in the file, so that sums are exact
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -16,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mpbench.errors import printable
-from mpbench.why.reading.hlo import Instruction, instructions
+from mpbench.why.reading.hlo import Instruction
+from mpbench.why.reading.planes import Modules, Plane, message_class
 
 FIRST_TENSOR_CORES = (7, 0)
 """Compute capability."""
@@ -28,7 +27,6 @@ _HOST_OPERATION = re.compile(r"[^:\s][^:]*:(?P<type>_?[A-Za-z]\w*)")
 """As TensorFlow's executor names an operation's run: `path:Type`; a function's own begins with `__`."""
 
 _NO_WORK = frozenset(("_Arg", "_Retval", "_DeviceArg", "_DeviceRetval", "NoOp", "Const"))
-_PATH = "tensorflow.tsl.profiler.protobuf.xplane_pb2"
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -104,7 +102,7 @@ def read_trace(path: Path, expect_gpu: bool = False) -> Trace:
     if not content:
         raise UnreadableTrace(f"{name}: empty")
     try:
-        space = _message_class().FromString(content)
+        space = message_class().FromString(content)
     except Exception:  # protobuf's own, whose class depends on its version
         raise UnreadableTrace(f"{name}: no trace of TensorFlow's profiler (*.xplane.pb), or cut off") from None
     try:
@@ -114,11 +112,11 @@ def read_trace(path: Path, expect_gpu: bool = False) -> Trace:
 
 
 def _of_space(space: Any, expect_gpu: bool) -> Trace:
-    planes = [_Plane(plane) for plane in space.planes]
+    planes = [Plane(plane) for plane in space.planes]
     faults = [one.strip() for one in (*space.errors, *space.warnings) if one.strip()]
     if lost := [one for one in faults if "dropped" in one]:
         raise UnreadableTrace(f"the profiler lost events: {printable(lost[0])[:300]}")
-    modules = _Modules(planes)
+    modules = Modules(planes)
     gpus = [plane for plane in planes if plane.name.startswith("/device:GPU:")]
     streams = [kernels for plane in gpus if (kernels := list(_kernels(plane)))]
     marked = _marked_steps(planes)
@@ -179,78 +177,6 @@ _Event = tuple[_Key, int, int]
 """Key, start and end in picoseconds."""
 
 
-class _Plane:
-    """A plane with its names resolved."""
-
-    def __init__(self, plane: Any) -> None:
-        self.plane = plane
-        self.name: str = plane.name
-        self.stat_names = {number: stat.name for number, stat in plane.stat_metadata.items()}
-        self.event_names = {number: event.name for number, event in plane.event_metadata.items()}
-
-    def lines(self) -> Iterator[Any]:
-        return iter(self.plane.lines)
-
-    def value(self, stat: Any) -> Any:
-        """Of an event; a reference is to a name of the plane's."""
-        kind = stat.WhichOneof("value")
-        if kind is None:
-            return None
-        value = getattr(stat, kind)
-        return self.stat_names.get(value, "") if kind == "ref_value" else value
-
-    def stats(self, stats: Iterable[Any]) -> dict[str, Any]:
-        return {self.stat_names.get(stat.metadata_id, ""): self.value(stat) for stat in stats}
-
-    def facts(self) -> dict[str, Any]:
-        """Of the device."""
-        facts = self.stats(self.plane.stats)
-        return {key: int(v) if isinstance(v, str) and v.isdecimal() else v for key, v in facts.items()}
-
-    def options(self) -> dict[str, int]:
-        """The levels that the profiler was run with."""
-        serialised = self.stats(self.plane.stats).get("profile_options")
-        return _options(serialised) if isinstance(serialised, bytes) else {}
-
-
-_LEVELS = {2: "host_tracer_level", 3: "device_tracer_level", 4: "python_tracer_level"}
-"""Numbers of the fields in profiler_options.proto."""
-
-
-def _options(serialised: bytes) -> dict[str, int]:
-    """The levels in ProfileOptions; read by hand, as its class is at another place in each version."""
-    found = dict.fromkeys(_LEVELS.values(), 0)
-    at = 0
-    while at + 1 < len(serialised) and serialised[at] & 7 == 0:  # one-byte fields come first
-        if number := _LEVELS.get(serialised[at] >> 3):
-            found[number] = serialised[at + 1]
-        at += 2
-    return found
-
-
-class _Modules:
-    """XLA's programs in a trace, read when they are needed: it holds all that the process has compiled."""
-
-    def __init__(self, planes: Iterable[_Plane]) -> None:
-        self._protos: dict[str, bytes] = {}
-        self._read: dict[str, dict[str, Instruction]] = {}
-        for plane in planes:
-            for event in plane.plane.event_metadata.values() if plane.name == "/host:metadata" else ():
-                for stat in event.stats:
-                    if isinstance(proto := plane.value(stat), bytes):
-                        self._protos[event.name] = proto
-                        self._protos.setdefault(event.name.rpartition("(")[0], proto)
-
-    def instruction(self, module: str, name: str) -> Instruction | None:
-        if module not in self._read:
-            proto = self._protos.get(module) or self._protos.get(module.rpartition("(")[0], b"")
-            try:
-                self._read[module] = instructions(proto)
-            except Exception:  # protobuf's own; the kernels are then unattributed, which the table shows
-                self._read[module] = {}
-        return self._read[module].get(name)
-
-
 def _compiled(stats: dict[str, Any]) -> tuple[str, str] | None:
     """Module and instruction of XLA that an event ran for."""
     name = stats.get("hlo_op")
@@ -260,7 +186,7 @@ def _compiled(stats: dict[str, Any]) -> tuple[str, str] | None:
     return (f"{module}({stats['program_id']})" if "program_id" in stats else module), name
 
 
-def _kernels(plane: _Plane) -> Iterator[_Event]:
+def _kernels(plane: Plane) -> Iterator[_Event]:
     """What ran on a GPU. Other lines than streams repeat their events in groups.
 
     What has no name of an operation, such as the memset that a library makes before its kernel, belongs to the
@@ -297,7 +223,7 @@ def _operation(stats: dict[str, Any]) -> str:
     return f"{name}:" if isinstance(name, str) and "hlo_op" in stats else ""
 
 
-def _operations(plane: _Plane, line: Any, modules: _Modules) -> Iterator[_Event]:
+def _operations(plane: Plane, line: Any, modules: Modules) -> Iterator[_Event]:
     """What a thread of the host ran."""
     for event, start, end in _events(line):
         name = plane.event_names.get(event.metadata_id, "")
@@ -320,7 +246,7 @@ def _events(line: Any) -> Iterator[tuple[Any, int, int]]:
             yield event, begin + event.offset_ps, begin + event.offset_ps + event.duration_ps
 
 
-def _works(ps: dict[_Key, int], counts: dict[_Key, int], modules: _Modules) -> tuple[Work, ...]:
+def _works(ps: dict[_Key, int], counts: dict[_Key, int], modules: Modules) -> tuple[Work, ...]:
     return tuple(
         Work(key[0], key[1], modules.instruction(*key[2]) if key[2] else None, ps.get(key, 0), count)
         for key, count in counts.items()
@@ -387,7 +313,7 @@ def _own_pieces(events: Sequence[_Event]) -> list[tuple[int, int, _Key]]:
     return [piece for piece in pieces if piece[1] > piece[0]]
 
 
-def _marked_steps(planes: Iterable[_Plane]) -> int | None:
+def _marked_steps(planes: Iterable[Plane]) -> int | None:
     """Steps that the program marked by `tf.profiler.experimental.Trace(..., step_num=...)`, as TensorBoard's callback
     does."""
     numbers: defaultdict[str, set[Any]] = defaultdict(set)
@@ -401,19 +327,3 @@ def _marked_steps(planes: Iterable[_Plane]) -> int | None:
                     if stat.metadata_id in wanted:
                         numbers[plane.event_names.get(event.metadata_id, "")].add(plane.value(stat))
     return max((len(seen) for seen in numbers.values()), default=None)
-
-
-def _message_class() -> Any:
-    """Of a trace. The module that declares it is loaded alone: TensorFlow itself takes seconds to import."""
-    package = importlib.util.find_spec("tensorflow")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        file = Path(folder, *_PATH.split(".")[1:]).with_suffix(".py")
-        spec = importlib.util.spec_from_file_location("mpbench_xplane_pb2", file)
-        if spec and spec.loader and file.is_file():
-            module = importlib.util.module_from_spec(spec)
-            try:
-                spec.loader.exec_module(module)
-                return module.XSpace
-            except (ImportError, AttributeError, TypeError):
-                break  # it has come to import others of TensorFlow's
-    return importlib.import_module(_PATH).XSpace
