@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mpbench.records.profile import (
@@ -35,6 +35,7 @@ NAMED = 0.1
 SCHEDULED_SECONDS = 20e-6
 """Of a step for each of its operations on a CPU: with more, what lies between them is something else."""
 
+MAX_NAMED = 3
 MOST = 0.5
 MAIN_TYPES = 0.75
 """Of a class: the types of operations that are named make up as much of it."""
@@ -208,7 +209,7 @@ def _main_types(of: Breakdown, kind: str, what: str) -> list[_Reason]:
     named: list[str] = []
     seconds = 0.0
     for one in of.record.operations:
-        if one.kind == kind and one.type and seconds < MAIN_TYPES * whole and len(named) < 4:
+        if one.kind == kind and one.type and seconds < MAIN_TYPES * whole and len(named) < MAX_NAMED:
             named.append(one.type.lstrip("_"))
             seconds += of.record.seconds(one.ns)
     if seconds < MOST * whole or not named:
@@ -275,25 +276,23 @@ def _main_layers(arm: Arm) -> list[_Reason]:
     return [_Reason(seconds, f"{which} {_of_busy(of, seconds)}, most of it {mostly}.")]
 
 
-def _not_faster(arm: Arm, baseline: Arm | None) -> Iterable[_Reason]:
-    """The largest class that takes as long as in the baseline."""
+def _not_faster(arm: Arm, baseline: Arm | None) -> list[_Reason]:
+    """The classes that take as long as in the baseline, and the wait."""
     if baseline is None:
         return []
-    rows = changes(baseline.breakdown, arm.breakdown, CLASS)
     slow = {
         name: change
-        for name, change in rows.items()
+        for name, change in changes(baseline.breakdown, arm.breakdown, CLASS).items()
         if change.before > 0
-        and change.after >= NOT_FASTER * change.before
-        and change.after >= NAMED * arm.breakdown.step_seconds
+        and change.after >= max(NOT_FASTER * change.before, NAMED * arm.breakdown.step_seconds)
         and name != LONGER
     }
     if not slow:
         return []
-    name, change = max(slow.items(), key=lambda pair: pair[1].after)
-    idle = "The wait for the host" if arm.breakdown.record.on_device else "The time between operations"
-    what = idle if name == IDLE else name.capitalize()
-    return [_Reason(change.after, f"{what} did not get faster: {ms(change.before)} -> {ms(change.after)} ms.")]
+    named = sorted(slow, key=lambda name: -slow[name].after)[:MAX_NAMED]
+    idle = "the wait for the host" if arm.breakdown.record.on_device else "the time between operations"
+    rows = [f"{idle if name == IDLE else name} {ms(slow[name].before)} -> {ms(slow[name].after)} ms" for name in named]
+    return [_Reason(slow[named[0]].after, f"Not faster than in {baseline.name}: {', '.join(rows)}.")]
 
 
 def _tries(arm: Arm) -> list[str]:
