@@ -6,6 +6,7 @@ layers. Paths look like `vgg16_1/block1_conv1_1/convolution`, `gradient_tape/vgg
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -66,7 +67,7 @@ _OPTIMIZER_NAME = re.compile(
 )
 _CHECK = re.compile(r"(?:.*_)?(?:IsFinite|All)(?:_\d+)?|packed(?:_\d+)?|(?:.*_)?check_finite\w*")
 _SCALED = re.compile(r"(?:mul|Mul)(?:_\d+)?")
-_SUMMED = re.compile(r"AddN(?:_\d+)?")
+_SUMMED = re.compile(r"(?:AddN|CollectiveReduce\w*|NcclAllReduce)(?:_\d+)?")
 _LOSS = re.compile(r"compile_loss(?:_\d+)?|compile_metrics(?:_\d+)?|loss(?:_\d+)?")
 _LOSSES_AND_METRICS = re.compile(
     r"(?:div_no_nan|Add|add|Sum|Mean|Cast|truediv|Square|L2Loss|ArgMax|Equal|AssignVariableOp|AssignAddVariableOp|Mul|mul"
@@ -256,6 +257,7 @@ class _Parsed:
     backward: bool
 
 
+@functools.lru_cache(maxsize=50_000)
 def _parsed(op: str) -> _Parsed:
     path, _, _ = op.rpartition(":")
     path = _GENERATED.sub("", path)
@@ -268,7 +270,7 @@ def _parsed(op: str) -> _Parsed:
 
 
 def _is_call(name: str) -> bool:
-    return bool(re.fullmatch(r"(?:Stateful)?PartitionedCall(?:_\d+)?|ConstantFolding", name))
+    return bool(re.fullmatch(r"(?:Stateful)?PartitionedCall(?:_\d+)?|ConstantFolding|replica_\d+", name))
 
 
 def _without_number(name: str) -> str:

@@ -6,6 +6,7 @@ A name proves what it says and nothing else, so the share of tensor cores is a l
 
 from __future__ import annotations
 
+import functools
 import re
 
 from mpbench.records.profile import COPIES, ELEMENTWISE, OTHER_PRODUCTS, REDUCTIONS, TENSOR_CORES, UNCLASSIFIED
@@ -115,6 +116,7 @@ def on_tensor_cores(kernel: str, instruction: Instruction | None = None) -> bool
     return made_for_them and bool(_GENERATED_PRODUCT.search(kernel)) and not _ORDINARY_CORES.search(kernel)
 
 
+@functools.lru_cache(maxsize=10_000)
 def kernel_class(kernel: str, kind: str, instruction: Instruction | None, on_device: bool) -> str:
     """The class of work, without regard to its layer: what the kernel's name says, else what its operation's does.
 
