@@ -26,7 +26,7 @@ from mpbench.records.profile import (
 )
 from mpbench.why.reading.attribution import Attribution, KnownLayer, Place
 from mpbench.why.reading.kernels import is_cast, kernel_class, operation_type
-from mpbench.why.reading.trace import Trace, UnreadableTrace, Work
+from mpbench.why.reading.trace import Trace, Work
 
 KERNEL_TEXT = 80
 """Characters of a kernel's name that are kept: enough for its kind, its types and its tile."""
@@ -189,8 +189,3 @@ def _class(work: Work, kind: str, place: Place, normalises: bool, on_device: boo
 
 def _text(name: str) -> str:
     return printable(name)[:MAX_TEXT]
-
-
-def of_trace_only(problem: UnreadableTrace) -> str:
-    """A reason without the name of a file that is gone by the time it is read."""
-    return str(problem).partition(": ")[2] or str(problem)
