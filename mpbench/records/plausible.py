@@ -116,8 +116,8 @@ def check_case(record: CaseRecord) -> None:
                 raise ValueError(f"{name}: {value} is not positive")
         if None not in values.values() and values[low] > values[high]:
             raise ValueError(f"{low}: {values[low]} is larger than {high}, {values[high]}")
-    if record.profile:
-        read_profile(record.profile)
+    if record.step_profile:
+        read_profile(record.step_profile)
 
 
 def check_accuracy(record: AccuracyRecord) -> None:

@@ -69,8 +69,8 @@ class LayerRow:
         kernels: how many kernels or operations ran, in all profiled steps.
         cast_ns: of its time, casts.
         fused_ns: of its time, its part of kernels in which XLA fused operations of several layers or passes.
-        flops, bytes: of one step, as its graph has them: a multiplication and an addition are two; what it must at least
-            read and write. 0 where they were not counted.
+        flops, bytes: of one step, as its graph has them (a multiplication and an addition are two; what it must at
+            least read and write); 0 where they were not counted.
         ns: by pass and class.
     """
 

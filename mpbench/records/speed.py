@@ -64,8 +64,8 @@ class CaseRecord:
         power_limited_share: of the rounds, in which the clock was lowered to stay within the power limit.
         joules_per_step: median over passes of seconds each; all replicas together.
         joules_spread: largest less smallest pass, as a share of the median.
-        profile: of a few steps after the rounds, as text: see `records.profile`; empty where none was taken.
-        no_profile: why none was taken although one was asked for; empty otherwise.
+        step_profile: of a few steps after the rounds, as text: see `records.profile`; empty where none was taken.
+        no_step_profile: why none was taken although one was asked for; empty otherwise.
     """
 
     model: str
@@ -118,8 +118,8 @@ class CaseRecord:
     power_limited_share: float | None = None
     joules_per_step: float | None = None
     joules_spread: float | None = None
-    profile: str = ""
-    no_profile: str = ""
+    step_profile: str = ""
+    no_step_profile: str = ""
 
     @property
     def name(self) -> str:
