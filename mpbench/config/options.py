@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mpbench.config.model_names import DEFAULT_MODELS
 from mpbench.config.precisions import DEFAULT_PRECISIONS, PRECISIONS
 from mpbench.config.profiles import DEFAULT_WORKERS
-from mpbench.config.settings import CACHES
+from mpbench.config.settings import CACHES, PROFILED_STEPS
 
 if TYPE_CHECKING:
     import pytest
@@ -100,6 +100,17 @@ def add_options(parser: pytest.Parser) -> None:
         help="accuracies within +-POINTS percentage points count as equivalent (1)",
     )
     add("--mp-require-equivalence", action="store_true", help="accuracies not shown to be equivalent are a failure")
+    add(
+        "--mp-profile-steps",
+        metavar="N",
+        default=str(PROFILED_STEPS),
+        help=f"on a GPU, of how many steps a profile is taken after a case's rounds; 0 for none ({PROFILED_STEPS})",
+    )
+    add(
+        "--mp-why",
+        action="store_true",
+        help="find causes too: profiles on a CPU, the device's peaks, the input pipeline",
+    )
     add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
     add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")
     add(

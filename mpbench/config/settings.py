@@ -23,6 +23,9 @@ from mpbench.errors import UsageProblem
 from mpbench.system.device import DEVICES
 
 JIT_CHOICES = {"auto": None, "on": True, "off": False, "both": None}
+PROFILED_STEPS = 3
+"""Of a few milliseconds each: a profile says the same of more of them, and takes longer to read."""
+
 CACHES = ("none", "memory", "disk")
 """Where the input pipeline can keep decoded images."""
 
@@ -72,6 +75,8 @@ class Settings:
     sweep: tuple[Point, ...]
     workers: int
     cache: str
+    profile_steps: int
+    why: bool
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -160,6 +165,8 @@ def check_settings(
     workers: str,
     cache: str,
     replicas: str,
+    profile_steps: str,
+    why: bool,
 ) -> Settings:
     """Settings from the options as typed.
 
@@ -200,6 +207,8 @@ def check_settings(
         sweep=parse_sweep(sweep),
         workers=_positive_int("--mp-workers", workers, "threads") or DEFAULT_WORKERS,
         cache=_one_of("--mp-cache", cache, CACHES),
+        profile_steps=_whole_number("--mp-profile-steps", profile_steps, "steps", least=0),
+        why=why,
     )
     if settings.replicas > 1 and jit in ("on", "both"):
         raise UsageProblem(
@@ -252,14 +261,16 @@ def _one_of(option: str, value: str, valid: Collection[str]) -> str:
 
 
 def _positive_int(option: str, text: str | None, unit: str) -> int | None:
-    if text is None:
-        return None
+    return None if text is None else _whole_number(option, text, unit, least=1)
+
+
+def _whole_number(option: str, text: str, unit: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise UsageProblem(f"{option}: {text!r} is not valid: valid is a whole number of {unit}, 1 or more")
+        value = least - 1
+    if value < least:
+        raise UsageProblem(f"{option}: {text!r} is not valid: valid is a whole number of {unit}, {least} or more")
     return value
 
 

@@ -70,13 +70,23 @@ class Step:
             self.parameters = int(self._model.count_params())
             progress("tracing and compiling")
             start = time.perf_counter()
-            self._call = self._trace()
+            self._call: Any = self._trace()
             self.trace_seconds = time.perf_counter() - start
             self._last: Any = None
             self.steps = 0
             self.run(1)
             self.first_run_seconds = time.perf_counter() - start - self.trace_seconds
             self.settle(progress)
+
+    @property
+    def model(self) -> keras.Model:
+        """The model that it trains or runs."""
+        return self._model
+
+    @property
+    def graph(self) -> Any:
+        """The graph of the step, as it was traced."""
+        return self._call.graph
 
     @property
     def first_step_seconds(self) -> float:

@@ -10,13 +10,12 @@ import pytest
 
 from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.errors import CaseFailure, UsageProblem
-from mpbench.plugin.items import ACCURACY, CAUSE_MARK, POINT, WAY, is_any_layer, phase_of
+from mpbench.plugin.items import ACCURACY, CAUSE_MARK, POINT, WAY, phase_of
 from mpbench.plugin.stash import CLOCKS, COMPARED, EXPERIMENT, JOURNAL_WRITER, PROBED, PROBES, REPORTED, RESTORED, RUN
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.diagnostics import ProbeRecord
 from mpbench.records.speed import CaseRecord
 from mpbench.system.device import Device
-from mpbench.why.measuring import profile
 
 
 @pytest.fixture(name=POINT)
@@ -65,10 +64,6 @@ def probe(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 
     def probe_case(benchmark: Any) -> None:
         _may_leave_unused(benchmark)
-        if is_any_layer(case):
-            pytest.skip("its layers are known only to a session that runs without xdist")
-        if case.kind == "profile" and (reason := profile.unavailable()):
-            pytest.skip(reason)
         if benchmark.disabled:
             _or_fail(lambda: stash[PROBES].run_once(case))
             benchmark.pedantic(lambda: None)

@@ -23,4 +23,6 @@ DEFAULTS = dict(
     workers="8",
     cache="none",
     replicas="1",
+    profile_steps="3",
+    why=False,
 )

@@ -5,23 +5,32 @@ What belongs here: how the profiler is run. What its trace says is told in `why.
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mpbench.config.settings import PROFILED_STEPS
+from mpbench.engine.device import held_back_stderr
 from mpbench.errors import described, printable
 from mpbench.records.profile import ProfileRecord
-from mpbench.why.reading.attribution import KnownLayer
+from mpbench.system.device import Device
+from mpbench.why.measuring.costs import update_bytes
+from mpbench.why.measuring.layer_costs import LayerCosts, layer_costs, names_in
+from mpbench.why.reading.attribution import OPTIMIZER, Attribution, KnownLayer
 from mpbench.why.reading.figures import profile_record
 from mpbench.why.reading.trace import Trace, UnreadableTrace, read_trace
 
-PROFILED_STEPS = 3
+if TYPE_CHECKING:
+    from mpbench.engine.group import Profiler
+    from mpbench.engine.step import Step
+
 MAX_ATTEMPTS = 3
 """At a profile without a step that loss scaling skipped."""
 
@@ -52,6 +61,50 @@ class Model:
 
     layers: Sequence[KnownLayer] = ()
     optimizers: Sequence[str] = ()
+
+
+def profiler(device: Device, steps: int, on_cpu: bool) -> Profiler | None:
+    """What takes the profile of a measured step for its record; None where none is wanted.
+
+    Args:
+        device: that the steps run on.
+        steps: to profile; 0 for none.
+        on_cpu: whether one is wanted on a CPU too.
+    """
+    if not steps or (device.kind == "cpu" and not on_cpu):
+        return None
+
+    def profile(step: Step) -> dict[str, Any]:
+        with held_back_stderr():
+            model = known_model(step.model)
+            taken = profile_step(step, model, device.kind == "gpu", steps)
+            if isinstance(taken, str):
+                return {"no_step_profile": taken}
+            with suppress(Exception):  # costs are an extra, and a graph may hold whatever a user's layer puts into it
+                taken = taken if step.spec.replicas > 1 else with_costs(taken, step, model)
+            return {"step_profile": taken.as_text()}
+
+    return profile
+
+
+def with_costs(record: ProfileRecord, step: Step, model: Model) -> ProfileRecord:
+    """The record with each layer's FLOPs and minimal bytes, and those of the optimizer's update."""
+    attribution = Attribution(names_in(step.graph), model.layers, model.optimizers)
+    costs = layer_costs(step.graph, attribution)
+    if step.spec.phase == "training":
+        weights, slots = _bytes(step.model.trainable_variables), _bytes(step.model.optimizer.variables)
+        costs[OPTIMIZER] = LayerCosts(costs[OPTIMIZER].flops, update_bytes(weights, weights, slots))
+    rows = [
+        replace(row, flops=costs[row.name].flops, bytes=costs[row.name].bytes) if row.name in costs else row
+        for row in record.rows
+    ]
+    return replace(record, rows=tuple(rows))
+
+
+def _bytes(variables: Iterable[Any]) -> int:
+    import tensorflow as tf
+
+    return sum(math.prod(variable.shape) * int(tf.as_dtype(variable.dtype).size) for variable in variables)
 
 
 def profile_step(step: Profiled, model: Model, on_gpu: bool, steps: int = PROFILED_STEPS) -> ProfileRecord | str:
