@@ -169,7 +169,7 @@ def test_a_trace(tmp_path, capsys):
     path = str(unpacked("h200-vgg16", tmp_path))
     out = explained(capsys, "--trace", path)
     assert out.startswith("h200-vgg16.xplane.pb, NVIDIA H200\n- ")
-    assert "BiasAddGrad and MaxPoolGrad take 12.9 of 25.9 ms." in out
+    assert "BiasAddGrad and MaxPoolGrad take 12.7 of 25.9 ms." in out
     data = json.loads(explained(capsys, "--trace", path, "--steps", "1", "--json"))
     assert data[SCHEMA_KEY] == 2
     assert sum(data["by_class"].values()) == pytest.approx(data["step_seconds"], abs=1e-9)
