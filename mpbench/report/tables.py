@@ -16,6 +16,8 @@ from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report import thesis
 from mpbench.stats.intervals import MIN_PAIRS, Interval
 from mpbench.text_table import render
+from mpbench.why.reading.breakdown import breakdown_of
+from mpbench.why.reading.verdict import is_host_bound
 
 Case = TypeVar("Case", bound=OfRounds)
 
@@ -222,6 +224,12 @@ def notes(cases: Sequence[OfRounds]) -> list[str]:
     if few:
         lines.append(f"FEW ROUNDS: {', '.join(few)}: below {MIN_PAIRS} there is no interval, and no speedup")
     lines += _gpu_notes([case.record for case in cases])
+    if bound := [f"{c.record.case_name} ({_gpu_busy(c)} %)" for c in cases if "HOST-BOUND" in marks(c, None)]:
+        lines.append(
+            f"HOST-BOUND: {', '.join(bound)}: the GPU is busy for less than half of the step and waits for the host"
+        )
+    if missing := [f"{c.record.case_name} ({c.record.no_step_profile})" for c in cases if c.record.no_step_profile]:
+        lines.append(f"NO PROFILE: {', '.join(missing)}")
     if any(case.record.device == "cpu" and case.record.replicas > 1 for case in cases):
         lines.append("REPLICAS: on one machine's CPU they share its cores: their scaling efficiency says nothing")
     for case in cases:
@@ -323,7 +331,8 @@ def _row(case: OfRounds, base: OfRounds | None) -> dict[str, str]:
     peak = "peak MiB" if r.memory_kind == "device" else "process MiB"
     row = {"model": r.name, "precision": precision_label(r)}
     if base is None:
-        own = {"ms": f"{ms:.2f}", "images/s": f"{r.images_per_second:.1f}", peak: f"{r.peak_memory_bytes / MIB:.0f}"}
+        own = {"ms": f"{ms:.2f}", **({"GPU busy %": busy} if (busy := _gpu_busy(case)) else {})}
+        own |= {"images/s": f"{r.images_per_second:.1f}", peak: f"{r.peak_memory_bytes / MIB:.0f}"}
         return row | own
     b, base_ms = base.record, 1000 * base.median_seconds
     row |= {f"{b.precision} ms": f"{base_ms:.2f}", "ms": f"{ms:.2f}"}
@@ -331,6 +340,8 @@ def _row(case: OfRounds, base: OfRounds | None) -> dict[str, str]:
         row |= {"batch": f"{b.batch_size} -> {r.batch_size}"}
     else:
         row |= {"less ms": f"{base_ms - ms:.2f}", "less %": f"{100 * (base_ms - ms) / base_ms:.1f}"}
+    if busy := " -> ".join(filter(None, map(_gpu_busy, (base, case)))):
+        row |= {"GPU busy %": busy}
     row |= {
         "speedup [95 % interval]": (_interval(r.interval) if r.interval else "") + _marks(case, base),
         "images/s": f"{b.images_per_second:.1f} -> {r.images_per_second:.1f}",
@@ -344,7 +355,17 @@ def _row(case: OfRounds, base: OfRounds | None) -> dict[str, str]:
 
 def marks(case: OfRounds, base: OfRounds | None) -> list[str]:
     """What must stand beside a speedup; it is of throttled rounds too where its baseline's are."""
-    return (["NOISY"] if case.record.noisy else []) + _throttled(case, base).split()
+    breakdown = breakdown_of(case)
+    bound = ["HOST-BOUND"] if breakdown and is_host_bound(breakdown) else []
+    return (["NOISY"] if case.record.noisy else []) + _throttled(case, base).split() + bound
+
+
+def _gpu_busy(case: OfRounds) -> str:
+    """Per cent of the step in which anything ran on the GPU; empty where no profile says so."""
+    breakdown = breakdown_of(case)
+    if breakdown is None or not breakdown.record.on_device:
+        return ""
+    return f"{100 * (1 - breakdown.idle_share):.0f}"
 
 
 def _marks(case: OfRounds, base: OfRounds | None) -> str:

@@ -89,7 +89,7 @@ def profiler(device: Device, steps: int, on_cpu: bool) -> Profiler | None:
 
 def with_costs(record: ProfileRecord, step: Step, model: Model) -> ProfileRecord:
     """The record with each layer's FLOPs and minimal bytes, and those of the optimizer's update."""
-    attribution = Attribution(names_in(step.graph), model.layers, model.optimizers)
+    attribution = Attribution(list(names_in(step.graph)), model.layers, model.optimizers)
     costs = layer_costs(step.graph, attribution)
     if step.spec.phase == "training":
         weights, slots = _bytes(step.model.trainable_variables), _bytes(step.model.optimizer.variables)

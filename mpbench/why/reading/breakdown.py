@@ -5,12 +5,14 @@ What belongs here: sums over a profile's record, and how two of them are laid si
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from mpbench.records.profile import CLASSES, PASSES, LayerRow, ProfileRecord
+from mpbench.records.profile import CLASSES, PASSES, LayerRow, ProfileRecord, read_profile
+from mpbench.records.speed import OfRounds
 
 IDLE = "device idle"
 """The step as it was measured, less what ran in it: the device waits for the host."""
@@ -86,6 +88,17 @@ class Breakdown:
 
     def row_seconds(self, row: LayerRow) -> float:
         return self.record.seconds(row.total_ns)
+
+
+def breakdown_of(case: OfRounds) -> Breakdown | None:
+    """Of a speed case's step; None where no profile of it was taken."""
+    text = case.record.step_profile
+    return Breakdown(_read(text), case.median_seconds) if text else None
+
+
+@functools.lru_cache(maxsize=64)
+def _read(text: str) -> ProfileRecord:
+    return read_profile(text)
 
 
 def row_name(row: LayerRow) -> str:
