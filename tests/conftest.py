@@ -33,7 +33,7 @@ os.environ["MPBENCH_TESTS_PID"] = str(os.getpid())
 pytest_plugins = ("pytester",)
 
 MODULE_MARKS = {"tensorflow", "browser", "alone"}
-"""What pyproject.toml says of them. A module says `pytestmark = pytest.mark.tensorflow`, in one line."""
+"""What pyproject.toml says of them. A module says `pytestmark = ...`, in one line."""
 
 PYTESTMARK = re.compile(r"^pytestmark = .*", re.MULTILINE)
 EXPERIMENT = Path(__file__).with_name("test_accuracy.py")
