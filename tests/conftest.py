@@ -32,12 +32,13 @@ os.environ["MPBENCH_TESTS_PID"] = str(os.getpid())
 
 pytest_plugins = ("pytester",)
 
-MODULE_MARKS = {"tensorflow", "browser", "alone"}
-"""What pyproject.toml says of them. A module says `pytestmark = pytest.mark.tensorflow`, in one line."""
+MODULE_MARKS = {"tensorflow", "browser"}
+"""What pyproject.toml says of them. A module says `pytestmark = ...`, in one line."""
 
 PYTESTMARK = re.compile(r"^pytestmark = .*", re.MULTILINE)
 EXPERIMENT = Path(__file__).with_name("test_accuracy.py")
-"""Users run it by its path, and may copy it: it names none of this project's marks itself."""
+"""Users run it by its path, and may copy it: it names none of this project's marks itself. Among tests that run side by
+side it is left out, as its tables would be: test_experiment.py runs it in a process of its own."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,7 +66,7 @@ class NoTensorFlow:
 def marks_of(path):
     """The marks of a whole module, which need not be imported for that."""
     line = PYTESTMARK.search(path.read_text(encoding="utf-8"))
-    return {"tensorflow", "alone"} if path == EXPERIMENT else set(re.findall(r"mark\.(\w+)", line[0] if line else ""))
+    return {"tensorflow"} if path == EXPERIMENT else set(re.findall(r"mark\.(\w+)", line[0] if line else ""))
 
 
 def selected(config, marks):
@@ -75,6 +76,10 @@ def selected(config, marks):
     return not names or not names <= MODULE_MARKS or eval(expression, {name: name in marks for name in names})
 
 
+def side_by_side(config):
+    return hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
+
+
 def pytest_configure(config):
     if not selected(config, {"tensorflow"}) and selected(config, set()):
         sys.meta_path.insert(0, NoTensorFlow())
@@ -82,15 +87,11 @@ def pytest_configure(config):
 
 def pytest_ignore_collect(collection_path, config):
     """Leave out whole modules by their marks, unimported: importing some takes longer than the tests of others."""
+    if collection_path == EXPERIMENT and side_by_side(config):
+        return True
     if collection_path.suffix == ".py" and not selected(config, marks_of(collection_path)):
         return True
     return None
-
-
-def pytest_itemcollected(item):
-    if item.path == EXPERIMENT:
-        for name in marks_of(EXPERIMENT):
-            item.add_marker(name)
 
 
 def pytest_collection_modifyitems(items):

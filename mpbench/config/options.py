@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpbench.config.model_names import DEFAULT_MODELS
-from mpbench.config.precisions import DEFAULT_PRECISIONS, PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.config.profiles import DEFAULT_WORKERS
 from mpbench.config.settings import CACHES, PROFILED_STEPS
 
@@ -17,15 +17,23 @@ DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archiv
 
 def add_options(parser: pytest.Parser) -> None:
     add = parser.getgroup("mpbench", "mpbench: float32 against mixed precision").addoption
-    models, precisions = ",".join(DEFAULT_MODELS), ",".join(DEFAULT_PRECISIONS)
+    models = ",".join(DEFAULT_MODELS)
     add(
         "--mp-models",
         metavar="NAMES",
         default=models,
         help=f"models, comma-separated: keras.applications by name, or your package.module:factory ({models})",
     )
-    add("--mp-precisions", metavar="NAMES", default=precisions, help=f"of {', '.join(PRECISIONS)} ({precisions})")
-    add("--mp-baseline", metavar="NAME", help="the precision that speedups refer to (float32)")
+    add(
+        "--mp-precisions",
+        metavar="NAMES",
+        help=f"of {', '.join(PRECISIONS)} (float32,mixed_float16; tf32 too on a GPU that has it)",
+    )
+    add(
+        "--mp-baseline",
+        metavar="NAME",
+        help="the precision that speedups refer to (tf32 where the GPU computes float32 so, else float32)",
+    )
     add(
         "--mp-control",
         action="store_true",
@@ -60,8 +68,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--mp-tolerance",
         metavar="PERCENT",
-        default="1",
-        help="stop when the 95 %% interval of each speedup is within +-PERCENT (1)",
+        help="stop when the 95 %% interval of each speedup is within +-PERCENT (1 in profile paper, 5 in quick)",
     )
     add(
         "--mp-max-time",

@@ -178,7 +178,7 @@ class _Timed:
         others_before, began = machine.others_cpu_seconds(), time.monotonic()
         series = measure(
             self.arms,
-            Plan(self.plan.profile.max_seconds, self.plan.tolerance),
+            Plan(self.plan.profile.max_seconds, self.plan.profile.tolerance),
             baseline={name: one.baseline for name, one in members.items() if one.baseline},
             references={name: one.reference for name, one in members.items() if one.reference},
             agree=agree,
@@ -189,7 +189,7 @@ class _Timed:
 
     def energy(self, series: Mapping[str, Series], measured: Collection[str]) -> dict[str, dict[str, Any]]:
         """Fields of the records that energy passes give, by arm; none where nothing counts it."""
-        if self.plan.cluster.workers > 1:
+        if self.plan.cluster.workers > 1 or not self.plan.energy:
             return {}  # they would not run passes of the same number of steps
         found: dict[str, Energy] = {}
         for count, telemetry in self.telemetry.items():

@@ -39,8 +39,8 @@ class GroupPlan:
         variant: what tells the group from another of the same model and phase; usually empty.
         point: of the sweep, as its label; usually empty.
         members: the arms by name, in the order in which they are built.
-        profile: sizes and time limit, as resolved.
-        tolerance: relative half-width of the interval to reach.
+        profile: sizes, time limit and tolerance, as resolved.
+        energy: whether joules are measured after the rounds.
         cluster: the machines that share it.
     """
 
@@ -48,7 +48,7 @@ class GroupPlan:
     variant: str
     members: Mapping[str, Member]
     profile: Profile
-    tolerance: float
+    energy: bool = True
     point: str = ""
     cluster: Cluster = field(default_factory=Cluster)
 

@@ -289,8 +289,11 @@ class Run:
             label=self.group_label(members[0]),
             variant=self.variant(members[0]),
             point=members[0].point,
-            members={case.arm: member(case) for case in members},
+            # The baseline first: where XLA cannot compile a model, TF32's state is that of what is built first.
+            members={
+                case.arm: member(case) for case in sorted(members, key=lambda c: c.precision != self.settings.baseline)
+            },
             profile=profile,
-            tolerance=self.settings.tolerance,
+            energy=self.settings.energy,
             cluster=self.cluster,
         )

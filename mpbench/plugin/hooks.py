@@ -128,6 +128,7 @@ def pytest_configure(config: pytest.Config) -> None:
             replicas=get("mp_replicas"),
             profile_steps=get("mp_profile_steps"),
             why=get("mp_why"),
+            energy=get("mp_energy"),
         )
         mode = check_mode(get("mp_lock"))
         check_missing(get("mp_gate_missing"), get("mp_gate"))

@@ -11,7 +11,7 @@ from paths import ROOT
 from mpbench.config.model_names import DEFAULT_MODELS
 from mpbench.records.speed import read_case
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

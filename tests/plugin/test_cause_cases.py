@@ -12,7 +12,7 @@ from paths import ROOT, SUPPORT
 from mpbench.records.diagnostics import read_probe
 from mpbench.records.runs import read_run
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(900)]
 
 FILES = ["test_input_pipeline", "test_layers", "test_step_parts"]
 MODEL = "tiny_models:classifier"

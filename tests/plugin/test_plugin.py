@@ -42,7 +42,7 @@ def run(project, *args, models="feature_map"):
     """In this process, where TensorFlow is loaded already: loading it takes longer than these runs."""
     names = ",".join(f"tiny_models:{name}" for name in models.split(","))
     return project.runpytest_inprocess(
-        "bench", "--mp-device=cpu", "--mp-image-size=16", "--mp-max-time=1", f"--mp-models={names}", *args
+        "bench", "--mp-device=cpu", "--mp-image-size=16", "--mp-max-time=0.3", f"--mp-models={names}", *args
     )
 
 

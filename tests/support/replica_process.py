@@ -1,4 +1,4 @@
-"""A process of its own for `test_replicas.py`: logical devices exist only where TensorFlow has not been started yet.
+"""A process of its own for `test_distribution.py`: logical devices come before TensorFlow is started.
 
 Prints, as JSON, what became of steps that two replicas share and of steps of the joined batch by one.
 """

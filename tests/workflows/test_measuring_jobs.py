@@ -7,7 +7,7 @@ import pytest
 from paths import ROOT
 from workflow_runner import Job, Server, git
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(900)]
 
 MEASURE = "Measure and judge"
 STORE = "Store the history"

@@ -89,11 +89,13 @@ def profiler(device: Device, steps: int, on_cpu: bool) -> Profiler | None:
 
 def with_costs(record: ProfileRecord, step: Step, model: Model) -> ProfileRecord:
     """The record with each layer's FLOPs and minimal bytes, and those of the optimizer's update."""
-    attribution = Attribution(names_in(step.graph), model.layers, model.optimizers)
+    attribution = Attribution(list(names_in(step.graph)), model.layers, model.optimizers)
     costs = layer_costs(step.graph, attribution)
     if step.spec.phase == "training":
         weights, slots = _bytes(step.model.trainable_variables), _bytes(step.model.optimizer.variables)
-        costs[OPTIMIZER] = LayerCosts(costs[OPTIMIZER].flops, update_bytes(weights, weights, slots))
+        # Under loss scaling it is a function of its own within the graph: its FLOPs are not counted.
+        flops = costs[OPTIMIZER].flops if OPTIMIZER in costs else 0
+        costs[OPTIMIZER] = LayerCosts(flops, update_bytes(weights, weights, slots))
     rows = [
         replace(row, flops=costs[row.name].flops, bytes=costs[row.name].bytes) if row.name in costs else row
         for row in record.rows

@@ -175,7 +175,7 @@ class ProbeRun:
         first, label = cases[0], cases[0].label
         return measure_probes(
             self._builders(cases),
-            Plan(self._profile().max_seconds, self._run.settings.tolerance),
+            Plan(self._profile().max_seconds, self._profile().tolerance),
             self._common(first),
             self._run.activate(),
             f"{self._size()}, {label}",
