@@ -328,5 +328,5 @@ def test_a_profile_of_a_step_is_read_back_and_checked(tmp_path):
     path = saved_run(tmp_path, time=TIME, commit=COMMIT, records_and_rounds=profiled_pair())
     found = [case.record.step_profile for case in read_run(path).cases.values()]
     assert found == [record.step_profile for record, _ in profiled_pair()]
-    with pytest.raises(UnreadableRun, match="float32.*: profile: no JSON"):
+    with pytest.raises(UnreadableRun, match=r"float32.*: profile: no JSON"):
         read_run(changed(path, first(lambda b: b["extra_info"].update(step_profile="{"))))

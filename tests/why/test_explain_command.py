@@ -86,7 +86,9 @@ def test_it_imports_neither_tensorflow_nor_pytest(run, tmp_path):
 def test_sessions_of_one_machine_are_put_together(tmp_path, capsys):
     speed = saved(tmp_path, speed=profiled_pair(), name="speed.json")
     roofs = saved(tmp_path, peaks(), LATER, name="peaks.json")
-    fed = saved(tmp_path, [feed("device", 25, "mixed_float16"), feed("fed", 90, "mixed_float16")], LATER, name="fed.json")
+    fed = saved(
+        tmp_path, [feed("device", 25, "mixed_float16"), feed("fed", 90, "mixed_float16")], LATER, name="fed.json"
+    )
     together = explained(capsys, speed, roofs, fed)
     assert "% of roof" in together
     assert "INPUT-BOUND: mixed_float16 is input-bound" in together

@@ -1,4 +1,4 @@
-"""mpbench.why.reading.matched: what belongs together, which of two figures counts, and what was measured beside a step."""
+"""mpbench.why.reading.matched: what belongs together, and which of two figures counts."""
 
 from case_records import record
 from probe_records import feed, peaks, pipeline, profiled_pair, run_of
@@ -84,10 +84,12 @@ def test_an_input_bound_step_says_so_first():
         *(feed("device", 25, "mixed_float16"), feed("fed", 88, "mixed_float16")),
     ]
     (step,), _ = matched([run_of(*feeds, pipeline(87), cases=profiled_pair())])
-    assert {name: of.verdict for name, of in step.inputs.items()} == dict.fromkeys(("float32", "mixed_float16"), INPUT_BOUND)
+    assert {name: of.verdict for name, of in step.inputs.items()} == dict.fromkeys(
+        ("float32", "mixed_float16"), INPUT_BOUND
+    )
     assert step.verdict[0] == (
-        "INPUT-BOUND: mixed_float16 makes the step 2.0x faster, you see 1.0x: the pipeline delivers 736 images/s and the "
-        "step could eat 2,560."
+        "INPUT-BOUND: mixed_float16 makes the step 2.0x faster, you see 1.0x: the pipeline delivers 736 images/s and "
+        "the step could eat 2,560."
     )
     assert len(step.verdict) <= 6
     (step,), _ = matched([run_of(*feeds, pipeline(1), cases=profiled_pair())])

@@ -43,7 +43,9 @@ def tables(lines):
 
 def test_the_verdict_comes_first():
     lines, _ = page()
-    assert lines[0].startswith("vgg16, training: mixed_float16 is 1.54 [1.52, 1.55] times as fast as float32, 16.0 -> 10.4")
+    assert lines[0].startswith(
+        "vgg16, training: mixed_float16 is 1.54 [1.52, 1.55] times as fast as float32, 16.0 -> 10.4"
+    )
     assert lines[2].startswith("- Partly host-bound: ")
     assert any("normalisation 3.33 -> 3.36 ms" in line for line in lines[:8])
 
