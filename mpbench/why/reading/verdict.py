@@ -178,8 +178,11 @@ def _normalisation(arm: Arm) -> list[_Reason]:
     seconds = of.class_seconds(NORMALISATION)
     if not rows:
         return []
-    layers = sum(row.layers for row in rows)
-    per_layer = sum(row.kernels for row in rows) / (of.record.steps * of.record.devices * layers)
+    mainly = [
+        row for row in rows if 2 * sum(ns for (_, kind), ns in row.ns.items() if kind == NORMALISATION) > row.total_ns
+    ]
+    layers = of.record.steps * of.record.devices * sum(row.layers for row in mainly if row.is_layer or row.type)
+    per_layer = sum(row.kernels for row in mainly if row.is_layer or row.type) / max(layers, 1)
     casts = of.record.seconds(sum(row.cast_ns for row in rows))
     names = Counter(_normalisation_name(row) for row in rows)
     text = f"{names.most_common(1)[0][0]} takes {ms(seconds)} of {ms(of.busy_seconds)} ms"
