@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 PROFILE_SCHEMA = 1
@@ -165,7 +166,7 @@ class ProfileRecord:
 
 def fitted(record: ProfileRecord, max_bytes: int = MAX_BYTES) -> ProfileRecord:
     """A record that takes no more than that as text in a JSON file: the largest layers keep rows of their own, the
-    others are summed up by type, so that no sum changes."""
+    others are summed up by type, so that no sum changes. Where that does not do, names are cut and types summed up."""
     by_size = sorted(record.rows, key=lambda row: -row.total_ns)
     layers = [row for row in by_size if row.is_layer]
     others = [row for row in by_size if not row.is_layer]
@@ -176,17 +177,36 @@ def fitted(record: ProfileRecord, max_bytes: int = MAX_BYTES) -> ProfileRecord:
         rest = summed_by_type([*layers[kept:], *(row for row in others if not row.name)])
         rows = [*layers[:kept], *(row for row in others if row.name), *rest]
         record = replace(record, rows=tuple(sorted(rows, key=lambda row: -row.total_ns)))
+    for characters, types in ((100, 20), (50, 10), (25, 5), (12, 2), (6, 1)):
+        if len(json.dumps(_text(record))) <= max_bytes:
+            break
+        record = _with_short_names(record, characters, types)
     return record
 
 
-def summed_by_type(rows: Iterable[LayerRow]) -> list[LayerRow]:
-    """One row for all layers of each type, and for all types beyond MAX_TYPES; the largest first."""
+def _with_short_names(record: ProfileRecord, characters: int, types: int) -> ProfileRecord:
+    rows = [
+        replace(row, name=row.name[:characters], type=row.type[:characters], kernel=row.kernel[:characters])
+        for row in record.rows
+    ]
+    rows = [*(row for row in rows if row.name), *summed_by_type((row for row in rows if not row.name), types)]
+    return replace(
+        record,
+        source=record.source[:characters],
+        device_name=record.device_name[:characters],
+        rows=tuple(sorted(rows, key=lambda row: -row.total_ns)),
+        operations=tuple(replace(one, type=one.type[:characters]) for one in record.operations),
+    )
+
+
+def summed_by_type(rows: Iterable[LayerRow], most: int = MAX_TYPES) -> list[LayerRow]:
+    """One row for all layers of each type, and for all types beyond so many; the largest first."""
     by_type: dict[str, list[LayerRow]] = defaultdict(list)
     for row in rows:
         by_type[row.type].append(row)
     types = sorted(by_type, key=lambda kind: -sum(row.total_ns for row in by_type[kind]))
-    summed = [_summed(kind, by_type[kind]) for kind in types[:MAX_TYPES]]
-    if rest := [row for kind in types[MAX_TYPES:] for row in by_type[kind]]:
+    summed = [_summed(kind, by_type[kind]) for kind in types[:most]]
+    if rest := [row for kind in types[most:] for row in by_type[kind]]:
         summed.append(_summed("other types", rest))
     return summed
 
@@ -205,7 +225,7 @@ def _summed(kind: str, rows: Sequence[LayerRow]) -> LayerRow:
         kernels=sum(row.kernels for row in rows),
         cast_ns=sum(row.cast_ns for row in rows),
         fused_ns=sum(row.fused_ns for row in rows),
-        flops=sum(row.flops for row in rows) if all(row.flops for row in rows) else 0,
+        flops=sum(row.flops for row in rows) if all(row.bytes for row in rows) else 0,
         bytes=sum(row.bytes for row in rows) if all(row.bytes for row in rows) else 0,
         ns=dict(ns),
     )
@@ -276,33 +296,20 @@ def read_profile(text: Any) -> ProfileRecord:
             _read_operations(one, f"operations[{number}]") for number, one in enumerate(_list(data, "operations"))
         ),
     )
-    if not record.rows:
-        raise ValueError("profile: rows: none")
-    busy = _whole(data, "busy_ns")
+    busy = _whole(data, "busy_ns", 1)
     if busy != record.busy_ns:
         raise ValueError(f"profile: busy_ns is {busy}, its rows add up to {record.busy_ns}")
     if (total := sum(one.ns for one in record.operations)) != busy:
         raise ValueError(f"profile: operations add up to {total} ns, busy_ns is {busy}")
+    if not any(row.kernels for row in record.rows):
+        raise ValueError("profile: kernels: none in any row")
     if busy > record.span_ns * record.devices:
         raise ValueError(f"profile: busy_ns is {busy}, more than span_ns of {record.devices} devices: {record.span_ns}")
     return record
 
 
 def _read_row(row: Any, where: str) -> LayerRow:
-    names = (
-        "name",
-        "type",
-        "layers",
-        "dtype",
-        "channels",
-        "kernel",
-        "kernels",
-        "cast_ns",
-        "fused_ns",
-        "flops",
-        "bytes",
-        "ns",
-    )
+    names = tuple(one.name for one in dataclass_fields(LayerRow))
     if not isinstance(row, Sequence) or isinstance(row, str) or len(row) != len(names):
         raise ValueError(f"profile: {where}: not a list of {len(names)}")
     fields = {f"{where}.{name}": value for name, value in zip(names, row, strict=True)}

@@ -50,11 +50,12 @@ def main() -> None:
     options = parser.parse_args()
     device = activate("auto", False)
 
+    from mpbench.why.measuring.layer_call import call_costs
+    from mpbench.why.measuring.layers import distinct_layers
+
     from mpbench.engine.models import build_model
     from mpbench.engine.plan import StepSpec
     from mpbench.engine.step import Step
-    from mpbench.why.measuring.layer_call import call_costs
-    from mpbench.why.measuring.layers import distinct_layers
     from mpbench.why.measuring.peaks import peak_probe
 
     fields = {

@@ -19,15 +19,16 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from mpbench.why.measuring.layer_step import LayerStep
+from mpbench.why.measuring.layers import named_layers
+from mpbench.why.measuring.parts import PartedStep
+
 from mpbench.config.model_names import canonical_name
 from mpbench.config.precisions import PRECISIONS
 from mpbench.engine.device import activate
 from mpbench.engine.models import build_model
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.step import Step
-from mpbench.why.measuring.layer_step import LayerStep
-from mpbench.why.measuring.layers import named_layers
-from mpbench.why.measuring.parts import PartedStep
 
 
 def seconds_of(run, times: int) -> float:

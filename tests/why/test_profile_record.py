@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -40,6 +41,7 @@ def layer_rows(draw):
 
 
 def record_of(rows):
+    rows = [LayerRow("first", "Dense", kernels=1, ns={(PASSES[0], CLASSES[0]): 1}), *rows]
     busy = sum(row.total_ns for row in rows)
     return ProfileRecord(
         source="a test",
@@ -173,3 +175,24 @@ def test_a_damaged_record_is_named_in_one_line(change, field):
 def test_what_is_no_record(text):
     with pytest.raises(ValueError, match="profile: "):
         read_profile(text)
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{CJK UNIFIED IDEOGRAPH-4E2D}"])
+def test_names_are_cut_where_nothing_else_makes_a_record_short(letter):
+    cell = (PASSES[0], CLASSES[0])
+    rows = [
+        LayerRow("", f"{n}".rjust(4, "0") + letter * (MAX_TEXT - 4), kernels=3, ns={cell: 10 + n}) for n in range(60)
+    ]
+    operations = tuple(Operations(f"{n}" + letter * 190, CLASSES[0], row.total_ns, 1) for n, row in enumerate(rows))
+    record = replace(record_of([]), rows=tuple(rows), operations=operations, span_ns=10**6)
+    text = record.as_text()
+    assert len(json.dumps(text)) <= MAX_BYTES
+    assert read_profile(text).busy_ns == record.busy_ns
+
+
+@pytest.mark.parametrize(("fields", "message"), [({"kernels": 0}, "kernels: none"), ({"ns": {}}, "busy_ns: 0")])
+def test_a_profile_in_which_nothing_ran_is_none(fields, message):
+    row = replace(LayerRow("a", "Dense", kernels=1, ns={(PASSES[0], CLASSES[0]): 5}), **fields)
+    operations = (Operations("Mul", CLASSES[0], row.total_ns, 1),)
+    with pytest.raises(ValueError, match=message):
+        read_profile(replace(record_of([]), rows=(row,), operations=operations).as_text())

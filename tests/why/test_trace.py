@@ -217,3 +217,18 @@ def test_tensorflow_may_be_imported_beside_it(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_kernels_inside_a_cuda_graph_are_nobodys(tmp_path):
+    made = Made()
+    made.gpu(
+        [
+            ("Memset 3", "", 0, 100),
+            ("conv", "net_1/conv_1/Conv2D:Conv2D", 200, 1000),
+            ("graph_kernel", "", 2000, 700),
+            ("other", "net_1/dense_1/MatMul:MatMul", 3000, 500),
+        ]
+    )
+    ps = {(work.kernel, work.op): work.ps for work in read_trace(made.file(tmp_path)).work}
+    assert ps["Memset 3", "net_1/conv_1/Conv2D:Conv2D"] == 100_000
+    assert ps["graph_kernel", ""] == 700_000

@@ -1,4 +1,4 @@
-"""The breakdown of a step as a page of text and as JSON's data: the verdict first, then tables that add up.
+"""The answer as a page of text and as JSON's data: the verdicts first, then tables that add up.
 
 What belongs here: lines and columns. What is concluded is in `verdict`, what adds up in `breakdown`.
 """
@@ -8,43 +8,83 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mpbench.config.precisions import CPU_NOTE
 from mpbench.errors import printable
 from mpbench.records.profile import TENSOR_CORES, LayerRow
 from mpbench.text_table import render
 from mpbench.why.reading.breakdown import CLASS, IDLE, LAYER, PASS, Breakdown, adding_up, aligned, row_name
-from mpbench.why.reading.figures import deduced_steps, profile_record
-from mpbench.why.reading.trace import UnreadableTrace, read_trace
+from mpbench.why.reading.matched import Step
+from mpbench.why.reading.roofline import Roof
 from mpbench.why.reading.verdict import Arm, is_host_bound, ms, verdict
+
+SCHEMA_KEY, SCHEMA = "mpbench_explanation_schema", 2
+"""1 was of isolated layers."""
 
 WIDTH = 118
 """Of a line of prose, in characters."""
 
 SHOWN_LAYERS = 12
-
+TOTAL = "= the step"
 ON_A_CPU = "no operation runs"
 """What IDLE is on a CPU."""
 
+BUSY_SHARE = 0.1
+"""Of all cores' time: from here on it is said that others computed too."""
 
-def step_lines(title: str, arms: Sequence[Arm], baseline: str = "") -> list[str]:
-    """A model's step in one phase.
-
-    Args:
-        title: model and phase.
-        arms: precisions with a profile, the baseline among them if it has one; the last is what the verdict is on.
-        baseline: its name.
-    """
-    base = next((arm for arm in arms if arm.name == baseline and arm is not arms[-1]), None)
-    lines = [title, *prose(f"- {sentence}" for sentence in verdict(arms[-1], base))]
-    for by, what in ((CLASS, "by class of work"), (PASS, "by pass"), (LAYER, "by layer")):
-        lines += ["", *_table({arm.name: arm.breakdown for arm in arms}, base.name if base else "", by, what)]
-    return [printable(line) for line in [*lines, "", *prose(_notes(arms))]]
+NEAR = 0.095
+"""To 1: from here on a speedup has a third decimal."""
 
 
-def trace_lines(path: Path, steps: int | None = None) -> list[str]:
-    """The breakdown of a trace that was taken elsewhere.
+def page_lines(steps: Sequence[Step], notes: Sequence[str]) -> list[str]:
+    """The whole answer: the verdicts on all steps, then their tables, then what was left out."""
+    lines = [line for step in steps for line in [*verdict_lines(step), ""]]
+    for step in steps:
+        lines += [*prose([title(step)] if len(steps) > 1 else []), *step_lines(step)]
+    lines += prose(f"note: {note}" for note in notes)
+    if any(step.setting.device == "cpu" for step in steps):
+        lines += prose([CPU_NOTE])
+    return [printable(line) for line in lines]
+
+
+def verdict_lines(step: Step) -> list[str]:
+    """A step in ten seconds."""
+    return [printable(line) for line in [*prose([title(step)]), *(f"- {sentence}" for sentence in step.verdict)]]
+
+
+def title(step: Step) -> str:
+    """What was measured, and the speedups as the speed cases have them."""
+    said = []
+    for name, (case, _) in step.cases.items():
+        r, base = case.record, step.cases.get(case.record.baseline or "")
+        if r.interval:
+            low, high = (times(end) for end in (r.interval.low, r.interval.high))
+            text = f"{name} is {times(r.interval.estimate)} [{low}, {high}] times as fast as {r.baseline}"
+            took = f", {ms(base[0].median_seconds)} -> {ms(case.median_seconds)} ms" if base else ""
+            said.append(f"{text}{took}{' NOISY' if r.noisy or (base and base[0].record.noisy) else ''}")
+    return f"{step.setting.step}{': ' if said else ''}{'; '.join(said)} ({step.setting.where})"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.3f}" if abs(ratio - 1) < NEAR else f"{ratio:.2f}"
+
+
+def step_lines(step: Step) -> list[str]:
+    """The tables of a step, its roofline, its input, and what must be known of them."""
+    lines = tables(step.arms, step.base.name if step.base else "", step.roofs[step.arms[-1].name]) if step.arms else []
+    said = [*_roofline(step), *(f"Input: {of.sentence}." for of in step.inputs.values()), *_notes(step.arms)]
+    said += [f"{line}." for line in step.unprofiled if step.arms]
+    shares = [case.record.others_cpu_share or 0.0 for case, _ in step.cases.values()]
+    if shares and max(shares) >= BUSY_SHARE:
+        said.append(f"Others used up to {100 * max(shares):.0f} % of the CPU while this was measured.")
+    return [*lines, *prose(said), ""]
+
+
+def trace_answer(path: Path, steps: int | None = None) -> tuple[list[str], dict[str, Any]]:
+    """The breakdown of a trace that was taken elsewhere: as lines and as data.
 
     Args:
         path: `*.xplane.pb`.
@@ -53,21 +93,39 @@ def trace_lines(path: Path, steps: int | None = None) -> list[str]:
     Raises:
         UnreadableTrace: it cannot be read; one line.
     """
+    from mpbench.why.reading.figures import deduced_steps, profile_record  # they need protobuf, which runs do not
+    from mpbench.why.reading.trace import read_trace
+
     trace = read_trace(path)
     number = steps or deduced_steps(trace)
     record = profile_record(trace, number or 1, "")
     arm = Arm("", Breakdown(record, record.span_seconds))
-    told = f"{number} steps" if steps else f"{number} steps, told from how often each kernel ran"
-    notes = [
-        f"Of {told}." if number else "Figures are of the whole trace: how many steps it holds is not clear (--steps)."
-    ]
+    told = f"Of {number} steps{'' if steps else ', told from how often each kernel ran'}."
+    notes = [told if number else "Figures are of the whole trace: how many steps it holds is not clear (--steps)."]
     notes.append("The step's time is the trace's own, with what the profiler added to it.")
     where = record.device_name or ("a GPU" if record.on_device else "a CPU")
-    lines = step_lines(f"{path.name}, {where}{', XLA' if trace.compiled else ''}", [arm])
-    return [printable(line) for line in [*lines, *prose(notes)]]
+    lines = [f"{path.name}, {where}{', XLA' if trace.compiled else ''}", *(f"- {one}" for one in verdict(arm))]
+    lines += ["", *tables([arm], "", {}), *prose([*_notes([arm]), *notes])]
+    data = {"trace": path.name, "verdict": verdict(arm), "notes": notes, **_data(arm, {})}
+    return [printable(line) for line in lines], data
 
 
-def _table(breakdowns: Mapping[str, Breakdown], baseline: str, by: str, what: str) -> list[str]:
+def tables(arms: Sequence[Arm], baseline: str, roofs: Mapping[str, Roof]) -> list[str]:
+    """Where the time goes: by class, by pass and by layer.
+
+    Args:
+        roofs: of the last precision's layers.
+    """
+    breakdowns = {arm.name: arm.breakdown for arm in arms}
+    lines: list[str] = []
+    for by, what in ((CLASS, "by class of work"), (PASS, "by pass"), (LAYER, "by layer")):
+        lines += [*_table(breakdowns, baseline, by, what, roofs), ""]
+    return lines
+
+
+def _table(
+    breakdowns: Mapping[str, Breakdown], baseline: str, by: str, what: str, roofs: Mapping[str, Roof]
+) -> list[str]:
     """Milliseconds of each precision in rows that add up as they are printed."""
     rows = aligned(breakdowns) if by == LAYER else {name: of.rows(by) for name, of in breakdowns.items()}
     last = list(breakdowns)[-1]
@@ -79,24 +137,25 @@ def _table(breakdowns: Mapping[str, Breakdown], baseline: str, by: str, what: st
     names.sort(key=lambda name: name == IDLE)  # a precision's last row is everyone's
     layers = {row_name(row): row for row in breakdowns[last].record.rows}
     table = []
-    for name in [*names, "= the step"]:
-        total = name == "= the step"
+    for name in [*names, TOTAL]:
         label = ON_A_CPU if name == IDLE and not breakdowns[last].record.on_device else name
-        row = {f"ms a step {what}": _short(label, 46)}
-        cells = {key: sum(of.values()) if total else of.get(name, 0) for key, of in whole.items()}
+        row = {f"ms a step {what}": label if len(label) <= 46 else f"{label[:43]}..."}
+        cells = {key: sum(of.values()) if name == TOTAL else of.get(name, 0) for key, of in whole.items()}
         for key, of in breakdowns.items():
             row[key or "ms"] = f"{cells[key] / 10**digits:.{digits}f}"
-            share = 100 * (of.step_seconds if total else rows[key].get(name, 0.0)) / of.step_seconds
-            row[f"{key} %".strip()] = f"{share:.0f}"
+            seconds = of.step_seconds if name == TOTAL else rows[key].get(name, 0.0)
+            row[f"{key} %".strip()] = f"{100 * seconds / of.step_seconds:.0f}"
         for key in breakdowns if baseline else ():
             if key != baseline:
-                row["saved" if len(breakdowns) == 2 else f"{key} saved"] = (
-                    f"{(cells[baseline] - cells[key]) / 10**digits:.{digits}f}"
-                )
+                saved = (cells[baseline] - cells[key]) / 10**digits
+                row["saved" if len(breakdowns) == 2 else f"{key} saved"] = f"{saved:.{digits}f}"
+        if by == LAYER and roofs:
+            of_roof = roofs.get(name)
+            row["% of roof"] = f"{100 * of_roof.fraction:.0f} {of_roof.bound_by}" if of_roof else ""
         if by == LAYER:
-            row["mostly"] = _mostly(layers[name]) if name in layers and not total else ""
+            row["mostly"] = _mostly(layers[name]) if name in layers else ""
         table.append(row)
-    return render([{key: cell for key, cell in row.items()} for row in table], ("mostly",))
+    return render(table, ("mostly", "% of roof"))
 
 
 def _shortened(rows: Mapping[str, Mapping[str, float]], last: str) -> dict[str, dict[str, float]]:
@@ -114,7 +173,8 @@ def _shortened(rows: Mapping[str, Mapping[str, float]], last: str) -> dict[str, 
 
 
 def _mostly(row: LayerRow) -> str:
-    """The class that most of a layer's time goes to, how much of it XLA fused with others, and its product's kernel."""
+    """The class that most of a layer's time goes to, how much of it XLA fused with others, and its channels where it
+    hardly uses tensor cores."""
     kinds: Counter[str] = Counter()
     for (_, kind), ns in row.ns.items():
         kinds[kind] += ns
@@ -127,17 +187,34 @@ def _mostly(row: LayerRow) -> str:
     return ", ".join(words) if kind else ""
 
 
-def _notes(arms: Sequence[Arm]) -> list[str]:
-    notes = []
-    for arm in arms:
-        of = arm.breakdown
-        if not of.record.source:
-            continue
-        added = f"{abs(1000 * of.profiler_seconds):.3g} ms {'more' if of.profiler_seconds > 0 else 'less'}"
-        notes.append(
-            f"{arm.name}: {of.record.steps} steps profiled by {of.record.source}; a step took {added} under the "
-            "profiler than without it, which is in no row."
+def _roofline(step: Step) -> list[str]:
+    """What the roofs are, and what they would allow."""
+    if not any(step.roofs.values()):
+        return []
+    peaks, last = step.peaks, step.arms[-1].name if step.arms else ""
+    products = [
+        f"{'tf32' if tf32 else dtype} {rate / 1e12:.3g}" for (dtype, tf32), rate in peaks.flops_per_second.items()
+    ]
+    said = [
+        f"Roofs as measured: {', '.join(products)} TFLOP/s, {(peaks.bytes_per_second or 0) / 1e9:.3g} GB/s, "
+        f"{1e6 * (peaks.launch_seconds or 0):.3g} us an operation."
+    ]
+    before, after = (step.allowed_seconds.get(name) for name in (step.baseline, last))
+    if before and after and step.baseline != last:
+        said.append(
+            f"At their roofs all layers{' and the update' if step.setting.phase == 'training' else ''} would take "
+            f"{ms(before)} -> {ms(after)} ms: {before / after:.2f} times as fast."
         )
+    return said
+
+
+def _notes(arms: Sequence[Arm]) -> list[str]:
+    notes = [
+        f"{arm.name}: {of.record.steps} steps profiled by {of.record.source}; the profiler added "
+        f"{1000 * of.profiler_seconds:.3g} ms to each, which is in no row."
+        for arm in arms
+        if (of := arm.breakdown).record.source
+    ]
     if any(row.fused_ns for arm in arms for row in arm.breakdown.record.rows):
         notes.append(
             "Fused: XLA made one kernel of operations of several layers or passes; its time is divided among them by "
@@ -146,56 +223,71 @@ def _notes(arms: Sequence[Arm]) -> list[str]:
     return notes
 
 
-def step_data(arms: Sequence[Arm], baseline: str = "") -> dict[str, Any]:
-    """What `step_lines` says, for JSON: seconds per step and fractions, nothing rounded."""
-    base = next((arm for arm in arms if arm.name == baseline and arm is not arms[-1]), None)
+def as_data(steps: Sequence[Step], notes: Sequence[str]) -> dict[str, Any]:
+    """What the page says, for JSON: seconds per step and fractions, nothing rounded."""
+    return {SCHEMA_KEY: SCHEMA, "notes": list(notes), "steps": [step_data(step) for step in steps]}
+
+
+def step_data(step: Step) -> dict[str, Any]:
+    speedups = {
+        name: {"speedup": r.speedup, "low": r.speedup_low, "high": r.speedup_high, "noisy": r.noisy}
+        for name, (case, _) in step.cases.items()
+        if (r := case.record).interval
+    }
+    peaks = step.peaks
     return {
-        "verdict": verdict(arms[-1], base),
-        "baseline": base.name if base else None,
-        "precisions": {arm.name: _data(arm.breakdown) for arm in arms},
+        **asdict(step.setting),
+        "verdict": step.verdict,
+        "baseline": step.baseline or None,
+        "speedups": speedups,
+        "precisions": {arm.name: _data(arm, step.roofs[arm.name]) for arm in step.arms},
+        "peaks": {
+            "flops_per_second": {
+                f"tf32 {d}" if tf32 else d: rate for (d, tf32), rate in peaks.flops_per_second.items()
+            },
+            "bytes_per_second": peaks.bytes_per_second,
+            "launch_seconds": peaks.launch_seconds,
+        },
+        "roofline_seconds": step.allowed_seconds,
+        "input": {name: asdict(of) for name, of in step.inputs.items()},
+        "notes": step.unprofiled,
     }
 
 
-def _data(of: Breakdown) -> dict[str, Any]:
-    record = of.record
+def _data(arm: Arm, roofs: Mapping[str, Roof]) -> dict[str, Any]:
+    of, record = arm.breakdown, arm.breakdown.record
     return {
         "step_seconds": of.step_seconds,
         "busy_seconds": of.busy_seconds,
         "idle_seconds": of.idle_seconds,
         "host_bound": is_host_bound(of),
         "profiler_seconds": of.profiler_seconds,
+        "compiled_seconds": arm.compiled_seconds,
         "kernels_per_step": record.kernels_per_step,
         "tensor_core_share": of.class_seconds(TENSOR_CORES) / of.busy_seconds if record.on_device else None,
         "by_class": of.rows(CLASS),
         "by_pass": of.rows(PASS),
         "by_layer": of.rows(LAYER),
-        "layers": [_layer_data(record.seconds(row.total_ns), row) for row in record.rows if row.is_layer],
+        "layers": [_layer_data(of, row, roofs.get(row_name(row))) for row in record.rows if row.is_layer],
         "operations": [
             {"type": one.type, "class": one.kind, "seconds": record.seconds(one.ns), "count": one.count}
             for one in record.operations
         ],
-        "source": record.source,
-        "on_device": record.on_device,
-        "device_name": record.device_name,
-        "steps": record.steps,
-        "devices": record.devices,
+        **{key: getattr(record, key) for key in ("source", "on_device", "device_name", "steps", "devices")},
     }
 
 
-def _layer_data(seconds: float, row: LayerRow) -> dict[str, Any]:
-    share = seconds / row.total_ns if row.total_ns else 0.0
+def _layer_data(of: Breakdown, row: LayerRow, roof: Roof | None) -> dict[str, Any]:
+    cells = [{"pass": p, "class": kind, "seconds": of.record.seconds(ns)} for (p, kind), ns in row.ns.items()]
     return {
         "layer": row.name,
-        "type": row.type,
-        "dtype": row.dtype,
-        "channels": row.channels,
-        "kernel": row.kernel,
-        "seconds": seconds,
-        "cast_seconds": row.cast_ns * share,
-        "fused_seconds": row.fused_ns * share,
-        "by_pass_and_class": [
-            {"pass": part, "class": kind, "seconds": ns * share} for (part, kind), ns in row.ns.items()
-        ],
+        **{key: getattr(row, key) for key in ("type", "dtype", "channels", "kernel", "flops", "bytes")},
+        "seconds": of.row_seconds(row),
+        "cast_seconds": of.record.seconds(row.cast_ns),
+        "fused_seconds": of.record.seconds(row.fused_ns),
+        "bound_seconds": dict(roof.bounds) if roof else None,
+        "fraction_of_roof": roof.fraction if roof else None,
+        "by_pass_and_class": cells,
     }
 
 
@@ -204,10 +296,3 @@ def prose(lines: Iterable[str]) -> list[str]:
     return [
         part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False)
     ]
-
-
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
-
-
-__all__ = ["UnreadableTrace", "ms", "prose", "step_data", "step_lines", "trace_lines"]

@@ -189,8 +189,8 @@ def _compiled(stats: dict[str, Any]) -> tuple[str, str] | None:
 def _kernels(plane: Plane) -> Iterator[_Event]:
     """What ran on a GPU. Other lines than streams repeat their events in groups.
 
-    What has no name of an operation, such as the memset that a library makes before its kernel, belongs to the
-    operation of the next kernel on its stream.
+    A memset without an operation is what a library does before its kernel: it belongs to that of the next one on its
+    stream. Of other kernels without one, such as those inside a CUDA graph, nothing says what they are for.
     """
     wanted = {number: name for number, name in plane.stat_names.items() if name in _KERNEL_STATS}
     for line in plane.lines():
@@ -201,12 +201,13 @@ def _kernels(plane: Plane) -> Iterator[_Event]:
             stats = {wanted[s.metadata_id]: plane.value(s) for s in event.stats if s.metadata_id in wanted}
             op, compiled = _operation(stats), _compiled(stats)
             name = plane.event_names.get(event.metadata_id, "")
-            if not op and compiled is None:
+            if not op and compiled is None and name.lower().startswith("memset"):
                 nameless.append((name, start, end))
                 continue
-            for other, began, ended in nameless:
-                yield (other, op, compiled), began, ended
-            nameless.clear()
+            if op or compiled:
+                for other, began, ended in nameless:
+                    yield (other, op, compiled), began, ended
+                nameless.clear()
             yield (name, op, compiled), start, end
         for other, began, ended in nameless:
             yield (other, "", None), began, ended

@@ -21,6 +21,7 @@ from mpbench.records.profile import (
     TENSOR_CORES,
     LayerRow,
 )
+from mpbench.records.speed import CaseRecord
 from mpbench.why.reading.breakdown import CLASS, IDLE, LONGER, Breakdown, changes
 
 MAX_SENTENCES = 6
@@ -68,6 +69,7 @@ class Arm:
         compiled_seconds: of the same step with XLA, measured beside it; None where it was not, or this one is.
         other_batches: images per second by batch size, of a sweep; empty where there is none.
         batch_size: its own; None where it is not known.
+        case: what was measured of it, beside its profile; None for a trace.
     """
 
     name: str
@@ -75,6 +77,11 @@ class Arm:
     compiled_seconds: float | None = None
     other_batches: Mapping[int, float] = field(default_factory=dict)
     batch_size: int | None = None
+    case: CaseRecord | None = None
+
+    @property
+    def tf32(self) -> bool:
+        return self.case is not None and self.case.tf32
 
     @property
     def half(self) -> bool:
@@ -94,13 +101,14 @@ def is_host_bound(breakdown: Breakdown) -> bool:
     return breakdown.record.on_device and breakdown.idle_share >= HOST_BOUND
 
 
-def verdict(arm: Arm, baseline: Arm | None = None) -> list[str]:
+def verdict(arm: Arm, baseline: Arm | None = None, before: Sequence[str] = ()) -> list[str]:
     """The sentences on a step, the most important first.
 
     Args:
         baseline: of the same model and phase, that its speedup refers to.
+        before: sentences that come first.
     """
-    first = [_bound(arm), *_tensor_cores(arm)]
+    first = [*before, _bound(arm), *_tensor_cores(arm)]
     last = _tries(arm)
     reasons = sorted([*_reasons(arm), *_not_faster(arm, baseline)], key=lambda reason: -reason.seconds)
     reasons += _main_layers(arm)  # where there is room
