@@ -1,8 +1,9 @@
 """What XLA has compiled, kept in the user's cache folder for the next run.
 
-TensorFlow writes and reads executables in one folder (`tf_xla_persistent_cache_directory`), and a damaged file, or a full
-disk, ends the compilation. So it gets a folder of this session's own: whole files come in at its start, each checked
-against the digest in its name, and new ones go out after a group has been measured. What goes wrong here costs a line.
+TensorFlow writes and reads executables in one folder (`tf_xla_persistent_cache_directory`), and a damaged file, or a
+full disk, ends the compilation. So it gets a folder of this session's own: whole files come in at its start, each
+checked against the digest in its name, and new ones go out after a group has been measured. What goes wrong here costs
+a line.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class CompileCache:
 
 
 def open_cache(
-    facts: Mapping[str, Any], cleanup: Callable[[Callable[[], object]], object], say: Say
+    facts: Mapping[str, Any], cleanup: Callable[[Callable[[], None]], object], say: Say
 ) -> CompileCache | None:
     """The cache of this session, and TensorFlow told of it; None where there can be none.
 

@@ -174,7 +174,7 @@ class Run:
         self.cases: dict[str, Case] = {}
         self.before_loading: Callable[[], None] = lambda: None
         self.profiler: Callable[[Device], Profiler | None] | None = None
-        self.cleanup: Callable[[Callable[[], object]], object] = atexit.register
+        self.cleanup: Callable[[Callable[[], None]], object] = atexit.register
         self._compiled: CompileCache | None = None
         self._shared_labels: set[str] = set()
         self._write_line = write_line
