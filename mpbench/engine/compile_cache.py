@@ -104,7 +104,7 @@ def open_cache(
         cleanup: takes what is to be called at the session's end.
         say: takes one line.
     """
-    if "tensorflow" in sys.modules or "persistent_cache_directory" in os.environ.get(FLAG, ""):
+    if _tensorflow_is_loaded() or "persistent_cache_directory" in os.environ.get(FLAG, ""):
         return None  # it has read its flags already; or the user has a cache of their own
     try:
         if shutil.disk_usage(tempfile.gettempdir()).free < FREE_BYTES:
@@ -119,6 +119,10 @@ def open_cache(
     before = os.environ.get(FLAG, "")
     os.environ[FLAG] = f"{before} {FLAG_TEXT.format(folder=own)}".strip()
     return CompileCache(kept, own, say)
+
+
+def _tensorflow_is_loaded() -> bool:
+    return "tensorflow" in sys.modules
 
 
 def _key(facts: Mapping[str, Any]) -> str:
