@@ -114,6 +114,18 @@ def add_options(parser: pytest.Parser) -> None:
         help=f"on a GPU, of how many steps a profile is taken after a case's rounds; 0 for none ({PROFILED_STEPS})",
     )
     add(
+        "--mp-energy",
+        metavar="WHEN",
+        default="on",
+        help="on or off: joules per image where the GPU counts them, 3.5 s for each arm (on)",
+    )
+    add(
+        "--mp-cache-compiled",
+        metavar="WHEN",
+        default="on",
+        help="on or off: keep what XLA has compiled in the user's cache folder for the next run (on)",
+    )
+    add(
         "--mp-why",
         action="store_true",
         help="find causes too: profiles on a CPU, the device's peaks, the input pipeline",

@@ -34,6 +34,8 @@ JIT_CHOICES = {"auto": None, "on": True, "off": False, "both": None}
 PROFILED_STEPS = 3
 """Of a few milliseconds each: a profile says the same of more of them, and takes longer to read."""
 
+ON_OFF = ("on", "off")
+
 CACHES = ("none", "memory", "disk")
 """Where the input pipeline can keep decoded images."""
 
@@ -86,6 +88,7 @@ class Settings:
     profile_steps: int
     why: bool
     energy: bool
+    cache_compiled: bool
     given_precisions: bool = True
     """Whether the user has named them; otherwise they follow from the device."""
 
@@ -186,6 +189,7 @@ def check_settings(
     profile_steps: str,
     why: bool,
     energy: str,
+    cache_compiled: str,
     has_tf32: Callable[[], bool] = computes_in_tf32,
 ) -> Settings:
     """Settings from the options as typed.
@@ -238,7 +242,8 @@ def check_settings(
         cache=_one_of("--mp-cache", cache, CACHES),
         profile_steps=_whole_number("--mp-profile-steps", profile_steps, "steps", least=0),
         why=why,
-        energy=_one_of("--mp-energy", energy, ("on", "off")) == "on",
+        energy=_one_of("--mp-energy", energy, ON_OFF) == "on",
+        cache_compiled=_one_of("--mp-cache-compiled", cache_compiled, ON_OFF) == "on",
         given_precisions=precisions is not None,
     )
     if settings.replicas > 1 and jit in ("on", "both"):

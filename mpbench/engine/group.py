@@ -60,10 +60,15 @@ def measure_group(
     """
     outcomes: dict[str, Outcome] = {}
     steps: dict[str, Step] = {}
+    from_cache: set[str] = set()
     agree = agreement(plan.cluster)
     for name, member in plan.members.items():
         try:
+            if plan.compiled:
+                plan.compiled.new_files()
             step = _build(name, member.spec, plan, progress)
+            if plan.compiled and step.jit and not plan.compiled.new_files():
+                from_cache.add(name)
             for other in steps.values():
                 step.check_is_apart_from(other)
             steps[name] = step
@@ -99,10 +104,12 @@ def measure_group(
                 outcomes[name] = (
                     explained(fault, step.spec.device, step.spec.size)
                     if fault
-                    else _measured(name, step, series, plan, aside[name])
+                    else _measured(name, step, series, plan, aside[name], name in from_cache)
                 )
             measured = {name: one for name in steps if isinstance(one := outcomes[name], Measured)}
             keep(measured)
+        if plan.compiled:
+            plan.compiled.keep()
         added = timed.energy(series, measured)
         if profile:
             for name in measured:
@@ -267,7 +274,9 @@ def others_share(before: float | None, after: float | None, seconds: float) -> f
     return round(max(after - before, 0.0) / (seconds * (os.cpu_count() or 1)), 4)
 
 
-def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, aside: _Aside) -> Measured:
+def _measured(
+    name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, aside: _Aside, from_cache: bool
+) -> Measured:
     mine, member, spec = series_by_name[name], plan.members[name], step.spec
     readings = aside.readings
 
@@ -316,6 +325,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         trace_seconds=step.trace_seconds,
         # Of a batch that was searched for, the first run was of another one.
         compile_seconds=None if member.spec.batch_size == LARGEST_BATCH else compiling,
+        compile_cached=from_cache,
         reference=plan.members[member.reference].way if over_reference and member.reference else "",
         reference_ratio=over_reference.estimate if over_reference else None,
         reference_low=over_reference.low if over_reference else None,

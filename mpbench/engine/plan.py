@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mpbench.config.precisions import Precision
 from mpbench.config.profiles import LARGEST_BATCH, Profile
+from mpbench.engine.compile_cache import CompileCache
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
 
@@ -42,6 +43,7 @@ class GroupPlan:
         profile: sizes, time limit and tolerance, as resolved.
         energy: whether joules are measured after the rounds.
         cluster: the machines that share it.
+        compiled: what XLA has compiled in earlier runs and this one; None where it is not kept.
     """
 
     label: str
@@ -51,6 +53,7 @@ class GroupPlan:
     energy: bool = True
     point: str = ""
     cluster: Cluster = field(default_factory=Cluster)
+    compiled: CompileCache | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_fi
 
 FREE_SETTINGS = (
     *("models", "precisions", "given_precisions", "control", "require_gpu"),
-    *("profile_steps", "why", "energy"),
+    *("profile_steps", "why", "energy", "cache_compiled"),
 )
 """They pick the cases and do not change how one is measured: a session that resumes may have others."""
 

@@ -129,6 +129,7 @@ def pytest_configure(config: pytest.Config) -> None:
             profile_steps=get("mp_profile_steps"),
             why=get("mp_why"),
             energy=get("mp_energy"),
+            cache_compiled=get("mp_cache_compiled"),
         )
         mode = check_mode(get("mp_lock"))
         check_missing(get("mp_gate_missing"), get("mp_gate"))
@@ -153,6 +154,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(config.stash[LOCK].release)
     config.stash[NEIGHBOURS] = Neighbours()
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
+    run.cleanup = config.add_cleanup
     run.profiler = functools.partial(profiler, steps=settings.profile_steps, on_cpu=settings.why)
     probes = config.stash[PROBES] = ProbeRun(run)
     config.add_cleanup(probes.close)

@@ -172,7 +172,7 @@ def first_step_table(cases: Iterable[OfRounds]) -> Beside:
         r = case.record
         if r.trace_seconds is None or r.compile_seconds is None:
             return ""
-        return f"{r.trace_seconds:.1f} + {r.compile_seconds:.1f}"
+        return f"{r.trace_seconds:.1f} + {r.compile_seconds:.1f}{' (cached)' if r.compile_cached else ''}"
 
     return Beside("First step: seconds to trace + to compile", _by_phase(cases, cell))
 

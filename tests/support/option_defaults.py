@@ -26,5 +26,6 @@ DEFAULTS = dict(
     profile_steps="3",
     why=False,
     energy="on",
+    cache_compiled="on",
     has_tf32=lambda: False,
 )
