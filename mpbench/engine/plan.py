@@ -44,6 +44,7 @@ class GroupPlan:
         energy: whether joules are measured after the rounds.
         cluster: the machines that share it.
         compiled: what XLA has compiled in earlier runs and this one; None where it is not kept.
+        overlapped: whether one arm is traced while another is compiled: both then take a little longer by themselves.
     """
 
     label: str
@@ -54,6 +55,7 @@ class GroupPlan:
     point: str = ""
     cluster: Cluster = field(default_factory=Cluster)
     compiled: CompileCache | None = None
+    overlapped: bool = False
 
 
 @dataclass(frozen=True)

@@ -305,4 +305,6 @@ class Run:
             energy=self.settings.energy,
             cluster=self.cluster,
             compiled=self._compiled,
+            # Where modes are compared the seconds to trace and to compile are figures of their own.
+            overlapped=len(self.settings.ways) == 1 and self.cluster.workers == 1,
         )
