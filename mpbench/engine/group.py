@@ -56,6 +56,7 @@ def measure_group(
         known (out of memory, not finite, mostly skipped), anything else as it was raised.
     """
     agree = agreement(plan.cluster)
+    began = time.monotonic()
     steps, failed, from_cache = build(plan, agree, progress)
     outcomes: dict[str, Outcome] = {**failed}
     free = [name for name, step in steps.items() if step.spec.batch_size == LARGEST_BATCH]
@@ -66,6 +67,7 @@ def measure_group(
             except Exception as error:
                 outcomes[name] = explained(error, steps[name].spec.device, plan.members[name].spec.size)
                 steps.pop(name).release()
+    began = _spent(plan, "built", began)
     with ExitStack() as stack:
         stack.callback(keras.backend.clear_session)
         for step in steps.values():
@@ -87,16 +89,28 @@ def measure_group(
             keep(measured)
         if plan.compiled:
             plan.compiled.keep()
+        began = _spent(plan, "measured", began)
         added = timed.energy(series, measured)
+        began = _spent(plan, "energy", began)
         if profile:
             for name in measured:
                 progress(f"{plan.label}, {name}: profiling")
                 added.setdefault(name, {}).update(profile(steps[name]))
+        _spent(plan, "profiled", began)
         outcomes |= {
             name: Measured(replace(measured[name].record, **facts), measured[name].rounds)
             for name, facts in added.items()
         }
     return outcomes
+
+
+def _spent(plan: GroupPlan, what: str, began: float) -> float:
+    """Add the seconds since then to what the session has spent; returns now."""
+    now = time.monotonic()
+    plan.spent[what] = plan.spent.get(what, 0.0) + now - began
+    if what == "built":
+        plan.spent["arms"] = plan.spent.get("arms", 0) + len(plan.members)
+    return now
 
 
 @dataclass(frozen=True)
