@@ -159,7 +159,9 @@ def _layer_marks(panel: Any, precision: str, layers: Iterable[Roof]) -> Line2D:
 
 
 def _layers_in_words(precision: str, layers: Mapping[str, Roof]) -> str:
-    counts = ", ".join(f"{n} {bound}-bound" for bound, n in Counter(one.bound_by for one in layers.values()).items())
+    counts = ", ".join(
+        f"{n} {bound}-bound" for bound, n in Counter(one.bound_by for one in layers.values()).most_common()
+    )
     name, longest = max(layers.items(), key=lambda item: item[1].seconds)
     return (
         f"{printable(precision)}: {len(layers)} layers ({counts}); the longest is {printable(name)}, "

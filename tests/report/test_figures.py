@@ -232,10 +232,10 @@ def test_layers_lie_under_their_measured_roofs(steps):
     roofs = {max(line.get_ydata()) for line in panel.lines}
     assert roofs == {1e12, 4e12}
     marks = {tuple(map(tuple, collection.get_offsets().tolist())) for collection in panel.collections}
-    assert {(250.0, 2e10 / 0.032), (500.0, 2e10 / 0.008)} == {of[0] for of in marks}
+    assert {(250.0, 2e10 / 0.032), (500.0, 2e10 / 0.008)} <= {one for of in marks for one in of}
     assert "roof: float16, 4 TFLOP/s, 100 GB/s" in labels(drawing)
     assert (
-        "mixed_float16: 3 layers (1 compute-bound, 2 memory-bound); the longest is norm, 10 ms of a step: 1 GFLOP/s, "
+        "mixed_float16: 3 layers (2 memory-bound, 1 compute-bound); the longest is norm, 10 ms of a step: 1 GFLOP/s, "
         "at 20 % of its roof."
     ) in drawing.alternative
 

@@ -9,6 +9,8 @@ from mpbench.why.measuring.layer_costs import layer_costs, names_in
 from mpbench.why.measuring.profile import known_model
 from mpbench.why.reading.attribution import Attribution
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.fixture(scope="module")
 def costs():

@@ -10,6 +10,8 @@ from mpbench.why.measuring import profile as measuring
 from mpbench.why.measuring.profile import known_layers, known_model, profile_step
 from mpbench.why.reading.trace import UnreadableTrace
 
+pytestmark = pytest.mark.tensorflow
+
 
 class Step:
     """A training step, or one of inference, as it can be profiled; `skips` are those that loss scaling will drop."""

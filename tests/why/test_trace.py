@@ -201,8 +201,8 @@ def test_a_trace_of_something_else(tmp_path):
 def test_reading_needs_no_tensorflow(tmp_path):
     path = unpacked("h200-vgg16", tmp_path)
     code = (
-        "import sys; from pathlib import Path; from mpbench.why.reading.page import trace_lines; "
-        f"print(trace_lines(Path({str(path)!r}))[0]); sys.exit('tensorflow' in sys.modules)"
+        "import sys; from pathlib import Path; from mpbench.why.reading.page import trace_answer; "
+        f"print(trace_answer(Path({str(path)!r}))[0][0]); sys.exit('tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

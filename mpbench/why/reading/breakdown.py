@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mpbench.records.profile import CLASSES, PASSES, LayerRow, ProfileRecord, read_profile
@@ -71,7 +71,7 @@ class Breakdown:
         for row in self.record.rows:
             for (part, kind), value in row.ns.items():
                 ns[kind if by == CLASS else part if by == PASS else row_name(row)] += value
-        order: Iterable[str] = (
+        order: Sequence[str] = (
             CLASSES if by == CLASS else PASSES if by == PASS else sorted(ns, key=lambda key: -ns[key])
         )
         return {name: self.record.seconds(ns[name]) for name in order if ns.get(name)} | self._rest()
@@ -81,10 +81,10 @@ class Breakdown:
         return {IDLE: max(rest, 0.0)} | ({LONGER: rest} if rest < 0 else {})
 
     def class_seconds(self, kind: str) -> float:
-        return self.record.seconds(sum(ns for row in self.record.rows for (_, of), ns in row.ns.items() if of == kind))
+        return self.rows(CLASS).get(kind, 0.0)
 
     def pass_seconds(self, part: str) -> float:
-        return self.record.seconds(sum(ns for row in self.record.rows for (of, _), ns in row.ns.items() if of == part))
+        return self.rows(PASS).get(part, 0.0)
 
     def row_seconds(self, row: LayerRow) -> float:
         return self.record.seconds(row.total_ns)
@@ -104,34 +104,6 @@ def _read(text: str) -> ProfileRecord:
 def row_name(row: LayerRow) -> str:
     """What a row is called beside others."""
     return row.name or (f"other {row.type} layers" if row.type else "other layers")
-
-
-@dataclass(frozen=True)
-class Change:
-    """A row in two precisions; seconds per step."""
-
-    before: float
-    after: float
-
-    @property
-    def saved(self) -> float:
-        return self.before - self.after
-
-
-def changes(before: Breakdown, after: Breakdown, by: str) -> dict[str, Change]:
-    """Each row of two precisions; what they save adds up to the difference of the two steps.
-
-    A layer has a row of its own only where it has one in both; the others are summed up by type.
-    """
-    if by == LAYER:
-        rows = aligned({"before": before, "after": after})
-    else:
-        rows = {"before": before.rows(by), "after": after.rows(by)}
-    order = [*CLASSES, *PASSES] if by != LAYER else list(rows["after"])
-    names = sorted({*rows["before"], *rows["after"]}, key=lambda name: order.index(name) if name in order else 99)
-    if by == LAYER:
-        names = [*(name for name in order if name in names), *(name for name in names if name not in order)]
-    return {name: Change(rows["before"].get(name, 0.0), rows["after"].get(name, 0.0)) for name in names}
 
 
 def aligned(breakdowns: Mapping[str, Breakdown]) -> dict[str, dict[str, float]]:

@@ -88,16 +88,17 @@ class Step:
 
     @cached_property
     def arms(self) -> list[Arm]:
-        """The precisions with a profile, the baseline first; the verdict is on the last."""
+        """The precisions with a profile, the baseline first, the first half precision last: the verdict is on it."""
         found = []
-        for name, (case, run) in sorted(self.cases.items(), key=lambda item: item[0] != self.baseline):
+        for name, (case, run) in self.cases.items():
             if breakdown := breakdown_of(case):
                 beside, of_run = self.compiled.cases.get(name, (None, run)) if self.compiled else (None, run)
                 compiled = beside.median_seconds if beside and of_run == run else None
                 found.append(
                     Arm(name, breakdown, compiled, self.batches.get(name, {}), self.setting.batch_size, case.record)
                 )
-        return found
+        judged = next((arm for arm in found if arm.half and arm.name != self.baseline), None)
+        return sorted(found, key=lambda arm: (arm.name != self.baseline, arm is judged))
 
     @cached_property
     def base(self) -> Arm | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,10 @@ _PATH = "tensorflow.tsl.profiler.protobuf.xplane_pb2"
 
 def message_class() -> Any:
     """Of a trace. The module that declares it is loaded alone: TensorFlow itself takes seconds to import."""
-    package = importlib.util.find_spec("tensorflow")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        file = Path(folder, *_PATH.split(".")[1:]).with_suffix(".py")
-        spec = importlib.util.spec_from_file_location("mpbench_xplane_pb2", file)
-        if spec and spec.loader and file.is_file():
+    for folder in sys.path:
+        file = Path(folder, *_PATH.split(".")).with_suffix(".py")
+        spec = importlib.util.spec_from_file_location("mpbench_xplane_pb2", file) if file.is_file() else None
+        if spec and spec.loader:
             module = importlib.util.module_from_spec(spec)
             try:
                 spec.loader.exec_module(module)

@@ -103,6 +103,8 @@ def read_trace(path: Path, expect_gpu: bool = False) -> Trace:
         raise UnreadableTrace(f"{name}: empty")
     try:
         space = message_class().FromString(content)
+    except ImportError:
+        raise UnreadableTrace(f"{name}: to read a trace takes TensorFlow, which is not installed") from None
     except Exception:  # protobuf's own, whose class depends on its version
         raise UnreadableTrace(f"{name}: no trace of TensorFlow's profiler (*.xplane.pb), or cut off") from None
     try:

@@ -22,7 +22,7 @@ from mpbench.records.profile import (
     LayerRow,
 )
 from mpbench.records.speed import CaseRecord
-from mpbench.why.reading.breakdown import CLASS, IDLE, LONGER, Breakdown, changes
+from mpbench.why.reading.breakdown import CLASS, IDLE, LONGER, Breakdown
 
 MAX_SENTENCES = 6
 
@@ -178,8 +178,11 @@ def _normalisation(arm: Arm) -> list[_Reason]:
     seconds = of.class_seconds(NORMALISATION)
     if not rows:
         return []
-    layers = sum(row.layers for row in rows)
-    per_layer = sum(row.kernels for row in rows) / (of.record.steps * of.record.devices * layers)
+    mainly = [
+        row for row in rows if 2 * sum(ns for (_, kind), ns in row.ns.items() if kind == NORMALISATION) > row.total_ns
+    ]
+    layers = of.record.steps * of.record.devices * sum(row.layers for row in mainly if row.is_layer or row.type)
+    per_layer = sum(row.kernels for row in mainly if row.is_layer or row.type) / max(layers, 1)
     casts = of.record.seconds(sum(row.cast_ns for row in rows))
     names = Counter(_normalisation_name(row) for row in rows)
     text = f"{names.most_common(1)[0][0]} takes {ms(seconds)} of {ms(of.busy_seconds)} ms"
@@ -280,7 +283,11 @@ def _main_layers(arm: Arm) -> list[_Reason]:
     mostly = classes.most_common(1)[0][0]
     if mostly in (NORMALISATION, OPTIMIZER):  # has a sentence
         return []
-    which = f"{rows[0].name or kind} ({kind}) takes" if number == 1 else f"{number} {kind} layers take"
+    which = (
+        f"{rows[0].name or kind}{f' ({kind})' if rows[0].type else ''} takes"
+        if number == 1
+        else f"{number} {kind} layers take"
+    )
     return [_Reason(seconds, f"{which} {_of_busy(of, seconds)}, most of it {mostly}.")]
 
 
@@ -288,19 +295,18 @@ def _not_faster(arm: Arm, baseline: Arm | None) -> list[_Reason]:
     """The classes that take as long as in the baseline, and the wait."""
     if baseline is None:
         return []
-    slow = {
-        name: change
-        for name, change in changes(baseline.breakdown, arm.breakdown, CLASS).items()
-        if change.before > 0
-        and change.after >= max(NOT_FASTER * change.before, NAMED * arm.breakdown.step_seconds)
-        and name != LONGER
-    }
+    before, after = baseline.breakdown.rows(CLASS), arm.breakdown.rows(CLASS)
+    least = NAMED * arm.breakdown.step_seconds
+    slow = [
+        name
+        for name, seconds in sorted(after.items(), key=lambda row: -row[1])
+        if 0 < before.get(name, 0.0) * NOT_FASTER <= seconds and seconds >= least and name != LONGER
+    ][:MAX_NAMED]
     if not slow:
         return []
-    named = sorted(slow, key=lambda name: -slow[name].after)[:MAX_NAMED]
     idle = "the wait for the host" if arm.breakdown.record.on_device else "the time between operations"
-    rows = [f"{idle if name == IDLE else name} {ms(slow[name].before)} -> {ms(slow[name].after)} ms" for name in named]
-    return [_Reason(slow[named[0]].after, f"Not faster than in {baseline.name}: {', '.join(rows)}.")]
+    rows = [f"{idle if name == IDLE else name} {ms(before[name])} -> {ms(after[name])} ms" for name in slow]
+    return [_Reason(after[slow[0]], f"Not faster than in {baseline.name}: {', '.join(rows)}.")]
 
 
 def _tries(arm: Arm) -> list[str]:
