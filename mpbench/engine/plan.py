@@ -44,6 +44,8 @@ class GroupPlan:
         energy: whether joules are measured after the rounds.
         cluster: the machines that share it.
         compiled: what XLA has compiled in earlier runs and this one; None where it is not kept.
+        spent: seconds that a session's groups took, by what for; added to.
+        overlapped: whether one arm is traced while another is compiled: both then take a little longer by themselves.
     """
 
     label: str
@@ -54,6 +56,8 @@ class GroupPlan:
     point: str = ""
     cluster: Cluster = field(default_factory=Cluster)
     compiled: CompileCache | None = None
+    overlapped: bool = False
+    spent: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ class Run:
         outcomes: of its cases.
         profiler: gives, for the device, what takes a profile of each step after its rounds, or None.
         cleanup: takes what is to be called at the session's end.
+        spent: seconds that groups took, by what for, and under `arms` how many arms there were.
     """
 
     def __init__(self, settings: Settings, write_line: Callable[[str], None], cluster: Cluster | None = None) -> None:
@@ -175,6 +176,7 @@ class Run:
         self.before_loading: Callable[[], None] = lambda: None
         self.profiler: Callable[[Device], Profiler | None] | None = None
         self.cleanup: Callable[[Callable[[], None]], object] = atexit.register
+        self.spent: dict[str, float] = {}
         self._compiled: CompileCache | None = None
         self._shared_labels: set[str] = set()
         self._write_line = write_line
@@ -305,4 +307,7 @@ class Run:
             energy=self.settings.energy,
             cluster=self.cluster,
             compiled=self._compiled,
+            spent=self.spent,
+            # Where modes are compared the seconds to trace and to compile are figures of their own.
+            overlapped=len(self.settings.ways) == 1 and self.cluster.workers == 1,
         )

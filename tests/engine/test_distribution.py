@@ -168,7 +168,7 @@ def test_two_workers_measure_in_lockstep_and_the_chief_saves(project):
 def test_wrong_uses_are_told_before_tensorflow_is_loaded(project, monkeypatch, args, config, line):
     if config:
         monkeypatch.setenv("TF_CONFIG", config)
-    result = project.runpytest_subprocess(*ARGS, *args)
+    result = project.runpytest_inprocess(*ARGS, *args)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {line}"])
     assert "loading TensorFlow" not in result.stdout.str()
