@@ -71,7 +71,7 @@ def test_what_fusion_and_the_profiler_do_is_told():
     text = "\n".join(page()[0])
     assert "fused 50 %" in text
     assert "Fused: XLA made one kernel" in text
-    assert "mixed_float16: 1 steps profiled by TensorFlow 2.21.0; the profiler added 1.8 ms to each" in text
+    assert "mixed_float16: 1 steps profiled by TensorFlow 2.21.0, each 1.80 ms longer than without" in text
 
 
 def test_one_precision_alone_saves_nothing():
@@ -128,3 +128,15 @@ def test_a_bad_trace_is_one_line(tmp_path):
     (tmp_path / "file").write_text("no trace")
     with pytest.raises(UnreadableTrace, match="no trace of TensorFlow's profiler"):
         trace_answer(tmp_path / "file")
+
+
+def test_what_ran_longer_under_the_profiler_is_hidden_in_no_other_row():
+    def many(half=False):
+        return [row(f"layer_{n}", 1, kernels=7) for n in range(20)]
+
+    found = tables(page(cases=profiled_pair(base_ms=15, half_ms=21, rows=many))[0])
+    for rows in found.values():
+        (longer,) = [one for one in rows if one.startswith("ran longer under the profiler")]
+        assert longer.split()[5:9:2] == ["-5.00", "0.00"]
+    (others,) = [one for one in found[list(found)[-1]] if one.startswith("all others")]
+    assert others.split()[2] == "8.00"

@@ -15,7 +15,7 @@ from mpbench.config.precisions import CPU_NOTE
 from mpbench.errors import printable
 from mpbench.records.profile import CLASSES, TENSOR_CORES, LayerRow
 from mpbench.text_table import render
-from mpbench.why.reading.breakdown import CLASS, IDLE, LAYER, PASS, Breakdown, adding_up, aligned, row_name
+from mpbench.why.reading.breakdown import CLASS, IDLE, LAYER, LONGER, PASS, Breakdown, adding_up, aligned, row_name
 from mpbench.why.reading.matched import Step
 from mpbench.why.reading.roofline import Roof
 from mpbench.why.reading.verdict import Arm, is_host_bound, ms, verdict
@@ -60,15 +60,12 @@ def title(step: Step) -> str:
     for name, (case, _) in step.cases.items():
         r, base = case.record, step.cases.get(case.record.baseline or "")
         if r.interval:
-            low, high = (times(end) for end in (r.interval.low, r.interval.high))
-            text = f"{name} is {times(r.interval.estimate)} [{low}, {high}] times as fast as {r.baseline}"
+            digits = 3 if abs(r.interval.estimate - 1) < NEAR else 2
+            ratio, low, high = (f"{x:.{digits}f}" for x in (r.interval.estimate, r.interval.low, r.interval.high))
+            text = f"{name} is {ratio} [{low}, {high}] times as fast as {r.baseline}"
             took = f", {ms(base[0].median_seconds)} -> {ms(case.median_seconds)} ms" if base else ""
             said.append(f"{text}{took}{' NOISY' if r.noisy or (base and base[0].record.noisy) else ''}")
     return f"{step.setting.step}{': ' if said else ''}{'; '.join(said)} ({step.setting.where})"
-
-
-def times(ratio: float) -> str:
-    return f"{ratio:.3f}" if abs(ratio - 1) < NEAR else f"{ratio:.2f}"
 
 
 def step_lines(step: Step) -> list[str]:
@@ -160,14 +157,13 @@ def _table(
 def _shortened(rows: Mapping[str, Mapping[str, float]], last: str) -> dict[str, dict[str, float]]:
     """The largest layers, and a row for the others."""
     worth = {name: max(of.get(name, 0.0) for of in rows.values()) for name in rows[last]}
-    kept = sorted((name for name in worth if name != IDLE), key=lambda name: -worth[name])[:SHOWN_LAYERS]
+    kept = sorted((name for name in worth if name not in (IDLE, LONGER)), key=lambda name: -worth[name])[:SHOWN_LAYERS]
     short: dict[str, dict[str, float]] = {}
     for key, of in rows.items():
         short[key] = {name: of[name] for name in kept if name in of}
-        others = {name: value for name, value in of.items() if name not in kept and name != IDLE}
-        if others:
-            short[key]["all others"] = sum(others.values())
-        short[key][IDLE] = of.get(IDLE, 0.0)
+        if others := [value for name, value in of.items() if name not in (*kept, IDLE, LONGER)]:
+            short[key]["all others"] = sum(others)
+        short[key] |= {name: of[name] for name in (LONGER, IDLE) if name in of}
     return short
 
 
@@ -208,8 +204,8 @@ def _roofline(step: Step) -> list[str]:
 
 def _notes(arms: Sequence[Arm]) -> list[str]:
     notes = [
-        f"{arm.name}: {of.record.steps} steps profiled by {of.record.source}; the profiler added "
-        f"{1000 * of.profiler_seconds:.3g} ms to each, which is in no row."
+        f"{arm.name}: {of.record.steps} steps profiled by {of.record.source}, each {ms(abs(of.profiler_seconds))} ms "
+        f"{'longer' if of.profiler_seconds > 0 else 'shorter'} than without the profiler, which is in no row."
         for arm in arms
         if (of := arm.breakdown).record.source
     ]
