@@ -17,7 +17,7 @@ bench: $(VENV)/.installed
 	$(BIN)/pytest bench/ --benchmark-compare --benchmark-autosave --mp-report=report.html $(ARGS)
 
 why: $(VENV)/.installed
-	$(BIN)/pytest $(sort $(wildcard bench/test_*.py)) --benchmark-json=why.json --mp-report=why.html $(ARGS)
+	$(BIN)/pytest bench/ --mp-why --benchmark-json=why.json --mp-report=why.html $(ARGS)
 
 test: $(VENV)/.installed
 	$(BIN)/pytest tests/ $(SIDE_BY_SIDE) $(ARGS)

@@ -1,4 +1,4 @@
-"""The two ways in which a run says no: the user asked for something invalid, or one case failed."""
+"""The ways in which a run says no: the user asked for something invalid, or one case failed; errors in one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ class UsageProblem(ValueError):
 
 class CaseFailure(Exception):
     """One case failed: one line that says why. The other cases go on."""
+
+
+class NotBesideOthers(CaseFailure):
+    """One case cannot be measured in the same process as those before it; by itself it can."""
 
 
 def described(error: BaseException) -> str:

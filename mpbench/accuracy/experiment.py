@@ -118,7 +118,7 @@ class Experiment:
         Raises:
             CaseFailure: one of them failed for a known reason, or its answers changed from one evaluation to the next.
         """
-        base, other = self.trained(model, self.settings.baseline), self.trained(model, precision)
+        base, other = self.trained(model, self.settings.accuracy_baseline), self.trained(model, precision)
         seconds, passes = [], []
         for _ in range(EVALUATION_PASSES):
             start = time.perf_counter()
@@ -213,7 +213,7 @@ class Experiment:
         return AccuracyRecord(
             model=model,
             precision=precision,
-            baseline=settings.baseline,
+            baseline=settings.accuracy_baseline,
             device=device.kind,
             device_name=devices.device_name(device),
             profile=settings.recipe_name,
@@ -255,7 +255,7 @@ class Experiment:
             majority_p=paired.majority_p(table.both_right + table.second_only, table.n, majority_share),
             baseline_majority_p=paired.majority_p(table.both_right + table.first_only, table.n, majority_share),
             discordant=thumbnails.as_text(
-                _disagreements(images, settings.baseline, base_answers == truth, precision, answers == truth)
+                _disagreements(images, settings.accuracy_baseline, base_answers == truth, precision, answers == truth)
             ),
         )
 

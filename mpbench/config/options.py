@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpbench.config.model_names import DEFAULT_MODELS
-from mpbench.config.precisions import DEFAULT_PRECISIONS, PRECISIONS
+from mpbench.config.precisions import PRECISIONS
 from mpbench.config.profiles import DEFAULT_WORKERS
-from mpbench.config.settings import CACHES
+from mpbench.config.settings import CACHES, PROFILED_STEPS
 
 if TYPE_CHECKING:
     import pytest
@@ -17,15 +17,23 @@ DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archiv
 
 def add_options(parser: pytest.Parser) -> None:
     add = parser.getgroup("mpbench", "mpbench: float32 against mixed precision").addoption
-    models, precisions = ",".join(DEFAULT_MODELS), ",".join(DEFAULT_PRECISIONS)
+    models = ",".join(DEFAULT_MODELS)
     add(
         "--mp-models",
         metavar="NAMES",
         default=models,
         help=f"models, comma-separated: keras.applications by name, or your package.module:factory ({models})",
     )
-    add("--mp-precisions", metavar="NAMES", default=precisions, help=f"of {', '.join(PRECISIONS)} ({precisions})")
-    add("--mp-baseline", metavar="NAME", help="the precision that speedups refer to (float32)")
+    add(
+        "--mp-precisions",
+        metavar="NAMES",
+        help=f"of {', '.join(PRECISIONS)} (float32,mixed_float16; tf32 too on a GPU that has it)",
+    )
+    add(
+        "--mp-baseline",
+        metavar="NAME",
+        help="the precision that speedups refer to (tf32 where the GPU computes float32 so, else float32)",
+    )
     add(
         "--mp-control",
         action="store_true",
@@ -60,8 +68,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--mp-tolerance",
         metavar="PERCENT",
-        default="1",
-        help="stop when the 95 %% interval of each speedup is within +-PERCENT (1)",
+        help="stop when the 95 %% interval of each speedup is within +-PERCENT (1 in profile paper, 5 in quick)",
     )
     add(
         "--mp-max-time",
@@ -100,6 +107,29 @@ def add_options(parser: pytest.Parser) -> None:
         help="accuracies within +-POINTS percentage points count as equivalent (1)",
     )
     add("--mp-require-equivalence", action="store_true", help="accuracies not shown to be equivalent are a failure")
+    add(
+        "--mp-profile-steps",
+        metavar="N",
+        default=str(PROFILED_STEPS),
+        help=f"on a GPU, of how many steps a profile is taken after a case's rounds; 0 for none ({PROFILED_STEPS})",
+    )
+    add(
+        "--mp-energy",
+        metavar="WHEN",
+        default="on",
+        help="on or off: joules per image where the GPU counts them, 3.5 s for each arm (on)",
+    )
+    add(
+        "--mp-cache-compiled",
+        metavar="WHEN",
+        default="on",
+        help="on or off: keep what XLA has compiled in the user's cache folder for the next run (on)",
+    )
+    add(
+        "--mp-why",
+        action="store_true",
+        help="find causes too: profiles on a CPU, the device's peaks, the input pipeline",
+    )
     add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
     add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")
     add(

@@ -5,6 +5,7 @@ A plain table; imports nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 KERAS_ADAM_EPSILON = 1e-7
@@ -47,6 +48,27 @@ PRECISIONS = {
 }
 DEFAULT_PRECISIONS = ("float32", "mixed_float16")
 DEFAULT_BASELINE = "float32"
+TF32 = "tf32"
+
+
+def default_precisions(tf32: bool, xla: bool) -> tuple[str, ...]:
+    """What is measured where nobody says what.
+
+    Args:
+        tf32: whether the device computes float32 in TF32 unless told not to: that is then what a user of mixed
+            precision leaves, and strict float32 stands beside it.
+        xla: whether XLA compiles the steps; without it TensorFlow cannot tell float32 and tf32 apart in one process.
+    """
+    if not tf32:
+        return DEFAULT_PRECISIONS
+    return ("float32", TF32, "mixed_float16") if xla else (TF32, "mixed_float16")
+
+
+def default_baseline(precisions: Collection[str], tf32: bool) -> str:
+    """What speedups refer to where nobody says what: float32 as the device computes it by default."""
+    return TF32 if tf32 and TF32 in precisions else DEFAULT_BASELINE
+
+
 CONTROL = "control"
 """Case id of the second, identical baseline arm that `--mp-control` adds to each group."""
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from mpbench.config.model_names import canonical_name, min_image_size_px
 from mpbench.config.modes import Way, ways
-from mpbench.config.precisions import CONTROL, DEFAULT_BASELINE, PRECISIONS
+from mpbench.config.precisions import (
+    CONTROL,
+    DEFAULT_BASELINE,
+    DEFAULT_PRECISIONS,
+    PRECISIONS,
+    default_baseline,
+    default_precisions,
+)
 from mpbench.config.profiles import (
     DEFAULT_PROFILE,
     DEFAULT_RECIPE,
@@ -21,8 +28,14 @@ from mpbench.config.profiles import (
 from mpbench.config.sweep import Point, parse_sweep
 from mpbench.errors import UsageProblem
 from mpbench.system.device import DEVICES
+from mpbench.system.nvidia import computes_in_tf32
 
 JIT_CHOICES = {"auto": None, "on": True, "off": False, "both": None}
+PROFILED_STEPS = 3
+"""Of a few milliseconds each: a profile says the same of more of them, and takes longer to read."""
+
+ON_OFF = ("on", "off")
+
 CACHES = ("none", "memory", "disk")
 """Where the input pipeline can keep decoded images."""
 
@@ -66,12 +79,18 @@ class Settings:
     jit: bool | None
     jit_both: bool
     replicas: int
-    tolerance: float
+    tolerance: float | None
     max_seconds: float | None
     accuracy: AccuracySettings
     sweep: tuple[Point, ...]
     workers: int
     cache: str
+    profile_steps: int
+    why: bool
+    energy: bool
+    cache_compiled: bool
+    given_precisions: bool = True
+    """Whether the user has named them; otherwise they follow from the device."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -90,13 +109,19 @@ class Settings:
         Raises:
             UsageProblem: the baseline or any other one is missing.
         """
-        others = tuple(name for name in self.precisions if name != self.baseline)
-        if self.baseline not in self.precisions or not others:
+        precisions, baseline = self.precisions if self.given_precisions else DEFAULT_PRECISIONS, self.accuracy_baseline
+        others = tuple(name for name in precisions if name != baseline)
+        if baseline not in precisions or not others:
             raise UsageProblem(
-                f"--mp-precisions: {','.join(self.precisions)}: valid for accuracy are the baseline {self.baseline} "
+                f"--mp-precisions: {','.join(precisions)}: valid for accuracy are the baseline {baseline} "
                 "and at least one other"
             )
         return others
+
+    @property
+    def accuracy_baseline(self) -> str:
+        """What the answers are compared with: strict float32, as the thesis had it, unless the user says otherwise."""
+        return self.baseline if self.given_precisions else DEFAULT_BASELINE
 
     def arm_precision(self, arm: str) -> str:
         return self.baseline if arm == CONTROL else arm
@@ -128,6 +153,7 @@ class Settings:
             self.batch_size or base.batch_size,
             self.image_size_px or base.image_size_px,
             self.max_seconds or base.max_seconds,
+            self.tolerance or base.tolerance,
         )
         if point is None:
             return profile
@@ -139,7 +165,7 @@ class Settings:
 def check_settings(
     *,
     models: str,
-    precisions: str,
+    precisions: str | None,
     baseline: str | None,
     control: bool,
     device: str,
@@ -148,7 +174,7 @@ def check_settings(
     batch_size: str | None,
     image_size: str | None,
     jit: str,
-    tolerance: str,
+    tolerance: str | None,
     max_time: str | None,
     data: str,
     weights: str | None,
@@ -160,22 +186,36 @@ def check_settings(
     workers: str,
     cache: str,
     replicas: str,
+    profile_steps: str,
+    why: bool,
+    energy: str,
+    cache_compiled: str,
+    has_tf32: Callable[[], bool] = computes_in_tf32,
 ) -> Settings:
     """Settings from the options as typed.
+
+    Args:
+        has_tf32: whether the GPU computes float32 in TF32 unless told not to; asked only where it matters.
 
     Raises:
         UsageProblem: the first value that is not valid.
     """
     model_names = tuple(canonical_name(name) for name in _names("--mp-models", models))
-    precision_names = tuple(
-        _one_of("--mp-precisions", name, PRECISIONS) for name in _names("--mp-precisions", precisions)
-    )
+    check = _one_of("--mp-device", device, DEVICES), _one_of("--mp-jit", jit, JIT_CHOICES)
+    count = _positive_int("--mp-replicas", replicas, "replicas") or 1
+    tf32 = check[0] != "cpu" and (precisions is None or "tf32" in precisions) and has_tf32()
+    if precisions is None:
+        precision_names = default_precisions(tf32, xla=check[1] in ("auto", "on") and count == 1)
+    else:
+        precision_names = tuple(
+            _one_of("--mp-precisions", name, PRECISIONS) for name in _names("--mp-precisions", precisions)
+        )
     if baseline is not None and baseline in PRECISIONS and baseline not in precision_names:
         raise UsageProblem(f"--mp-baseline: {baseline} is not measured: valid are {', '.join(precision_names)}")
     settings = Settings(
         models=model_names,
         precisions=precision_names,
-        baseline=_one_of("--mp-baseline", baseline or DEFAULT_BASELINE, PRECISIONS),
+        baseline=_one_of("--mp-baseline", baseline or default_baseline(precision_names, tf32), PRECISIONS),
         control=control,
         device=_one_of("--mp-device", device, DEVICES),
         require_gpu=require_gpu,
@@ -184,8 +224,8 @@ def check_settings(
         image_size_px=_positive_int("--mp-image-size", image_size, "pixels"),
         jit=JIT_CHOICES[_one_of("--mp-jit", jit, JIT_CHOICES)],
         jit_both=jit == "both",
-        replicas=_positive_int("--mp-replicas", replicas, "replicas") or 1,
-        tolerance=_positive_float("--mp-tolerance", tolerance, "per cent") / 100,
+        replicas=count,
+        tolerance=None if tolerance is None else _positive_float("--mp-tolerance", tolerance, "per cent") / 100,
         max_seconds=None if max_time is None else _positive_float("--mp-max-time", max_time, "seconds"),
         accuracy=AccuracySettings(
             data=_not_empty("--mp-data", data, "generated, download, or the path of a zip or a folder"),
@@ -200,6 +240,11 @@ def check_settings(
         sweep=parse_sweep(sweep),
         workers=_positive_int("--mp-workers", workers, "threads") or DEFAULT_WORKERS,
         cache=_one_of("--mp-cache", cache, CACHES),
+        profile_steps=_whole_number("--mp-profile-steps", profile_steps, "steps", least=0),
+        why=why,
+        energy=_one_of("--mp-energy", energy, ON_OFF) == "on",
+        cache_compiled=_one_of("--mp-cache-compiled", cache_compiled, ON_OFF) == "on",
+        given_precisions=precisions is not None,
     )
     if settings.replicas > 1 and jit in ("on", "both"):
         raise UsageProblem(
@@ -252,14 +297,16 @@ def _one_of(option: str, value: str, valid: Collection[str]) -> str:
 
 
 def _positive_int(option: str, text: str | None, unit: str) -> int | None:
-    if text is None:
-        return None
+    return None if text is None else _whole_number(option, text, unit, least=1)
+
+
+def _whole_number(option: str, text: str, unit: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise UsageProblem(f"{option}: {text!r} is not valid: valid is a whole number of {unit}, 1 or more")
+        value = least - 1
+    if value < least:
+        raise UsageProblem(f"{option}: {text!r} is not valid: valid is a whole number of {unit}, {least} or more")
     return value
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.errors import CaseFailure, NotBesideOthers, UsageProblem
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
 from mpbench.system.machine import status_bytes
@@ -145,13 +145,13 @@ def check_tf32_is_apart(tf32: bool, policy: str, device: Device, jit: bool) -> N
     allowed is not part of that key (tensorflow/core/util/autotune_maps/conv_parameters.cc). XLA keeps them apart.
 
     Raises:
-        CaseFailure: the other state has run in this process, on a GPU without XLA.
+        NotBesideOthers: the other state has run in this process, on a GPU without XLA.
     """
     if policy != "float32" or device.kind != "gpu" or jit:
         return
     _tf32_without_xla.add(tf32)
     if len(_tf32_without_xla) > 1:
-        raise CaseFailure(
+        raise NotBesideOthers(
             "float32 and tf32 cannot be told apart in one process without XLA (TensorFlow keeps the first one's "
             "convolution algorithms for both): use --mp-jit on, or one run for each"
         )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,21 +14,20 @@ import numpy as np
 
 from mpbench.config.profiles import LARGEST_BATCH
 from mpbench.engine import device as devices
+from mpbench.engine.building import build, explained
 from mpbench.engine.distribution import agreement
 from mpbench.engine.energy import Energy, measure_energy
-from mpbench.engine.interleave import ENDED_ELSEWHERE, Arm, Plan, Series, measure
+from mpbench.engine.interleave import Arm, Plan, Series, measure
 from mpbench.engine.interrupts import held_interrupts
 from mpbench.engine.largest_batch import confirm, fit
-from mpbench.engine.plan import GroupPlan, StepSpec
-from mpbench.engine.step import Step, is_out_of_memory
+from mpbench.engine.plan import GroupPlan
+from mpbench.engine.step import Step
 from mpbench.engine.telemetry import Readings, Telemetry, open_telemetry
-from mpbench.engine.tracing import without_locals
 from mpbench.errors import CaseFailure, described
 from mpbench.records.rounds import kept_rounds
 from mpbench.records.speed import CaseRecord, Measured
 from mpbench.stats.intervals import Interval
 from mpbench.system import machine
-from mpbench.system.device import Device
 
 Progress = Callable[[str], None]
 GIB = 2**30
@@ -58,24 +55,10 @@ def measure_group(
         For each arm its record with its rounds, or the exception that ended it: a CaseFailure where the reason is
         known (out of memory, not finite, mostly skipped), anything else as it was raised.
     """
-    outcomes: dict[str, Outcome] = {}
-    steps: dict[str, Step] = {}
     agree = agreement(plan.cluster)
-    for name, member in plan.members.items():
-        try:
-            step = _build(name, member.spec, plan, progress)
-            for other in steps.values():
-                step.check_is_apart_from(other)
-            steps[name] = step
-        except Exception as error:  # one arm's failure must not cost the others their measurement
-            outcomes[name] = known = explained(error, member.spec.device, member.spec.size)
-            if plan.cluster.workers > 1:  # now: the others may be waiting in it for this one
-                progress(f"{plan.label}, {name}: {described(known)}")
-        if agree(float(name in outcomes)) and name in steps:
-            outcomes[name] = CaseFailure(ENDED_ELSEWHERE)
-            steps.pop(name).release()
-        if name in outcomes:
-            gc.collect()  # outside the handler: what was half built is in cycles, and in the next one's way
+    began = time.monotonic()
+    steps, failed, from_cache = build(plan, agree, progress)
+    outcomes: dict[str, Outcome] = {**failed}
     free = [name for name, step in steps.items() if step.spec.batch_size == LARGEST_BATCH]
     for find in (fit, confirm):
         for name in [name for name in free if name in steps]:
@@ -84,6 +67,7 @@ def measure_group(
             except Exception as error:
                 outcomes[name] = explained(error, steps[name].spec.device, plan.members[name].spec.size)
                 steps.pop(name).release()
+    began = _spent(plan, "built", began)
     with ExitStack() as stack:
         stack.callback(keras.backend.clear_session)
         for step in steps.values():
@@ -99,20 +83,34 @@ def measure_group(
                 outcomes[name] = (
                     explained(fault, step.spec.device, step.spec.size)
                     if fault
-                    else _measured(name, step, series, plan, aside[name])
+                    else _measured(name, step, series, plan, aside[name], name in from_cache)
                 )
             measured = {name: one for name in steps if isinstance(one := outcomes[name], Measured)}
             keep(measured)
+        if plan.compiled:
+            plan.compiled.keep()
+        began = _spent(plan, "measured", began)
         added = timed.energy(series, measured)
+        began = _spent(plan, "energy", began)
         if profile:
             for name in measured:
                 progress(f"{plan.label}, {name}: profiling")
                 added.setdefault(name, {}).update(profile(steps[name]))
+        _spent(plan, "profiled", began)
         outcomes |= {
             name: Measured(replace(measured[name].record, **facts), measured[name].rounds)
             for name, facts in added.items()
         }
     return outcomes
+
+
+def _spent(plan: GroupPlan, what: str, began: float) -> float:
+    """Add the seconds since then to what the session has spent; returns now."""
+    now = time.monotonic()
+    plan.spent[what] = plan.spent.get(what, 0.0) + now - began
+    if what == "built":
+        plan.spent["arms"] = plan.spent.get("arms", 0) + len(plan.members)
+    return now
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ class _Timed:
         others_before, began = machine.others_cpu_seconds(), time.monotonic()
         series = measure(
             self.arms,
-            Plan(self.plan.profile.max_seconds, self.plan.tolerance),
+            Plan(self.plan.profile.max_seconds, self.plan.profile.tolerance),
             baseline={name: one.baseline for name, one in members.items() if one.baseline},
             references={name: one.reference for name, one in members.items() if one.reference},
             agree=agree,
@@ -189,7 +187,7 @@ class _Timed:
 
     def energy(self, series: Mapping[str, Series], measured: Collection[str]) -> dict[str, dict[str, Any]]:
         """Fields of the records that energy passes give, by arm; none where nothing counts it."""
-        if self.plan.cluster.workers > 1:
+        if self.plan.cluster.workers > 1 or not self.plan.energy:
             return {}  # they would not run passes of the same number of steps
         found: dict[str, Energy] = {}
         for count, telemetry in self.telemetry.items():
@@ -219,17 +217,13 @@ def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
     """
     for name, member in plan.members.items():
         try:
-            step = _build(name, member.spec, plan, progress)
+            step = Step(member.spec, lambda part, name=name: progress(f"{plan.label}, {name}: {part}"))  # type: ignore[misc]
             step.check()
             step.release()
         except Exception as error:
             raise explained(error, member.spec.device, member.spec.size) from error
         finally:
             keras.backend.clear_session()
-
-
-def _build(name: str, spec: StepSpec, plan: GroupPlan, progress: Progress) -> Step:
-    return Step(spec, lambda part: progress(f"{plan.label}, {name}: {part}"))
 
 
 def _telling(step: Step, name: str, progress: Progress) -> Callable[[int], None]:
@@ -267,7 +261,9 @@ def others_share(before: float | None, after: float | None, seconds: float) -> f
     return round(max(after - before, 0.0) / (seconds * (os.cpu_count() or 1)), 4)
 
 
-def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, aside: _Aside) -> Measured:
+def _measured(
+    name: str, step: Step, series_by_name: Mapping[str, Series], plan: GroupPlan, aside: _Aside, from_cache: bool
+) -> Measured:
     mine, member, spec = series_by_name[name], plan.members[name], step.spec
     readings = aside.readings
 
@@ -316,6 +312,7 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         trace_seconds=step.trace_seconds,
         # Of a batch that was searched for, the first run was of another one.
         compile_seconds=None if member.spec.batch_size == LARGEST_BATCH else compiling,
+        compile_cached=from_cache,
         reference=plan.members[member.reference].way if over_reference and member.reference else "",
         reference_ratio=over_reference.estimate if over_reference else None,
         reference_low=over_reference.low if over_reference else None,
@@ -328,22 +325,3 @@ def _measured(name: str, step: Step, series_by_name: Mapping[str, Series], plan:
         power_limited_share=readings.power_limited_share if readings else None,
     )
     return Measured(record, kept_rounds(mine.rounds))
-
-
-def explained(error: Exception, device: Device, size: str) -> Exception:
-    """A CaseFailure in place of an error whose reason is known; without the locals that hold its tensors.
-
-    Args:
-        size: of what was attempted, for people, such as `batch 64, 224 px, training`.
-    """
-    without_locals(error)
-    if not is_out_of_memory(error):
-        return error
-    wanted = re.search(r"shape ?\[[\d,]*\][^ ]*(?: and type \w+)?", str(error))
-    peak = devices.peak_memory_bytes(device) / GIB
-    what = "allocator" if device.kind == "gpu" else "process"
-    return CaseFailure(
-        f"out of memory on the {device.kind} at {size}"
-        f"{f', allocating a tensor of {wanted[0]}' if wanted else ''} (peak of the {what} so far {peak:.1f} GiB); "
-        "the batch is never shrunk: set --mp-batch-size"
-    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mpbench.config.precisions import Precision
 from mpbench.config.profiles import LARGEST_BATCH, Profile
+from mpbench.engine.compile_cache import CompileCache
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
 
@@ -39,18 +40,24 @@ class GroupPlan:
         variant: what tells the group from another of the same model and phase; usually empty.
         point: of the sweep, as its label; usually empty.
         members: the arms by name, in the order in which they are built.
-        profile: sizes and time limit, as resolved.
-        tolerance: relative half-width of the interval to reach.
+        profile: sizes, time limit and tolerance, as resolved.
+        energy: whether joules are measured after the rounds.
         cluster: the machines that share it.
+        compiled: what XLA has compiled in earlier runs and this one; None where it is not kept.
+        spent: seconds that a session's groups took, by what for; added to.
+        overlapped: whether one arm is traced while another is compiled: both then take a little longer by themselves.
     """
 
     label: str
     variant: str
     members: Mapping[str, Member]
     profile: Profile
-    tolerance: float
+    energy: bool = True
     point: str = ""
     cluster: Cluster = field(default_factory=Cluster)
+    compiled: CompileCache | None = None
+    overlapped: bool = False
+    spent: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

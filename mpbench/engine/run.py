@@ -5,6 +5,7 @@ Knows cases by their ids and parameters, not pytest's objects; TensorFlow is imp
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from mpbench.config.precisions import CONTROL, PRECISIONS
 from mpbench.config.settings import Settings, check_image_size
 from mpbench.config.sweep import parse_point
 from mpbench.engine import device as devices
+from mpbench.engine.compile_cache import CompileCache, open_cache
 from mpbench.engine.models import check_factory, load_factory
 from mpbench.errors import CaseFailure, described
 from mpbench.records.speed import Measured
+from mpbench.system import machine
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
 
@@ -162,6 +165,8 @@ class Run:
         before_loading: called once, when all that can be checked without TensorFlow has been.
         outcomes: of its cases.
         profiler: gives, for the device, what takes a profile of each step after its rounds, or None.
+        cleanup: takes what is to be called at the session's end.
+        spent: seconds that groups took, by what for, and under `arms` how many arms there were.
     """
 
     def __init__(self, settings: Settings, write_line: Callable[[str], None], cluster: Cluster | None = None) -> None:
@@ -170,6 +175,9 @@ class Run:
         self.cases: dict[str, Case] = {}
         self.before_loading: Callable[[], None] = lambda: None
         self.profiler: Callable[[Device], Profiler | None] | None = None
+        self.cleanup: Callable[[Callable[[], None]], object] = atexit.register
+        self.spent: dict[str, float] = {}
+        self._compiled: CompileCache | None = None
         self._shared_labels: set[str] = set()
         self._write_line = write_line
         self._started = time.monotonic()
@@ -202,6 +210,8 @@ class Run:
         """
         if self._device is None:
             self.before_loading()
+            if self.settings.cache_compiled:
+                self._compiled = open_cache(machine.machine_facts(), self.cleanup, self.progress)
             self.progress("loading TensorFlow")
             replicas = self.settings.replicas
             local = replicas // self.cluster.workers
@@ -289,8 +299,15 @@ class Run:
             label=self.group_label(members[0]),
             variant=self.variant(members[0]),
             point=members[0].point,
-            members={case.arm: member(case) for case in members},
+            # The baseline first: where XLA cannot compile a model, TF32's state is that of what is built first.
+            members={
+                case.arm: member(case) for case in sorted(members, key=lambda c: c.precision != self.settings.baseline)
+            },
             profile=profile,
-            tolerance=self.settings.tolerance,
+            energy=self.settings.energy,
             cluster=self.cluster,
+            compiled=self._compiled,
+            spent=self.spent,
+            # Where modes are compared the seconds to trace and to compile are figures of their own.
+            overlapped=len(self.settings.ways) == 1 and self.cluster.workers == 1,
         )

@@ -33,11 +33,14 @@ MAX_SETTLING_STEPS = 48
 class Step:
     """A built, compiled step with its batch on the device; it has run at least once when the constructor returns.
 
+    With `whole` off it is only built then: `trace`, `start` and `settle` are left to the caller, in this order.
+
     Args:
         spec: what to build.
         progress: called with the name of each slow part as it begins.
         takes_batches: whether `run_on` shall work. A step that holds its one batch is called in less time, by 20 to
             50 us on a CPU (measured on a model of 0.2 ms a step); one whose batch is still to be found must take it.
+        whole: see above.
 
     Attributes:
         jit: whether XLA compiled it.
@@ -53,12 +56,15 @@ class Step:
     """
 
     def __init__(
-        self, spec: StepSpec, progress: Callable[[str], None] = lambda _: None, takes_batches: bool = False
+        self,
+        spec: StepSpec,
+        progress: Callable[[str], None] = lambda _: None,
+        takes_batches: bool = False,
+        whole: bool = True,
     ) -> None:
         self.spec = spec
         self._takes_batches = takes_batches or spec.batch_size == LARGEST_BATCH
         with replicas.scope(spec.device, spec.replicas):
-            self._in_use_before = devices.reset_peak_memory(spec.device)
             progress("building")
             self._batch = replicas.spread(synthetic_batch(spec.batch_size or 1, spec.image_shape), spec.replicas)
             self._labels: Any = None
@@ -68,15 +74,41 @@ class Step:
             if spec.phase == "training":
                 self._prepare_training()
             self.parameters = int(self._model.count_params())
+        self._call: Any = None
+        self._last: Any = None
+        self.steps = 0
+        if whole:
             progress("tracing and compiling")
+            self.trace()
+            self.start()
+            self.settle(progress)
+
+    def trace(self) -> None:
+        """Trace it, which is Python and runs nothing on the device; in any thread."""
+        with replicas.scope(self.spec.device, self.spec.replicas):
             start = time.perf_counter()
             self._call = self._trace()
             self.trace_seconds = time.perf_counter() - start
-            self._last: Any = None
-            self.steps = 0
+
+    def start(self) -> None:
+        """Run it for the first time: graph optimisation, compilation, the choice of algorithms by trying them.
+
+        Two steps must not do so at once on one GPU: each would try algorithms while the other keeps the GPU busy.
+        """
+        with replicas.scope(self.spec.device, self.spec.replicas):
+            start = time.perf_counter()
             self.run(1)
-            self.first_run_seconds = time.perf_counter() - start - self.trace_seconds
-            self.settle(progress)
+            self.first_run_seconds = time.perf_counter() - start
+
+    @property
+    def model(self) -> keras.Model:
+        """The model that it trains or runs."""
+        return self._model
+
+    @property
+    def graph(self) -> Any:
+        """The graph of the step, as it was traced."""
+        return self._call.graph
 
     @property
     def first_step_seconds(self) -> float:
@@ -124,11 +156,24 @@ class Step:
         self.spec = replace(self.spec, batch_size=batch_size)
 
     def settle(self, progress: Callable[[str], None]) -> None:
-        """Run until loss scaling has accepted an update; then take the peak of memory of one more step."""
-        self.settling_steps = self._settle_loss_scale(progress)
-        devices.reset_peak_memory(self.spec.device)
-        self.run(1)
-        self.peak_memory_bytes = devices.peak_memory_bytes(self.spec.device) - self._in_use_before
+        """Run until loss scaling has accepted an update; then take the peak of memory of one more step.
+
+        On a GPU that is what lies there for it (weights, the optimizer's state, its batch) and what the step adds.
+        """
+        with replicas.scope(self.spec.device, self.spec.replicas):
+            self.settling_steps = self._settle_loss_scale(progress)
+            in_use = devices.reset_peak_memory(self.spec.device)
+            self.run(1)
+            peak = devices.peak_memory_bytes(self.spec.device)
+        self.peak_memory_bytes = peak - in_use + self._own_bytes() if self.spec.device.kind == "gpu" else peak
+
+    def _own_bytes(self) -> int:
+        """Of all that stays on the device between two steps."""
+        optimizer = self._model.optimizer if self.spec.phase == "training" else None
+        variables = [*self._model.variables, *(optimizer.variables if optimizer else ())]
+        distinct = {id(variable): variable for variable in variables}.values()
+        batch = math.prod((self.spec.batch_size, *self.spec.image_shape)) * tf.float32.size
+        return int(batch + sum(math.prod(one.shape) * tf.as_dtype(one.dtype).size for one in distinct))
 
     def skipped_steps(self) -> int:
         """Updates that loss scaling has dropped since the step was built."""

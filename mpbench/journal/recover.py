@@ -35,7 +35,8 @@ def add_recover(subparsers: Any, statistics: Statistics) -> None:
         description=f"{about} Exit status: 0 nothing is left, 1 a journal cannot be read or saved, 4 bad usage.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", help=f"of saved runs ({DEFAULT_FOLDER})")
+    parser.add_argument("--storage", metavar="FOLDER", help=f"of saved runs ({DEFAULT_FOLDER})")
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", help="the same")
     parser.set_defaults(run=lambda options: run_recover(options, statistics))
 
 
@@ -45,9 +46,12 @@ def run_recover(options: argparse.Namespace, statistics: Statistics) -> int:
     Raises:
         UsageProblem: there is no such folder, or it cannot be written to.
     """
-    folder = Path(options.folder or DEFAULT_FOLDER)
+    if options.folder and options.storage:
+        raise UsageProblem(f"recover: --storage={options.storage} and {options.folder}: valid is one of them")
+    given = options.storage or options.folder
+    folder = Path(given or DEFAULT_FOLDER)
     if not folder.is_dir():
-        if options.folder:
+        if given:
             raise UsageProblem(f"recover: {folder}: no such folder: valid is one of saved runs")
         print(f"nothing to recover: there is no {folder} here")
         return FINE

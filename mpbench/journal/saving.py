@@ -17,7 +17,10 @@ from mpbench.journal.lines import Contents, Finished, Header, UnreadableJournal,
 from mpbench.records.runs import facts_of
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
-FREE_SETTINGS = ("models", "precisions", "control", "require_gpu")
+FREE_SETTINGS = (
+    *("models", "precisions", "given_precisions", "control", "require_gpu"),
+    *("profile_steps", "why", "energy", "cache_compiled"),
+)
 """They pick the cases and do not change how one is measured: a session that resumes may have others."""
 
 NAMED_JOURNALS = 3

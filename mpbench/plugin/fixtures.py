@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from mpbench.accuracy.experiment import Comparison, Experiment
-from mpbench.errors import CaseFailure, UsageProblem
-from mpbench.plugin.items import ACCURACY, CAUSE_MARK, POINT, WAY, is_any_layer, phase_of
+from mpbench.engine.run import Case, Run
+from mpbench.errors import CaseFailure, NotBesideOthers, UsageProblem
+from mpbench.plugin.items import ACCURACY, CAUSE_MARK, POINT, WAY, phase_of
 from mpbench.plugin.stash import CLOCKS, COMPARED, EXPERIMENT, JOURNAL_WRITER, PROBED, PROBES, REPORTED, RESTORED, RUN
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.diagnostics import ProbeRecord
-from mpbench.records.speed import CaseRecord
+from mpbench.records.speed import CaseRecord, Measured
 from mpbench.system.device import Device
-from mpbench.why.measuring import profile
 
 
 @pytest.fixture(name=POINT)
@@ -48,7 +48,7 @@ def measure(request: pytest.FixtureRequest, mpbench_point: str, mpbench_way: str
             _or_fail(lambda: stash[RUN].take_first_steps(case))
             benchmark.pedantic(lambda: None)
             return
-        measured = _or_fail(lambda: stash[RUN].result(case))
+        measured = _or_fail(lambda: _result(stash[RUN], case))
         _hand_over(request, benchmark, measured.record, measured.rounds)
         stash[REPORTED][case.id] = measured
 
@@ -65,10 +65,6 @@ def probe(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 
     def probe_case(benchmark: Any) -> None:
         _may_leave_unused(benchmark)
-        if is_any_layer(case):
-            pytest.skip("its layers are known only to a session that runs without xdist")
-        if case.kind == "profile" and (reason := profile.unavailable()):
-            pytest.skip(reason)
         if benchmark.disabled:
             _or_fail(lambda: stash[PROBES].run_once(case))
             benchmark.pedantic(lambda: None)
@@ -117,6 +113,17 @@ def gpu(request: pytest.FixtureRequest) -> Device:
     if device.kind != "gpu":
         pytest.skip("no GPU: --mp-require-gpu makes that an error")
     return device
+
+
+def _result(run: Run, case: Case) -> Measured:
+    """A case's measurement; one that nobody has asked for by name and that cannot be had here is skipped."""
+    try:
+        return run.result(case)
+    except NotBesideOthers as problem:
+        if run.settings.given_precisions:
+            raise
+        reason = str(problem)
+    pytest.skip(reason)
 
 
 def _hand_over(

@@ -11,6 +11,7 @@ Collecting imports no TensorFlow.
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -41,7 +42,7 @@ from mpbench.plugin.items import (
     probe_case_of,
 )
 from mpbench.plugin.output_files import check_outputs
-from mpbench.plugin.selection import is_named, name_layers, select
+from mpbench.plugin.selection import is_named, select
 from mpbench.plugin.session_files import write_summary
 from mpbench.plugin.stash import (
     BASELINE,
@@ -69,6 +70,7 @@ from mpbench.system import machine
 from mpbench.system.cluster import VARIABLE, read_cluster
 from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
 from mpbench.system.neighbours import Neighbours
+from mpbench.why.measuring.profile import profiler
 from mpbench.why.measuring.session import PARAMETERS, ProbeRun, cases_of_kind
 
 CHIEFS_OPTIONS = (
@@ -124,6 +126,10 @@ def pytest_configure(config: pytest.Config) -> None:
             workers=get("mp_workers"),
             cache=get("mp_cache"),
             replicas=get("mp_replicas"),
+            profile_steps=get("mp_profile_steps"),
+            why=get("mp_why"),
+            energy=get("mp_energy"),
+            cache_compiled=get("mp_cache_compiled"),
         )
         mode = check_mode(get("mp_lock"))
         check_missing(get("mp_gate_missing"), get("mp_gate"))
@@ -148,6 +154,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(config.stash[LOCK].release)
     config.stash[NEIGHBOURS] = Neighbours()
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
+    run.cleanup = config.add_cleanup
+    run.profiler = functools.partial(profiler, steps=settings.profile_steps, on_cpu=settings.why)
     probes = config.stash[PROBES] = ProbeRun(run)
     config.add_cleanup(probes.close)
     config.stash[PROBED] = {}
@@ -162,7 +170,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     speed, cause = (metafunc.definition.get_closest_marker(name) for name in (MARK, CAUSE_MARK))
     mark = speed or cause
-    settings, layers = metafunc.config.stash[RUN].settings, metafunc.config.stash[PROBES].layers
+    settings = metafunc.config.stash[RUN].settings
     if mark is None:
         return
     names, cases = ("model", "precision") if speed else parameters_of(mark), list[tuple[str, ...]]()
@@ -171,7 +179,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             arms = settings.compared if mark.kwargs.get("phase") == ACCURACY else settings.arms
             cases = [(name, arm) for name in models_of(mark, settings) for arm in arms]
         else:
-            cases = cases_of_kind(*kind_and_models_of(mark, settings), settings, layers)
+            cases = cases_of_kind(*kind_and_models_of(mark, settings), settings)
     except UsageProblem as problem:
         # Raised here it would be an error of collecting this file, exit status 2, with a traceback.
         metafunc.config.stash[PROBLEMS].append(f"{metafunc.definition.nodeid}: {problem}")
@@ -238,7 +246,6 @@ def pytest_runtestloop(session: pytest.Session) -> None:
                 run.before_loading = lambda: _have_the_device_alone(config)
             if probes.cases:
                 probes.prepare()
-                name_layers(session)
             _open_journal(session)
             restored = config.stash[RESTORED]
             if run.cases:

@@ -10,7 +10,7 @@ from mpbench.config.model_names import canonical_name
 from mpbench.config.settings import Settings, check_each_once
 from mpbench.engine.run import Case
 from mpbench.errors import UsageProblem
-from mpbench.why.measuring.session import ALL_LAYERS, PARAMETERS, ProbeCase
+from mpbench.why.measuring.session import PARAMETERS, ProbeCase
 
 MARK = "mpbench"
 CAUSE_MARK = "mpbench_cause"
@@ -58,11 +58,6 @@ def probe_case_of(item: pytest.Item) -> ProbeCase | None:
     own = [name for name in PARAMETERS[kind] if name in params]
     values = tuple((name, str(params.pop(name))) for name in own)
     return ProbeCase(item.nodeid, _source(item, params), kind, values)
-
-
-def is_any_layer(case: ProbeCase) -> bool:
-    """Whether a case stands for all layers of its model, which are not known yet."""
-    return case.kind == "layers" and case["layer"] == ALL_LAYERS
 
 
 def models_of(mark: pytest.Mark, settings: Settings) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpbench.plugin.items import ACCURACY, CAUSE_MARK, case_of, is_any_layer, phase_of, probe_case_of
+from mpbench.plugin.items import ACCURACY, CAUSE_MARK, case_of, phase_of, probe_case_of
 from mpbench.plugin.replay_clock import ReplayClock
 from mpbench.plugin.stash import CLOCKS, PROBES, RUN
 
@@ -30,28 +30,10 @@ def select(session: pytest.Session) -> bool:
     return bool(groups)
 
 
-def name_layers(session: pytest.Session) -> None:
-    """Put each model's layers, known now, in the place of the cases that stand for all of them."""
-    standing_for_all = {item: case for item in session.items if (case := probe_case_of(item)) and is_any_layer(case)}
-    if not standing_for_all:
-        return
-    wanted = {(case.source, *case.params[:1], *case.params[2:]) for case in standing_for_all.values()}
-    named = []
-    for parent in dict.fromkeys(item.parent for item in standing_for_all):
-        assert isinstance(parent, pytest.Collector)
-        for node in session.genitems(parent):
-            case = probe_case_of(node)
-            if case and case.kind == "layers" and (case.source, *case.params[:1], *case.params[2:]) in wanted:
-                named.append(node)
-    place = min(session.items.index(item) for item in standing_for_all)
-    others = [item for item in session.items if item not in standing_for_all]
-    session.items[:] = [*others[:place], *named, *others[place:]]
-    session.testscollected = len(session.items)
-    select(session)
-
-
 def is_named(item: pytest.Item, config: pytest.Config) -> bool:
-    """Whether the command line names the item's file, and not only a folder with it, or asks for its mark."""
+    """Whether the command line names the item's file, not only a folder with it, or asks for its mark or --mp-why."""
+    if config.getoption("mp_why"):
+        return True
     files = (argument.partition("::")[0] for argument in config.args)
     return CAUSE_MARK in (config.option.markexpr or "") or any(
         item.path == (config.invocation_params.dir / file).resolve() for file in files

@@ -5,7 +5,7 @@ A plugin module beside `plugin.py`, which registers it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from mpbench.plugin.stash import (
     NEIGHBOURS,
     PROBED,
     REPORTED,
+    RUN,
     SAVER,
     SESSION,
     VERDICTS,
@@ -71,7 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             lines = [*tables.summary(reported), *config.stash[BASELINE].lines(records)] if reported else []
             lines += accuracy_summary(compared) if compared else []
             lines += gate_lines(verdicts) if verdicts is not None else []
-            lines += filter(None, [config.stash[NEIGHBOURS].look_again()])
+            lines += filter(None, [config.stash[NEIGHBOURS].look_again(), time_spent(config.stash[RUN].spent)])
             for line in lines:
                 terminalreporter.write_line(line)
         probed: dict[str, Probed] = config.stash[PROBED]
@@ -106,6 +107,29 @@ def _reason(report: Any) -> str:
     """Why a test failed, in a line."""
     crash = getattr(report.longrepr, "reprcrash", None)
     return str(crash.message if crash else report.longrepr).strip().partition("\n")[0].removeprefix("Failed: ")
+
+
+def time_spent(seconds: Mapping[str, float]) -> str:
+    """What a session's time went into, in a line; empty where nothing was built."""
+    if not seconds.get("arms"):
+        return ""
+    parts = [
+        f"{words} {minutes(seconds[what])}"
+        for what, words in (
+            ("built", "built in"),
+            ("measured", "measured in"),
+            ("energy", "energy"),
+            ("profiled", "profiles"),
+        )
+        if seconds.get(what, 0.0) >= 0.5
+    ]
+    return f"{seconds['arms']:.0f} arms: {', '.join(parts)}" if parts else ""
+
+
+def minutes(seconds: float) -> str:
+    """For people: `2 min 10 s`."""
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
 def _how_to_explain(config: pytest.Config) -> str:

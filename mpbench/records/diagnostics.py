@@ -19,7 +19,9 @@ PROBE_SCHEMA_KEY = "mpbench_probe_schema"
 KIND = "mpbench_probe"
 """Key of the record's kind in extra_info."""
 
-PARTS = ("step", "forward", "gradients", "update", "casts")
+RETIRED_KINDS = ("part", "layer", "profile")
+"""Of earlier versions: isolated parts and layers, and profiles as cases of their own. They are passed over."""
+
 FEEDS = ("device", "fed")
 
 
@@ -54,58 +56,6 @@ class ProbeRecord:
 
     def as_extra_info(self) -> dict[str, Any]:
         return {PROBE_SCHEMA_KEY: PROBE_SCHEMA, KIND: self.kind, **asdict(self)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartRecord(ProbeRecord):
-    """A part of a training step; seconds per step.
-
-    Attributes:
-        part: `step`, the whole of it; `forward`, with the loss; `gradients`, forward and backward; `update`, the
-            optimizer's alone, of gradients that lie there; `casts`, of all weights that a step casts, to the compute
-            dtype, and of as many gradients back.
-        minimal_bytes: what it must at least read and write; 0 where no one has counted (`costs.py` says how).
-    """
-
-    kind: ClassVar[str] = "part"
-
-    part: str
-    minimal_bytes: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerRecord(ProbeRecord):
-    """One distinct layer of a model; seconds per call of the layer, in inference its forward pass, in training its
-    forward and backward pass.
-
-    Attributes:
-        layer: name of the first layer of the model that is like that.
-        layer_type: name of its class.
-        count: how many layers of the model are like that.
-        config: what matters of its configuration, for people, such as `64 filters 3x3`.
-        input_shape, output_shape: with the batch, such as `64x224x224x3`; of several inputs joined with `, `.
-        compute_dtype: that the layer really computes in.
-        parameters: weights, trainable or not.
-        flops: a multiplication and an addition are two.
-        minimal_bytes: every input, weight and output once; `costs.py` says how.
-        kernels: operations in its graph that must be launched.
-        cast_bytes: of weights that it casts to its compute dtype, read and written, and of gradients cast back.
-    """
-
-    kind: ClassVar[str] = "layer"
-
-    layer: str
-    layer_type: str
-    count: int
-    config: str
-    input_shape: str
-    output_shape: str
-    compute_dtype: str
-    parameters: int
-    flops: float
-    minimal_bytes: float
-    kernels: int
-    cast_bytes: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,35 +113,7 @@ class PeakRecord(ProbeRecord):
     bytes: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProfileRecord(ProbeRecord):
-    """A profile of a few steps; its rounds are seconds per step as without a profiler, measured before.
-
-    Attributes:
-        source: what took it, with its version.
-        on_device: whether its times are the device's own (a GPU's kernels) or the host's.
-        classes: seconds per step of each kind of kernel or operation, largest first, as `name=seconds` joined with
-            `; `. Where several ran at once each has a part of the time, so they add up to the time in which any ran.
-        tensor_core_share: of the device's time, what ran on tensor cores as far as kernels' names say, at least that
-            is; None where there are none, or nothing says.
-    """
-
-    kind: ClassVar[str] = "profile"
-
-    source: str
-    on_device: bool
-    classes: str
-    tensor_core_share: float | None
-
-    @property
-    def seconds_by_class(self) -> dict[str, float]:
-        pairs = (pair.rpartition("=") for pair in self.classes.split("; ") if pair)
-        return {name: float(seconds) for name, _, seconds in pairs}
-
-
-RECORDS: dict[str, type[ProbeRecord]] = {
-    record.kind: record for record in (PartRecord, LayerRecord, FeedRecord, InputRecord, PeakRecord, ProfileRecord)
-}
+RECORDS: dict[str, type[ProbeRecord]] = {record.kind: record for record in (FeedRecord, InputRecord, PeakRecord)}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,16 @@ import numpy as np
 from mpbench.errors import printable
 from mpbench.records.accuracy import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, AccuracyRecord, read_accuracy
 from mpbench.records.comparable import COMPARABLE_FACTS
-from mpbench.records.diagnostics import KIND, PROBE_SCHEMA, PROBE_SCHEMA_KEY, RECORDS, Probed, ProbeRecord, read_probe
+from mpbench.records.diagnostics import (
+    KIND,
+    PROBE_SCHEMA,
+    PROBE_SCHEMA_KEY,
+    RECORDS,
+    RETIRED_KINDS,
+    Probed,
+    ProbeRecord,
+    read_probe,
+)
 from mpbench.records.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case, check_probe
 from mpbench.records.speed import SCHEMA, SCHEMA_KEY, CaseRecord, Measured, OfRounds, read_case
 
@@ -184,6 +193,9 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
             raise ValueError(f"benchmarks[{i}]: {key}: {_quoted(extra_info[key])} is no version")
         if extra_info[key] > known:
             later = f"{key} is {_quoted(extra_info[key])}, of a later version: this one reads {known}"
+            continue
+        if key == PROBE_SCHEMA_KEY and extra_info.get(KIND) in RETIRED_KINDS:
+            later = later or f"{KIND} is {_quoted(extra_info[KIND])}, of an earlier version, which is no longer read"
             continue
         fullname = benchmark.get("fullname")
         if not isinstance(fullname, str) or not fullname:

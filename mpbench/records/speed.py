@@ -16,7 +16,9 @@ from mpbench.records.fields import read_fields
 from mpbench.records.rounds import Judged, blocks_of, numbers
 from mpbench.stats.intervals import Interval
 
-SCHEMA = 1
+SCHEMA = 2
+"""2 added the profile of a step; files of 1 are read."""
+
 SCHEMA_KEY = "mpbench_schema"
 
 
@@ -62,6 +64,9 @@ class CaseRecord:
         power_limited_share: of the rounds, in which the clock was lowered to stay within the power limit.
         joules_per_step: median over passes of seconds each; all replicas together.
         joules_spread: largest less smallest pass, as a share of the median.
+        compile_cached: whether what XLA compiled came from an earlier run: compile_seconds then says nothing of XLA.
+        step_profile: of a few steps after the rounds, as text: see `records.profile`; empty where none was taken.
+        no_step_profile: why none was taken although one was asked for; empty otherwise.
     """
 
     model: str
@@ -114,6 +119,9 @@ class CaseRecord:
     power_limited_share: float | None = None
     joules_per_step: float | None = None
     joules_spread: float | None = None
+    compile_cached: bool = False
+    step_profile: str = ""
+    no_step_profile: str = ""
 
     @property
     def name(self) -> str:

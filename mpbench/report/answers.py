@@ -12,7 +12,7 @@ from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.records.speed import CaseRecord
 from mpbench.report.accuracy_tables import in_words
 from mpbench.report.tables import Case, device_label, each, marks
-from mpbench.why.reading.explanation import PHASES
+from mpbench.why.reading.matched import PHASES
 
 NEAR = 0.095
 """To 1: from here on a third decimal."""
@@ -110,7 +110,7 @@ def _no_speedup(run: SavedRun) -> str:
         return "Whether mixed precision pays cannot be told from this run: no precision was measured beside a baseline."
     if run.accuracy:
         return "Whether mixed precision is faster was not measured in this run, only what it costs in accuracy."
-    return "Whether mixed precision pays was not measured in this run, only where the time of single parts goes."
+    return "Whether mixed precision pays was not measured in this run, only where the time of its step goes."
 
 
 def _accuracy(records: Iterable[AccuracyRecord], speed: bool) -> list[str]:

@@ -5,7 +5,7 @@ Pure. What was not measured is a section all the same: a sentence, and the comma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from mpbench.config.precisions import CPU_NOTE
 from mpbench.gate.judge import judge
@@ -34,8 +34,8 @@ from mpbench.report.summary import Ending
 from mpbench.report.tables import Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
 from mpbench.report.thesis_tables import thesis_tables
 from mpbench.stats.change_test import FASTER, SAME, SLOWER
-from mpbench.why.reading.explanation import Phase, explanation
-from mpbench.why.reading.findings import matched
+from mpbench.why.reading.feed_verdict import INPUT_BOUND
+from mpbench.why.reading.matched import Step, matched
 
 MOST_FAILURES = 10
 """That are named at the top."""
@@ -174,29 +174,25 @@ def _resources(cases: Sequence[SavedCase]) -> list[Block]:
 
 
 def _causes(runs: Sequence[SavedRun]) -> list[Block]:
-    findings, left_out = matched([run for run in runs if run.probes or run is runs[-1]])
-    phases = [phase for found in findings for phase in explanation(found) if phase.accounts or phase.found.layers]
-    phases = [phase for phase in phases if any(phase.figures[kind] for kind in phase.figures if kind != "speed cases")]
-    if not phases:
-        return _missing("Parts of a step, layers and the input were not measured in this run.", CAUSES)
-    rows = [
-        (phase.found.setting.model, phase.name, sentence)
-        for phase in phases
-        for sentence in phase.conclusions or ["The figures name no main cause."]
-    ]
-    said: list[Block] = [Table("What the figures show", ("model", "phase", "finding"), tuple(rows))]
-    said += [*causes(phases), *rooflines(phases)]
-    said += [note for phase in phases for note in _cautions(phase)]
-    said += [Note("LEFT OUT", line) for line in left_out]
-    said.append(Sentence("All of it, with the layers that gain or lose most:"))
+    steps, left_out = matched([run for run in runs if run.probes or run is runs[-1]])
+    if not steps:
+        return _missing("No profile of a step was taken in this run.", CAUSES)
+    rows = []
+    for step in steps:
+        inputs = [f"{of.sentence}." for of in step.inputs.values() if of.verdict != INPUT_BOUND]
+        sentences = [*step.verdict, *(one for one in inputs if step.arms)]
+        whose = step.setting.step if len({one.setting.step for one in steps}) == len(steps) else _in_full(step)
+        rows += [(whose, sentence) for sentence in sentences]
+    said: list[Block] = [Table("What the figures show", ("step", "finding"), tuple(rows))]
+    said += [*causes(steps), *rooflines(steps)]
+    said += [Note("NO PROFILE", f"{step.setting.step}: {line}.") for step in steps for line in step.unprofiled]
+    said += [Note("LEFT OUT", line.removeprefix("left out: ")) for line in left_out]
+    said.append(Sentence("All of it, by class of work, pass and layer:"))
     return [*said, Command("python -m mpbench explain RUN.json")]
 
 
-def _cautions(phase: Phase) -> Iterable[Note]:
-    whose = f"{phase.found.setting.model}, {phase.name}: "
-    for line in phase.cautions:
-        note = as_note(line) if line.partition(": ")[0].isupper() else Note("CAUTION", line)
-        yield Note(note.word, whose + note.text)
+def _in_full(step: Step) -> str:
+    return f"{step.setting.step}; {step.setting.where}"
 
 
 def _history(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:

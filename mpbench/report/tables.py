@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import NamedTuple, TypeVar
 
-from mpbench.config.precisions import CPU_NOTE
+from mpbench.config.precisions import CPU_NOTE, DEFAULT_BASELINE, TF32
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.rounds import numbers
+from mpbench.records.rounds import numbers, paired
 from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report import thesis
-from mpbench.stats.intervals import MIN_PAIRS, Interval
+from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
 from mpbench.text_table import render
+from mpbench.why.reading.breakdown import breakdown_of
+from mpbench.why.reading.verdict import is_host_bound
 
 Case = TypeVar("Case", bound=OfRounds)
 
@@ -50,7 +52,7 @@ def phase_table(cases: Sequence[OfRounds]) -> list[str]:
     """Each arm of one phase against its baseline; a baseline that stands alone gets a row of its own."""
     bases = {id(case): baseline_of(case, cases) for case in cases}
     rows = [
-        _row(case, bases[id(case)])
+        _row(case, bases[id(case)], strict_float32(case, cases))
         for case in cases
         if not case.record.control and not any(base is case for base in bases.values())
     ]
@@ -170,7 +172,7 @@ def first_step_table(cases: Iterable[OfRounds]) -> Beside:
         r = case.record
         if r.trace_seconds is None or r.compile_seconds is None:
             return ""
-        return f"{r.trace_seconds:.1f} + {r.compile_seconds:.1f}"
+        return f"{r.trace_seconds:.1f} + {r.compile_seconds:.1f}{' (cached)' if r.compile_cached else ''}"
 
     return Beside("First step: seconds to trace + to compile", _by_phase(cases, cell))
 
@@ -222,8 +224,19 @@ def notes(cases: Sequence[OfRounds]) -> list[str]:
     if few:
         lines.append(f"FEW ROUNDS: {', '.join(few)}: below {MIN_PAIRS} there is no interval, and no speedup")
     lines += _gpu_notes([case.record for case in cases])
+    if bound := [f"{c.record.case_name} ({_gpu_busy(c)} %)" for c in cases if "HOST-BOUND" in marks(c, None)]:
+        lines.append(
+            f"HOST-BOUND: {', '.join(bound)}: the GPU is busy for less than half of the step and waits for the host"
+        )
+    if missing := [f"{c.record.case_name} ({c.record.no_step_profile})" for c in cases if c.record.no_step_profile]:
+        lines.append(f"NO PROFILE: {', '.join(missing)}")
     if any(case.record.device == "cpu" and case.record.replicas > 1 for case in cases):
         lines.append("REPLICAS: on one machine's CPU they share its cores: their scaling efficiency says nothing")
+    if any(c.record.baseline == TF32 for c in cases) and not any(c.record.precision == "float32" for c in cases):
+        lines.append(
+            "BASELINE: tf32 is what this GPU computes float32 in unless told not to; over strict float32, which the "
+            "thesis had: a run with --mp-precisions=float32,mixed_float16"
+        )
     for case in cases:
         r = case.record
         name = r.case_name
@@ -294,7 +307,7 @@ def equal_benefit(cases: Iterable[OfRounds]) -> list[str]:
     by_precision: dict[str, list[tuple[str, Interval]]] = {}
     for case in cases:
         r = case.record
-        if r.interval and not r.control:
+        if r.interval and not r.control and r.precision != DEFAULT_BASELINE:  # strict float32 is nobody's choice
             model = " ".join(filter(None, [r.model, r.variant]))
             by_precision.setdefault(" ".join(filter(None, [r.precision, r.way])), []).append((model, r.interval))
     return [
@@ -306,24 +319,43 @@ def equal_benefit(cases: Iterable[OfRounds]) -> list[str]:
 
 def baseline_of(case: OfRounds, cases: Iterable[Case]) -> Case | None:
     """The case that another one's speedup refers to; None where it is not among them."""
-    for other in cases:
-        o = other.record
-        if (
-            (o.name, o.phase) == (case.record.name, case.record.phase)
-            and o.precision == case.record.baseline
-            and not o.control
-        ):
-            return other
-    return None
+    baseline = case.record.baseline
+    return next((other for other in cases if baseline and _is_arm(other.record, case.record, baseline)), None)
 
 
-def _row(case: OfRounds, base: OfRounds | None) -> dict[str, str]:
-    """A row's cells by column; without a baseline only the case's own."""
+def over(case: OfRounds, other: OfRounds) -> Interval | None:
+    """Speedup over another case of the same group, of their paired rounds; None with too few, or other batches."""
+    theirs, mine = paired(other.judged, case.judged)
+    if len(mine) < MIN_PAIRS or _batches_differ(other, case):
+        return None
+    return speedup_interval(theirs, mine)
+
+
+def strict_float32(case: OfRounds, cases: Iterable[Case]) -> Case | None:
+    """The strict float32 that was measured beside a case whose speedup refers to something else; None without one."""
+    if case.record.baseline in (None, DEFAULT_BASELINE) or case.record.precision == DEFAULT_BASELINE:
+        return None
+    return next((other for other in cases if _is_arm(other.record, case.record, DEFAULT_BASELINE)), None)
+
+
+def _is_arm(record: CaseRecord, of: CaseRecord, precision: str) -> bool:
+    """Whether a record is the arm of that precision in the group of another one."""
+    same = (record.name, record.phase) == (of.name, of.phase)
+    return same and record.precision == precision and not record.control
+
+
+def _row(case: OfRounds, base: OfRounds | None, strict_base: OfRounds | None = None) -> dict[str, str]:
+    """A row's cells by column; without a baseline only the case's own.
+
+    Args:
+        strict_base: see `strict_float32`.
+    """
     r, ms = case.record, 1000 * case.median_seconds
     peak = "peak MiB" if r.memory_kind == "device" else "process MiB"
     row = {"model": r.name, "precision": precision_label(r)}
     if base is None:
-        own = {"ms": f"{ms:.2f}", "images/s": f"{r.images_per_second:.1f}", peak: f"{r.peak_memory_bytes / MIB:.0f}"}
+        own = {"ms": f"{ms:.2f}", **({"GPU busy %": busy} if (busy := _gpu_busy(case)) else {})}
+        own |= {"images/s": f"{r.images_per_second:.1f}", peak: f"{r.peak_memory_bytes / MIB:.0f}"}
         return row | own
     b, base_ms = base.record, 1000 * base.median_seconds
     row |= {f"{b.precision} ms": f"{base_ms:.2f}", "ms": f"{ms:.2f}"}
@@ -331,20 +363,36 @@ def _row(case: OfRounds, base: OfRounds | None) -> dict[str, str]:
         row |= {"batch": f"{b.batch_size} -> {r.batch_size}"}
     else:
         row |= {"less ms": f"{base_ms - ms:.2f}", "less %": f"{100 * (base_ms - ms) / base_ms:.1f}"}
+    if busy := " -> ".join(filter(None, map(_gpu_busy, (base, case)))):
+        row |= {"GPU busy %": busy}
     row |= {
         "speedup [95 % interval]": (_interval(r.interval) if r.interval else "") + _marks(case, base),
         "images/s": f"{b.images_per_second:.1f} -> {r.images_per_second:.1f}",
         peak: _peak_pair(b, r),
     }
+    strict = None if strict_base is None else over(case, strict_base)
+    if strict is not None:
+        row |= {"over strict float32": _interval(strict)}
     was = thesis.MS_PER_STEP.get((r.model, r.phase))
-    if was is not None and (b.precision, r.precision, r.replicas) == ("float32", "mixed_float16", 1):
+    of_thesis = b.precision == "float32" or strict is not None
+    if was is not None and of_thesis and (r.precision, r.replicas) == ("mixed_float16", 1):
         row |= {f"{thesis.DEVICE}: ms": f"{was[0]} -> {was[1]}", f"{thesis.DEVICE}: x": f"{was[0] / was[1]:.2f}"}
     return row
 
 
 def marks(case: OfRounds, base: OfRounds | None) -> list[str]:
     """What must stand beside a speedup; it is of throttled rounds too where its baseline's are."""
-    return (["NOISY"] if case.record.noisy else []) + _throttled(case, base).split()
+    breakdown = breakdown_of(case)
+    bound = ["HOST-BOUND"] if breakdown and is_host_bound(breakdown) else []
+    return (["NOISY"] if case.record.noisy else []) + _throttled(case, base).split() + bound
+
+
+def _gpu_busy(case: OfRounds) -> str:
+    """Per cent of the step in which anything ran on the GPU; empty where no profile says so."""
+    breakdown = breakdown_of(case)
+    if breakdown is None or not breakdown.record.on_device:
+        return ""
+    return f"{100 * (1 - breakdown.idle_share):.0f}"
 
 
 def _marks(case: OfRounds, base: OfRounds | None) -> str:

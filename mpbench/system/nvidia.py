@@ -43,6 +43,13 @@ def driver_library() -> Any:
     return pynvml
 
 
+def computes_in_tf32() -> bool:
+    """Whether the first visible GPU computes float32 in TF32 unless told not to: Ampere and newer."""
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return False
+    return bool(gpu_facts()["tf32_available"])
+
+
 def gpu_facts() -> dict[str, Any]:
     facts: dict[str, Any] = dict.fromkeys(
         ("gpu", "gpu_count", "gpu_memory_bytes", "compute_capability", "tf32_available", "driver", "cuda_driver")

@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -30,11 +31,15 @@ from mpbench.config.model_names import DEFAULT_MODELS
 from mpbench.system import machine
 
 SPEED = ("bench/test_training.py", "bench/test_inference.py")
+BAD_USAGE = 4
 WORK = ".unfinished"
 """Folder of what is not complete yet, within the results."""
 
-GRACE_SECONDS = 120
-"""For a part to end by itself after the budget is over: a session that is interrupted keeps what it has measured."""
+GRACE_SECONDS = 12
+"""For a part to end by itself after the budget is over. What is killed then loses the group in progress at most."""
+
+PARTIAL = ".partial.json"
+"""Of what a part that was cut off has measured, until it is complete."""
 
 
 @dataclass(frozen=True)
@@ -59,41 +64,54 @@ class Part:
 
 def parts(device: str, quick: bool, models: Sequence[str]) -> list[Part]:
     """All parts in order of worth."""
-    common = [f"--mp-models={','.join(models)}", f"--mp-device={device}"]
+    everything = (f"--mp-models={','.join(models)}",)
+    common = [f"--mp-device={device}"]
     common += ["--mp-require-gpu"] if device == "gpu" else []
     common += ["--mp-profile=quick", "--mp-max-time=2"] if quick else ["--mp-profile=paper"]
 
     def session(name: str, title: str, files: Sequence[str], *options: str, then: tuple[str, ...] = ()) -> Part:
         return Part(name, title, ("-m", "pytest", *files, *common, *options), then, (0, 1))
 
-    half = "mixed_float16,mixed_bfloat16"
     # A CPU's memory holds batches that take minutes a step.
     sweep = "--mp-sweep=batch=1,2" if quick and device == "cpu" else "--mp-sweep=batch=max"
-    causes = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "bench").glob("test_*.py"))
     found = [
+        session(model, f"{model}: float32 as the device has it, and mixed precision", SPEED, f"--mp-models={model}")
+        for model in models
+    ]
+    found += [
+        session(f"{model}-no-xla", f"{model} without XLA", SPEED, f"--mp-models={model}", "--mp-jit=off")
+        for model in models
+    ]
+    found += [
+        session(f"{model}-largest", f"{model}: each precision's largest batch", SPEED, f"--mp-models={model}", sweep)
+        for model in models
+    ]
+    found += [
         session(
-            "matrix",
-            "float32 against mixed precision, with XLA and without",
-            SPEED,
-            f"--mp-precisions=float32,{half}",
-            "--mp-jit=both",
-            "--mp-control",
-        ),
-        session("tf32", "float32 against TF32, with XLA", SPEED, "--mp-precisions=float32,tf32", "--mp-jit=on"),
-        session(
-            "tf32-no-xla",
-            "TF32 without XLA, in a process of its own: NOT interleaved with float32, whose times stand under matrix "
+            "float32-no-xla",
+            "Strict float32 without XLA, in a process of its own: NOT interleaved with tf32, whose times stand above "
             "(TensorFlow would use the first one's convolution algorithms for both)",
             SPEED,
-            "--mp-precisions=tf32",
+            *everything,
+            "--mp-precisions=float32",
             "--mp-jit=off",
         ),
-        session("largest", "The largest batch of each precision", SPEED, f"--mp-precisions=float32,{half}", sweep),
+        session(
+            "bfloat16",
+            "bfloat16 beside float16, with the noise floor",
+            SPEED,
+            *everything,
+            "--mp-precisions=tf32,mixed_float16,mixed_bfloat16"
+            if device == "gpu"
+            else "--mp-precisions=float32,mixed_float16,mixed_bfloat16",
+            "--mp-control",
+        ),
         session(
             "why",
-            "Where the steps go",
-            causes,
-            "--mp-precisions=float32,mixed_float16",
+            "Where the steps go, the device's peaks, the input pipeline",
+            ("bench/",),
+            *everything,
+            "--mp-why",
             then=("-m", "mpbench", "explain", "{json}"),
         ),
     ]
@@ -161,9 +179,15 @@ def _measured(part: Part, folder: Path, end: float | None) -> str:
     command = [word.replace("{json}", str(draft)) for word in part.command]
     if "pytest" in command:
         command += [f"--benchmark-json={draft}", f"--benchmark-storage={folder / WORK / part.name}", "--mp-resume"]
-    status, output = _run(command, end, folder / WORK / f"{part.name}.log")
+    log, storage = folder / WORK / f"{part.name}.log", folder / WORK / part.name
+    status, output = _run(command, end, log)
+    if status == BAD_USAGE and "was measured otherwise" in output:  # on another machine: what is there is kept apart
+        _keep_partial(part, folder, storage)
+        storage.rename(storage.with_name(f"{storage.name}-{int(time.time())}"))
+        status, output = _run(command, end, log)
     seconds = time.monotonic() - started
     if status not in part.ok:
+        _keep_partial(part, folder, storage)
         return f"not complete: exit status {status} after {seconds:.0f} s, see {folder / WORK / part.name}.log"
     if not draft.exists():
         return f"wrote no {draft.name}: see {folder / WORK / part.name}.log"
@@ -175,9 +199,22 @@ def _measured(part: Part, folder: Path, end: float | None) -> str:
     (folder / f"{part.name}.txt").write_text(anonymous(f"{shown.strip()}\n"))
     done.write_text(json.dumps(anonymous_json(json.loads(draft.read_text()))) + "\n")
     draft.unlink()
+    (folder / f"{part.name}{PARTIAL}").unlink(missing_ok=True)
     with (folder / "elapsed.txt").open("a") as file:
         file.write(f"{part.name}: {seconds:.0f} s\n")
     return f"{seconds:.0f} s"
+
+
+def _keep_partial(part: Part, folder: Path, storage: Path) -> None:
+    """Make a saved run of what a part's journal holds, beside the complete ones; the journal stays, to go on with."""
+    if not storage.is_dir():
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(storage, copy, dirs_exist_ok=True)
+        _run(["-m", "mpbench", "recover", "--storage", copy], None, None)
+        if saved := sorted(path for path in Path(copy).rglob("*.json") if path.name[:4].isdigit()):
+            content = anonymous_json(json.loads(saved[-1].read_text()))
+            (folder / f"{part.name}{PARTIAL}").write_text(json.dumps(content) + "\n")
 
 
 def _run(command: Sequence[str], end: float | None, log: Path | None) -> tuple[int, str]:

@@ -13,10 +13,46 @@ def test_defaults():
     assert settings.models == ("vgg16", "inception_v3", "resnet152_v2")
     assert settings.arms == ("float32", "mixed_float16")
     assert settings.jit is None
-    assert settings.tolerance == 0.01
+    assert settings.resolved_profile("gpu").tolerance == 0.01
+    assert settings.resolved_profile("cpu").tolerance == 0.05
     assert settings.resolved_profile("gpu").batch_size == 64
     assert settings.resolved_profile("gpu").image_size_px == 224
     assert settings.resolved_profile("cpu").name == "quick"
+
+
+@pytest.mark.parametrize(
+    ("given", "precisions", "baseline"),
+    [
+        (dict(), ("float32", "tf32", "mixed_float16"), "tf32"),
+        (dict(device="gpu"), ("float32", "tf32", "mixed_float16"), "tf32"),
+        (dict(device="cpu"), ("float32", "mixed_float16"), "float32"),
+        (dict(jit="off"), ("tf32", "mixed_float16"), "tf32"),
+        (dict(jit="both"), ("tf32", "mixed_float16"), "tf32"),
+        (dict(replicas="2"), ("tf32", "mixed_float16"), "tf32"),
+        (dict(baseline="float32"), ("float32", "tf32", "mixed_float16"), "float32"),
+        (dict(precisions="float32,mixed_float16"), ("float32", "mixed_float16"), "float32"),
+        (dict(precisions="tf32,mixed_bfloat16"), ("tf32", "mixed_bfloat16"), "tf32"),
+    ],
+)
+def test_what_is_measured_where_the_gpu_computes_float32_in_tf32(given, precisions, baseline):
+    settings = check_settings(**DEFAULTS | dict(has_tf32=lambda: True) | given)
+    assert (settings.precisions, settings.baseline) == (precisions, baseline)
+
+
+def test_accuracy_is_judged_against_strict_float32_unless_somebody_names_precisions():
+    with_tf32 = DEFAULTS | dict(has_tf32=lambda: True)
+    settings = check_settings(**with_tf32)
+    assert (settings.accuracy_baseline, settings.compared) == ("float32", ("mixed_float16",))
+    settings = check_settings(**with_tf32 | dict(precisions="tf32,mixed_bfloat16"))
+    assert (settings.accuracy_baseline, settings.compared) == ("tf32", ("mixed_bfloat16",))
+
+
+def test_the_gpu_is_asked_only_where_it_matters():
+    def ask():
+        raise AssertionError
+
+    for given in (dict(device="cpu"), dict(precisions="float32,mixed_float16")):
+        check_settings(**DEFAULTS | dict(has_tf32=ask) | given)
 
 
 def test_overrides_keep_the_rest_of_the_profile():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tiny_plans import plan
 
-from mpbench.engine import energy
+from mpbench.engine import building, energy
 from mpbench.engine import group as groups
 from mpbench.engine.group import measure_group
 from mpbench.engine.step import Step
@@ -101,11 +101,11 @@ def test_tensorflows_own_out_of_memory_is_recognised(monkeypatch):
     import tensorflow as tf
 
     class Full:
-        def __init__(self, spec, progress):
+        def __init__(self, spec, progress, whole):
             message = "OOM when allocating tensor with shape[64,224,224,64] and type float on /device:GPU:0 by BFC"
             raise tf.errors.ResourceExhaustedError(None, None, message)
 
-    monkeypatch.setattr(groups, "Step", Full)
+    monkeypatch.setattr(building, "Step", Full)
     outcomes = measure_group(plan({"float32": "classifier"}), print)
     assert "allocating a tensor of shape[64,224,224,64] and type float (peak" in str(outcomes["float32"])
 

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import tensorflow as tf
@@ -35,16 +36,20 @@ class Weights:
 
 @pytest.fixture
 def weights(monkeypatch):
-    """Those of the models that are built from here on."""
-    found, build = Weights(), stepping.build_model
+    """Those of the models that are built from here on; and which of them are alive when the last step begins."""
+    found, build, start = Weights(), stepping.build_model, Step.start
 
     def building(*args):
-        found.alive_before_next = found.alive
         model = build(*args)
         found.add(model)
         return model
 
+    def starting(self):
+        found.alive_at_last_start = found.alive
+        start(self)
+
     monkeypatch.setattr(stepping, "build_model", building)
+    monkeypatch.setattr(Step, "start", starting)
     return found
 
 
@@ -69,17 +74,21 @@ def test_after_a_group_nothing_of_it_is_left(weights):
     assert weights.alive == [False, False]
 
 
-@pytest.mark.parametrize(("method", "error"), [("_trace", FULL), ("run", FULL), ("run", BROKEN)])
-def test_what_fails_while_it_is_built_is_gone_before_the_next_is_built(weights, monkeypatch, method, error):
+@pytest.mark.parametrize("overlapped", [False, True])
+@pytest.mark.parametrize(
+    ("method", "error"), [("_prepare_training", FULL), ("_trace", FULL), ("run", FULL), ("run", BROKEN)]
+)
+def test_what_fails_while_it_is_built_is_gone_before_the_next_one_runs(weights, monkeypatch, method, error, overlapped):
     raised_by(monkeypatch, method, error, when=1)
+    arms = replace(plan({"float32": "classifier", "mixed_float16": "classifier"}), overlapped=overlapped)
     gc.disable()  # what is left to chance must not pass
     try:
-        outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), print)
+        outcomes = measure_group(arms, print)
     finally:
         gc.enable()
     assert isinstance(outcomes["float32"], Exception)
     assert isinstance(outcomes["mixed_float16"], Measured)
-    assert weights.alive_before_next == [False]
+    assert weights.alive_at_last_start == [False, True]
     assert weights.alive == [False, False]
 
 
@@ -100,4 +109,4 @@ def test_an_error_still_says_where_it_came_from(monkeypatch):
     while trace is not None:
         names.append(trace.tb_frame.f_code.co_name)
         trace = trace.tb_next
-    assert names[-2:] == ["__init__", "planted"]
+    assert names[-2:] == ["trace", "planted"]

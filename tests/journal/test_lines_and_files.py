@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from journals import comparison, finished, group, header, left_behind
-from probe_records import part
+from probe_records import feed
 
 from mpbench.journal.files import Journal, journals, opened, read
 from mpbench.journal.lines import UnreadableJournal, line, parse, saved_run
@@ -50,7 +50,7 @@ def test_what_is_appended_is_read_back(tmp_path):
 
 
 def test_cases_that_look_for_causes_are_kept_and_older_journals_are_read(tmp_path):
-    probes = [finished(one.record, one.rounds, "parts of vgg16") for one in (part("step", 100), part("update", 40))]
+    probes = [finished(one.record, one.rounds, "input of vgg16") for one in (feed("device", 100), feed("fed", 140))]
     path = left_behind(tmp_path, VGG, probes)
     assert list(contents(path).cases.values()) == [*VGG, *probes]
     # HEADER is what was written before there were any.

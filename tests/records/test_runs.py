@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 from case_records import accuracy_record, record
-from probe_records import feed, layer, part, peak, pipeline, probe_name, profile
+from probe_records import feed, peak, pipeline, probe_name, profiled_pair
 from saved_runs import cases, fullname, saved_run
 
 from mpbench.gate.judge import judge
@@ -197,14 +197,7 @@ def test_a_wrong_accuracy_record_is_named(tmp_path):
         read_run(changed(path, first(lambda b: b["extra_info"].update({ACCURACY_SCHEMA_KEY: 9}))))
 
 
-PROBES = [
-    part("step", 100),
-    layer("block1_conv1", 3, "mixed_float16", cast_bytes=12.0),
-    feed("fed", 110),
-    pipeline(20),
-    peak("matmul", 1),
-    profile("convolution=0.08; copy=0.01", tensor_core_share=0.5),
-]
+PROBES = [feed("fed", 110), pipeline(20), peak("matmul", 1), feed("device", 100)]
 
 
 @pytest.fixture
@@ -233,27 +226,22 @@ def test_gate_and_history_see_no_figure_in_them(probes_alone, path):
 @pytest.mark.parametrize(
     ("nth", "fields", "message"),
     [
-        (0, {"part": "half"}, "part: 'half': valid are step, forward, gradients, update, casts"),
-        (0, {"part": None}, "part: null: valid is str"),
-        (0, {"minimal_bytes": -1}, "minimal_bytes: -1: valid is 0 to 1e+24"),
-        (0, {"minimal_bytes": float("nan")}, "minimal_bytes: NaN is no finite number"),
+        (0, {"feed": "hungry"}, "feed: 'hungry': valid are device, fed"),
+        (0, {"feed": None}, "feed: null: valid is str"),
+        (0, {"workers": 1.5}, "workers: 1.5: valid is int"),
         (0, {"phase": "sleep"}, "phase: 'sleep': valid are '', training, inference"),
         (0, {"rounds": 7}, "6 rounds where the record says 7"),
         (0, {"unpaired_blocks": "x"}, 'unpaired_blocks: "x": valid are'),
-        (0, {"mpbench_probe": "guess"}, 'mpbench_probe: "guess": valid are part, layer'),
-        (0, {"mpbench_probe": ["part"]}, "mpbench_probe: a list of 1: valid are part, layer"),
+        (0, {"mpbench_probe": "guess"}, 'mpbench_probe: "guess": valid are feed, input, peak'),
+        (0, {"mpbench_probe": ["part"]}, "mpbench_probe: a list of 1: valid are feed, input, peak"),
         (0, {PROBE_SCHEMA_KEY: "1"}, f'{PROBE_SCHEMA_KEY}: "1" is no version'),
         (0, {PROBE_SCHEMA_KEY: 0}, f"{PROBE_SCHEMA_KEY} is 0: this version reads {PROBE_SCHEMA}"),
-        (1, {"count": 0}, "count: 0: valid is 1 to 1e+09"),
-        (1, {"flops": 1e299}, "flops: 1e+299: valid is 0 to 1e+24"),
-        (1, {"kernels": 1.5}, "kernels: 1.5: valid is int"),
-        (1, {"flops": 10**400}, "flops: a huge number is no finite number"),
-        (2, {"feed": "hungry"}, "feed: 'hungry': valid are device, fed"),
-        (3, {"images": 0}, "images: 0: valid is 1 to 1e+09"),
-        (4, {"what": "dance"}, "what: 'dance': valid are matmul, copy, latency"),
-        (5, {"tensor_core_share": 1.5}, "tensor_core_share: 1.5: valid is 0 to 1"),
-        (5, {"classes": "convolution"}, "classes: valid are pairs"),
-        (5, {"classes": "convolution=nan"}, "classes: valid are pairs"),
+        (1, {"images": 0}, "images: 0: valid is 1 to 1e+09"),
+        (2, {"what": "dance"}, "what: 'dance': valid are matmul, copy, latency"),
+        (2, {"flops": -1}, "flops: -1: valid is 0 to 1e+24"),
+        (2, {"flops": float("nan")}, "flops: NaN is no finite number"),
+        (2, {"flops": 1e299}, "flops: 1e+299: valid is 0 to 1e+24"),
+        (2, {"flops": 10**400}, "flops: a huge number is no finite number"),
     ],
 )
 def test_a_wrong_field_of_a_probe_is_named(probes_alone, nth, fields, message):
@@ -266,8 +254,8 @@ def test_a_wrong_field_of_a_probe_is_named(probes_alone, nth, fields, message):
 
 def test_a_probe_that_lacks_a_field_or_shares_its_name_is_named(probes_alone):
     content = probes_alone.read_text()
-    with pytest.raises(UnreadableRun, match="extra_info lacks layer_type"):
-        read_run(changed(probes_alone, lambda s: s["benchmarks"][1]["extra_info"].pop("layer_type")))
+    with pytest.raises(UnreadableRun, match="extra_info lacks images"):
+        read_run(changed(probes_alone, lambda s: s["benchmarks"][1]["extra_info"].pop("images")))
     probes_alone.write_text(content)
     with pytest.raises(UnreadableRun, match="two cases of this name"):
         read_run(changed(probes_alone, lambda s: s["benchmarks"].append(s["benchmarks"][0])))
@@ -326,3 +314,19 @@ def test_runs_are_loaded_from_any_depth_by_time_and_bad_ones_named(tmp_path):
 
 def test_a_missing_folder_has_no_runs(tmp_path):
     assert load_runs(tmp_path / "none", pytest.fail) == []
+
+
+@pytest.mark.parametrize("kind", ["part", "layer", "profile"])
+def test_kinds_of_earlier_versions_are_passed_over(probes_alone, kind):
+    def older(saved):
+        saved["benchmarks"][0]["extra_info"] = {PROBE_SCHEMA_KEY: PROBE_SCHEMA, "mpbench_probe": kind, "classes": "?"}
+
+    assert len(read_run(changed(probes_alone, older)).probes) == len(PROBES) - 1
+
+
+def test_a_profile_of_a_step_is_read_back_and_checked(tmp_path):
+    path = saved_run(tmp_path, time=TIME, commit=COMMIT, records_and_rounds=profiled_pair())
+    found = [case.record.step_profile for case in read_run(path).cases.values()]
+    assert found == [record.step_profile for record, _ in profiled_pair()]
+    with pytest.raises(UnreadableRun, match=r"float32.*: profile: no JSON"):
+        read_run(changed(path, first(lambda b: b["extra_info"].update(step_profile="{"))))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from PIL import Image
-from probe_records import layer, part, peak, run_of
+from probe_records import peaks, profiled_pair, run_of
 from saved_runs import cases, saved_run
 
 from mpbench.records.runs import load_runs
@@ -22,8 +22,7 @@ from mpbench.report import figures
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import INK, SERIES, WIDTH_INCHES, fitted, inches, unique_names
 from mpbench.report.svg import VARIABLES
-from mpbench.why.reading.explanation import explanation
-from mpbench.why.reading.findings import matched
+from mpbench.why.reading.matched import matched
 
 HOSTILE = [
     "</title><script>alert(1)</script>",
@@ -200,47 +199,44 @@ def test_differences_in_accuracy_stand_against_their_own_margin_and_the_thesiss(
 
 
 @pytest.fixture
-def phases():
-    """Of a model with one convolution and one other layer, in both precisions, under known peaks."""
-    found, _ = matched([run_of(*every_probe())])
-    return [phase for of in found for phase in explanation(of)]
+def steps():
+    """Of a model with three layers, in both precisions, under known peaks."""
+    return matched([run_of(*peaks(), cases=profiled_pair())])[0]
 
 
-def every_probe():
-    for precision, share in (("float32", 1.0), ("mixed_float16", 0.5)):
-        yield layer("conv", 20 * share, precision, flops=1e10, minimal_bytes=1e7)
-        yield layer("bn", 4 * share, precision, layer_type="BatchNormalization", flops=1e7, minimal_bytes=1e8)
-        yield part("step", 50 * share, precision)
-        yield part("update", 30 * share, precision)
-        yield peak("matmul", 1000 * share, precision, flops=1e12)
-        yield peak("copy", 1000, precision, bytes=1e11)
-        yield peak("latency", 0.001, precision)
-
-
-def test_bars_of_an_account_add_up_to_the_step(phases):
-    (drawing,) = figures.causes(phases)
+def test_bars_of_a_breakdown_add_up_to_the_step(steps):
+    (drawing,) = figures.causes(steps)
     (panel,) = drawing.figure.axes
     of_row = {}
     for bar in panel.patches:
         of_row.setdefault(round(bar.get_y(), 6), []).append(bar.get_width())
     assert sorted(map(sum, of_row.values())) == pytest.approx([25, 50])
-    assert any(width < 0 for of in of_row.values() for width in of)  # the parts take longer one by one
-    assert "float32: 50 ms: optimizer update 30 ms (60 %), compute-bound layers 20 ms (40 %)" in drawing.alternative
-    assert drawing.alternative.endswith("It adds up to the step that was measured beside its parts.")
-    assert {"1 optimizer update", "1", "2"} <= set(labels(drawing))
+    assert (
+        "float32: 50 ms: other convolution and matmul 32 ms (64 %), normalisation 10 ms (20 %)" in drawing.alternative
+    )
+    assert drawing.alternative.endswith("device idle 1 ms (4 %).")
+    assert {"1", "3", "5 device idle", "3 normalisation"} <= set(labels(drawing))
 
 
-def test_layers_lie_under_their_measured_roofs(phases):
-    (drawing,) = figures.rooflines(phases)
+def test_what_ran_longer_under_the_profiler_lies_left_of_0():
+    steps, _ = matched([run_of(cases=profiled_pair(half_ms=20))])
+    (drawing,) = figures.causes(steps)
+    widths = [bar.get_width() for bar in drawing.figure.axes[0].patches]
+    assert min(widths) == pytest.approx(-4)
+    assert sum(widths) == pytest.approx(70)
+
+
+def test_layers_lie_under_their_measured_roofs(steps):
+    (drawing,) = figures.rooflines(steps)
     (panel,) = drawing.figure.axes
     roofs = {max(line.get_ydata()) for line in panel.lines}
-    assert roofs == {1e12, 2e12}
+    assert roofs == {1e12, 4e12}
     marks = {tuple(map(tuple, collection.get_offsets().tolist())) for collection in panel.collections}
-    assert marks == {((1000.0, 5e11), (0.1, 2.5e9)), ((1000.0, 1e12), (0.1, 5e9))}
-    assert "roof: float16, 2 TFLOP/s, 100 GB/s" in labels(drawing)
+    assert {(250.0, 2e10 / 0.032), (500.0, 2e10 / 0.008)} <= {one for of in marks for one in of}
+    assert "roof: float16, 4 TFLOP/s, 100 GB/s" in labels(drawing)
     assert (
-        "mixed_float16: 2 different layers (1 compute-bound, 1 memory-bound); the longest is conv, 10 ms of a step in "
-        "1 call: 1 TFLOP/s, at 50 % of its roof."
+        "mixed_float16: 3 layers (2 memory-bound, 1 compute-bound); the longest is norm, 10 ms of a step: 1 GFLOP/s, "
+        "at 20 % of its roof."
     ) in drawing.alternative
 
 

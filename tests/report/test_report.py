@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from case_records import accuracy_record
-from probe_records import layer, part, peaks, run_of
+from probe_records import feed, peaks, profiled_pair, run_of
 from saved_runs import FACTS, cases, fullname, saved_run
 
 from mpbench.__main__ import main
@@ -161,12 +161,36 @@ def test_ways_have_rows_of_their_own():
 
 
 def test_causes_are_told_where_they_were_measured():
-    probes = [part("step", 10), part("forward", 3), part("gradients", 8), part("update", 2), layer("conv", 7), *peaks()]
-    found = report([run_of(*probes)])
-    blocks = section(found, "causes")
-    assert any(isinstance(block, Drawing) for block in blocks)
-    assert "vgg16" in text_of(blocks)
+    found = report([run_of(*peaks(), cases=profiled_pair())])
+    first, *blocks = section(found, "causes")
+    assert first.columns == ("step", "finding")
+    assert first.rows[0] == ("vgg16, training", "Device-bound: the GPU works in 24.0 of 25.0 ms (96 %).")
+    assert len(first.rows) <= 6
+    assert [block.title.partition(":")[0] for block in blocks if isinstance(block, Drawing)] == [
+        "Where the time of a step goes",
+        "Layers under the measured roofs",
+    ]
+    assert found.answers[0].startswith("Mixed precision (mixed_float16) on ")
+
+
+def test_the_input_alone_tells_a_cause():
+    found = report([run_of(feed("device", 25), feed("fed", 88))])
+    assert "float32 is input-bound: a fed step takes 88 ms" in text_of(section(found, "causes"))
     assert found.answers[0].startswith("Whether mixed precision pays was not measured in this run")
+
+
+def test_settings_that_share_a_step_are_told_apart():
+    cases = [*profiled_pair(), *profiled_pair(batch_size=32)]
+    first, *_ = section(report([run_of(cases=cases)]), "causes")
+    assert {row[0] for row in first.rows} == {
+        f"vgg16, training; NVIDIA V100, batch {batch}, 224x224 px, XLA on" for batch in (64, 32)
+    }
+
+
+def test_why_a_case_has_no_profile_is_told():
+    none = replace(profiled_pair()[1][0], step_profile="", no_step_profile="CUPTI is missing")
+    blocks = section(report([run_of(cases=[profiled_pair()[0], (none, [0.025] * 12)])]), "causes")
+    assert Note("NO PROFILE", "vgg16, training: mixed_float16 has no profile: CUPTI is missing.") in blocks
 
 
 def test_two_runs_are_compared_and_several_are_a_history():

@@ -2,7 +2,7 @@
 
 DEFAULTS = dict(
     models="vgg16,inception_v3,resnet152_v2",
-    precisions="float32,mixed_float16",
+    precisions=None,
     baseline=None,
     control=False,
     device="auto",
@@ -11,7 +11,7 @@ DEFAULTS = dict(
     batch_size=None,
     image_size=None,
     jit="auto",
-    tolerance="1",
+    tolerance=None,
     max_time=None,
     data="generated",
     weights=None,
@@ -23,4 +23,9 @@ DEFAULTS = dict(
     workers="8",
     cache="none",
     replicas="1",
+    profile_steps="3",
+    why=False,
+    energy="on",
+    cache_compiled="on",
+    has_tf32=lambda: False,
 )

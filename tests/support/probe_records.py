@@ -1,19 +1,27 @@
-"""Records of cases that look for causes, of measurements that nobody made."""
+"""Records of cases that look for causes, and profiles of steps, of measurements that nobody made."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from mpbench.records.diagnostics import (
-    FeedRecord,
-    InputRecord,
-    LayerRecord,
-    PartRecord,
-    PeakRecord,
-    Probed,
+from case_records import record
+
+from mpbench.records.diagnostics import FeedRecord, InputRecord, PeakRecord, Probed
+from mpbench.records.profile import (
+    BACKWARD,
+    COPIES,
+    ELEMENTWISE,
+    FORWARD,
+    NORMALISATION,
+    OPTIMIZER,
+    OTHER_PRODUCTS,
+    TENSOR_CORES,
+    UPDATE,
+    LayerRow,
+    Operations,
     ProfileRecord,
 )
 from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.why.reading.findings import matched
 
 COMMON = {
     "model": "vgg16",
@@ -33,46 +41,21 @@ COMMON = {
     "others_cpu_share": 0.01,
 }
 PLACES = {
-    "part": "bench/test_step_parts.py::test_step_part",
-    "layer": "bench/test_layers.py::test_layer",
-    "peak": "bench/test_layers.py::test_peak",
+    "peak": "bench/test_peaks.py::test_peak",
     "feed": "bench/test_input_pipeline.py::test_fed_step",
     "input": "bench/test_input_pipeline.py::test_pipeline",
-    "profile": "bench/test_profile.py::test_profile",
 }
 """Node ids without their parameters."""
 
-TELLING = ("model", "phase", "precision", "part", "layer", "feed", "what", "cache")
+TELLING = ("model", "phase", "precision", "feed", "what", "cache")
+NS = 1_000_000
+"""Of a millisecond."""
 
 
 def probe_name(record):
     """A node id that no two cases of one session share."""
     values = [str(getattr(record, name)) for name in TELLING if getattr(record, name, "")]
     return f"{PLACES[record.kind]}[{'-'.join(values)}]"
-
-
-def part(name, ms, precision="float32", minimal_bytes=0.0, **changes):
-    return _probed(PartRecord, ms, part=name, precision=precision, minimal_bytes=minimal_bytes, **changes)
-
-
-def layer(name, ms, precision="float32", phase="training", **changes):
-    """One distinct layer; by default a convolution, once in the model, that computes in the precision's own dtype."""
-    dtype = "float32" if precision in ("float32", "tf32") else precision.removeprefix("mixed_")
-    fields = {
-        "layer": name,
-        "layer_type": "Conv2D",
-        "count": 1,
-        "config": "64 filters 3x3",
-        "input_shape": "64x224x224x3",
-        "output_shape": "64x224x224x64",
-        "compute_dtype": dtype,
-        "parameters": 1792,
-        "flops": 1e9,
-        "minimal_bytes": 1e6,
-        "kernels": 1,
-        "cast_bytes": 0.0,
-    }
-    return _probed(LayerRecord, ms, precision=precision, phase=phase, **fields | changes)
 
 
 def feed(which, ms, precision="float32", phase="training", **changes):
@@ -93,27 +76,77 @@ def peak(what, ms, precision="float32", **changes):
     return _probed(PeakRecord, ms, what=what, precision=precision, **nothing | fields | changes)
 
 
-def profile(classes, precision="float32", phase="training", ms=120.0, **changes):
-    fields = {"source": "xprof 2.20", "on_device": True, "classes": classes, "tensor_core_share": None}
-    return _probed(ProfileRecord, ms, precision=precision, phase=phase, **fields | changes)
-
-
 def peaks(precisions=("float32", "mixed_float16"), **changes):
-    """float32: 1 TFLOP/s; float16: 4 TFLOP/s; both 100 GB/s, 5 us for a tiny operation."""
-    times = {"matmul": {"float32": 1.0}, "copy": {}, "latency": {}}
-    usual = {"matmul": 0.25, "copy": 0.01, "latency": 0.005}
+    """float32: 1 TFLOP/s; float16: 4 TFLOP/s; 100 GB/s, 5 us for a tiny operation."""
+    products = {"float32": 1.0, "mixed_float16": 0.25}
     return [
-        peak(what, times[what].get(precision, usual[what]), precision, **changes)
-        for precision in precisions
-        for what in times
+        *(peak("matmul", products[precision], precision, **changes) for precision in precisions),
+        peak("copy", 0.01, **changes),
+        peak("latency", 0.005, **changes),
     ]
+
+
+def row(name, ms, kind=TENSOR_CORES, part=FORWARD, **fields):
+    """A layer's row of a profile, in milliseconds per step."""
+    return LayerRow(name, **{"type": "Conv2D", "kernels": 10, "ns": {(part, kind): int(ms * NS)}} | fields)
+
+
+def profile(*rows, on_device=True, steps=1, **changes):
+    """A profile of steps in which these rows ran, as text."""
+    rows = tuple(replace(one, ns={cell: steps * ns for cell, ns in one.ns.items()}) for one in rows)
+    busy = sum(one.total_ns for one in rows)
+    operations = (Operations("Conv2D", OTHER_PRODUCTS, busy, sum(one.kernels for one in rows)),)
+    fields = {"source": "TensorFlow 2.21.0", "device_name": "", "devices": 1, "span_ns": 2 * busy}
+    fields |= {"tensor_cores": on_device, "rows": rows, "operations": operations}
+    return ProfileRecord(on_device=on_device, steps=steps, **fields | changes).as_text()
+
+
+def usual_rows(half=False):
+    """A convolution that gets four times as fast, a normalisation and an update that do not: 48 and 24 ms."""
+    costs = {"flops": 20_000_000_000, "bytes": 40_000_000 if half else 80_000_000, "channels": (64, 64)}
+    dtype = "float16" if half else "float32"
+    conv = row("conv", 8 if half else 32, TENSOR_CORES if half else OTHER_PRODUCTS, BACKWARD, dtype=dtype, **costs)
+    norm = {"type": "BatchNormalization", "dtype": dtype, "flops": 10_000_000, "bytes": 200_000_000}
+    return [
+        conv,
+        row("norm", 10, NORMALISATION, cast_ns=2 * NS if half else 0, **norm),
+        row("(optimizer)", 6, OPTIMIZER, UPDATE, type="", bytes=300_000_000, flops=1000),
+    ]
+
+
+def profiled_pair(model="vgg16", base_ms=50.0, half_ms=25.0, phase="training", rows=usual_rows, **changes):
+    """A float32 and a mixed_float16 case with their profiles, and their rounds."""
+    ratio = base_ms / half_ms
+    interval = {"speedup": ratio, "speedup_low": 0.99 * ratio, "speedup_high": 1.01 * ratio, "baseline": "float32"}
+    on_device = changes.get("device", "gpu") == "gpu"
+    return [
+        (
+            record(model, phase=phase, step_profile=profile(*rows(), on_device=on_device), **changes),
+            [base_ms / 1e3] * 12,
+        ),
+        (
+            record(
+                model,
+                "mixed_float16",
+                phase,
+                step_profile=profile(*rows(half=True), on_device=on_device),
+                **{**interval, **changes},
+            ),
+            [half_ms / 1e3] * 12,
+        ),
+    ]
+
+
+def elementwise_rows(half=False):
+    return [row("relu", 10 if half else 20, ELEMENTWISE, type="ReLU"), row("cast", 1, COPIES, type="Cast")]
 
 
 def run_of(*probes, cases=(), path="run.json", facts=None, time="2026-05-01T12:00:00+00:00", commit="a" * 40):
     """A SavedRun of probes, and of pairs of a CaseRecord and its rounds."""
 
-    def fullname(record):
-        return f"bench/test_{record.phase}.py::test[{record.model}-{record.precision}-{record.batch_size}]"
+    def fullname(r):
+        name = "-".join(filter(None, [r.model, r.precision, r.way, str(r.batch_size), "control" if r.control else ""]))
+        return f"bench/test_{r.phase}.py::test[{name}]"
 
     saved = {fullname(r): SavedCase(fullname(r), r, tuple(rounds)) for r, rounds in cases}
     return SavedRun(
@@ -127,12 +160,6 @@ def run_of(*probes, cases=(), path="run.json", facts=None, time="2026-05-01T12:0
         {},
         {probe_name(one.record): one for one in probes},
     )
-
-
-def found_in(*probes, cases=()):
-    """The findings of the only model in them."""
-    (found,), _ = matched([run_of(*probes, cases=cases)])
-    return found
 
 
 def _probed(record, ms, **fields):

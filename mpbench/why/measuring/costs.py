@@ -1,4 +1,4 @@
-"""FLOPs and minimal bytes: arithmetic over the shapes of a graph's operations. Imports no TensorFlow.
+"""FLOPs: arithmetic over the shapes of a graph's operations. Imports no TensorFlow.
 
 A multiplication and an addition are two FLOPs. TensorFlow's own counter (`tf.compat.v1.profiler`, float_operation)
 agrees for convolutions and products, backward ones too, and is what the tests check against. But it counts nothing for
@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 Shape = Sequence[int | None]
-
-TRAINING, INFERENCE = "training", "inference"
 
 SOFTMAX_FLOPS_PER_VALUE = 5
 """Maximum, subtraction, exponential, sum, division."""
@@ -33,36 +30,6 @@ _MOVING_ONLY = (
 """Operations that only move or convert values."""
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Of one call of a layer in one phase.
-
-    Attributes:
-        flops: 0 where they cannot be counted: its graph holds a loop, or shapes that only running it would tell.
-        minimal_bytes: see `minimal_bytes`.
-        kernels: operations that must be launched as its graph stands, before any optimisation fuses them.
-        cast_bytes: of weights cast as they are read, read and written, and of gradients cast back.
-    """
-
-    flops: float
-    minimal_bytes: float
-    kernels: int
-    cast_bytes: float
-
-
-@dataclass(frozen=True)
-class Array:
-    """Shape and size of a value: what the arithmetic needs of a tensor or a weight."""
-
-    shape: tuple[int | None, ...]
-    bytes_per_value: int
-
-    @property
-    def bytes(self) -> int:
-        """Raises ValueError where the shape is not known."""
-        return known_size(self.shape) * self.bytes_per_value
-
-
 def known_size(shape: Shape) -> int:
     """Number of values; raises ValueError where a dimension is not known."""
     if any(size is None for size in shape):
@@ -70,49 +37,14 @@ def known_size(shape: Shape) -> int:
     return math.prod(size for size in shape if size is not None)
 
 
-def minimal_bytes(
-    phase: str,
-    inputs: Sequence[Array],
-    outputs: Sequence[Array],
-    weights: Sequence[Array],
-    *,
-    input_gradients: Sequence[Array] = (),
-    weight_gradients: Sequence[Array] = (),
-    updated: Sequence[Array] = (),
-) -> float:
-    """Bytes that one call of a layer must at least move, were every value that it keeps inside free.
-
-    Inference: every input and weight (as stored) is read once, every output written once::
-
-        inputs + weights + outputs
-
-    Training (forward and backward pass): besides, the gradient of every output is read, the gradient of every input
-    that needs one and of every trainable weight (in the weight's own dtype) is written, and what the layer updates
-    itself (moving averages) is written::
-
-        inputs + weights + outputs + output gradients + input gradients + weight gradients + updated
-
-    It is a lower bound: what the backward pass reads a second time is not counted twice, since a layer that fits the
-    caches need not read it from memory again.
-    """
-    forward = sum(array.bytes for array in (*inputs, *weights, *outputs))
-    if phase == INFERENCE:
-        return float(forward)
-    gradients = sum(array.bytes for array in (*outputs, *input_gradients, *weight_gradients))
-    return float(forward + gradients + sum(array.bytes for array in updated))
-
-
-def update_bytes(gradients: Sequence[Array], weights: Sequence[Array], slots: Sequence[Array]) -> float:
+def update_bytes(gradients: int, weights: int, slots: int) -> int:
     """Bytes that an optimizer's update must at least move: gradients read, weights and slots read and written.
 
     For Adam, whose slots are two moments for each weight, in float32: 4 + 2 * 4 + 4 * 4 = 28 bytes a weight.
+
+    Args: bytes of all of each.
     """
-    return float(sum(a.bytes for a in gradients) + 2 * sum(a.bytes for a in (*weights, *slots)))
-
-
-def cast_bytes(values: int, bytes_from: int, bytes_to: int) -> float:
-    """Bytes of casting so many values: read in one dtype, written in another."""
-    return float(values * (bytes_from + bytes_to))
+    return gradients + 2 * (weights + slots)
 
 
 def operation_flops(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape], attributes: Mapping[str, Any]) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpbench.engine.group import explained, others_share
+from mpbench.engine.building import explained
+from mpbench.engine.group import others_share
 from mpbench.engine.interleave import Arm, Plan, Series, measure
 from mpbench.errors import CaseFailure
 from mpbench.records.diagnostics import Probed, ProbeRecord

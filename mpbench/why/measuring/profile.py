@@ -1,171 +1,161 @@
-"""A profile of a few steps, taken with TensorFlow's profiler and read with xprof's reader.
+"""Taking the profile of a step: a few steps under TensorFlow's profiler, and what is known of the model's layers.
 
-Reads the events themselves: xprof's tables hold 500 operations and 1,000 kernels at most, fewer than a deep model's
-step has, and do not know tensor cores of GPUs newer than Turing by their kernels' names.
+What belongs here: how the profiler is run. What its trace says is told in `why.reading`.
 """
 
 from __future__ import annotations
 
-import os
+import math
+import re
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib import metadata, util
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mpbench.config.settings import PROFILED_STEPS
 from mpbench.engine.device import held_back_stderr
-from mpbench.errors import CaseFailure, described, printable
-from mpbench.records.diagnostics import ProfileRecord
-from mpbench.why.reading.kernels import Span, kernel_seconds, largest, operation_seconds, tensor_core_share
+from mpbench.errors import described, printable
+from mpbench.records.profile import ProfileRecord
+from mpbench.system.device import Device
+from mpbench.why.measuring.costs import update_bytes
+from mpbench.why.measuring.layer_costs import LayerCosts, layer_costs, names_in
+from mpbench.why.reading.attribution import OPTIMIZER, Attribution, KnownLayer
+from mpbench.why.reading.figures import profile_record
+from mpbench.why.reading.trace import Trace, UnreadableTrace, read_trace
 
 if TYPE_CHECKING:
-    from mpbench.engine.plan import StepSpec
+    from mpbench.engine.group import Profiler
     from mpbench.engine.step import Step
-    from mpbench.why.measuring.probe import Probe
 
-PROFILED_STEPS = 3
 MAX_ATTEMPTS = 3
 """At a profile without a step that loss scaling skipped."""
 
-MAX_TYPES = 20
-"""Of operations in a record; the others are summed up."""
+HOST_LEVEL_ON_CPU = 3
+"""Below it the host's tracer leaves out what TensorFlow has found to be inexpensive: operations of 3 us and less."""
 
-FIRST_TENSOR_CORES = (7, 0)
-"""Compute capability."""
+HOST_LEVEL_ON_GPU = 2
 
 
-@dataclass
-class Events:
-    """What a profile holds.
+class Profiled(Protocol):
+    """A step that can be profiled."""
+
+    def run(self, steps: int) -> None:
+        """Run so many and wait until the device has finished them."""
+
+    def skipped_steps(self) -> int:
+        """That loss scaling has dropped until now."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of the model whose step is profiled.
 
     Attributes:
-        streams: for each stream of a GPU its kernels and copies.
-        threads: for each thread of the host its events.
+        layers: of it, see `known_layers`.
+        optimizers: names of its optimizer and of what wraps it.
     """
 
-    streams: list[list[Span]] = field(default_factory=list)
-    threads: list[list[Span]] = field(default_factory=list)
+    layers: Sequence[KnownLayer] = ()
+    optimizers: Sequence[str] = ()
 
 
-def unavailable() -> str | None:
-    """Why no profile can be taken here; None where one can. Imports nothing of it."""
-    if util.find_spec("xprof") is None:
-        return "no profiler: pip install mpbench[profile]"
-    return None
-
-
-def profile_probe(spec: StepSpec, progress: Callable[[str], None]) -> Probe:
-    """A step whose profile is taken when it is checked, after its rounds: what profiling leaves behind slows none.
-
-    Raises:
-        CaseFailure: xprof is missing; else as Step does. The probe's `check` also raises it where the profile is empty
-            or has a step that loss scaling skipped.
-    """
-    if reason := unavailable():
-        raise CaseFailure(reason)
-    from mpbench.engine import device as devices
-    from mpbench.engine.step import Step
-    from mpbench.why.measuring.probe import Probe
-
-    step = Step(spec, progress)
-    taken: list[dict[str, Any]] = []
-
-    def check() -> None:
-        step.check()
-        progress("profiling")
-        taken.append(figures(take(step), PROFILED_STEPS, spec.device.kind == "gpu", _has_tensor_cores(spec)))
-
-    def record(**common: Any) -> ProfileRecord:
-        return ProfileRecord(
-            **{
-                **common,
-                "precision": spec.precision.name,
-                "jit": step.jit,
-                "tf32": spec.precision.tf32 and devices.tf32_available(spec.device),
-                "source": f"xprof {metadata.version('xprof')}",
-                **taken[-1],
-            }
-        )
-
-    return Probe(step.run, record, skipped_steps=step.skipped_steps, check=check, release=step.release)
-
-
-def take(step: Step) -> Events:
-    """Profile PROFILED_STEPS steps, none of them skipped by loss scaling.
-
-    Raises:
-        CaseFailure: loss scaling skipped one in each attempt, or what was written cannot be read.
-    """
-    for _ in range(MAX_ATTEMPTS):
-        before = step.skipped_steps()
-        with tempfile.TemporaryDirectory(prefix="mpbench-profile-") as folder, held_back_stderr():
-            with _profiler(folder):
-                step.run(PROFILED_STEPS)
-            if step.skipped_steps() == before:
-                return read_events(Path(folder))
-    raise CaseFailure(f"loss scaling skipped a step in each of {MAX_ATTEMPTS} profiles of {PROFILED_STEPS} steps")
-
-
-def read_events(folder: Path) -> Events:
-    """The events of the one profile below a folder.
-
-    Raises:
-        CaseFailure: there is none, or xprof cannot read it.
-    """
-    found = sorted(folder.rglob("*.xplane.pb"))
-    if not found:
-        raise CaseFailure("TensorFlow's profiler has written no profile")
-    try:
-        from xprof.profile_data import ProfileData
-
-        events = Events()
-        for plane in ProfileData.from_file(os.fspath(found[0])).planes:
-            if plane.name.startswith("/device:GPU:"):
-                # Other lines repeat the streams' events in groups.
-                streams = [line for line in plane.lines if line.name.startswith("Stream")]
-                events.streams += [[_kernel(event) for event in line.events] for line in streams]
-            elif plane.name.startswith("/host:CPU"):
-                events.threads += [[_of_host(event) for event in line.events] for line in plane.lines]
-        return events
-    except Exception as error:  # a library of another's, whose errors are its own
-        raise CaseFailure(f"xprof cannot read the profile: {printable(described(error))}") from None
-
-
-def figures(events: Events, steps: int, on_device: bool, tensor_cores: bool) -> dict[str, Any]:
-    """The fields of ProfileRecord that come from a profile.
+def profiler(device: Device, steps: int, on_cpu: bool) -> Profiler | None:
+    """What takes the profile of a measured step for its record; None where none is wanted.
 
     Args:
-        steps: that it was taken of.
-        on_device: whether they ran on a GPU.
-        tensor_cores: whether that has any.
+        device: that the steps run on.
+        steps: to profile; 0 for none.
+        on_cpu: whether one is wanted on a CPU too.
+    """
+    if not steps or (device.kind == "cpu" and not on_cpu):
+        return None
+
+    def profile(step: Step) -> dict[str, Any]:
+        with held_back_stderr():
+            model = known_model(step.model)
+            taken = profile_step(step, model, device.kind == "gpu", steps)
+            if isinstance(taken, str):
+                return {"no_step_profile": taken}
+            with suppress(Exception):  # costs are an extra, and a graph may hold whatever a user's layer puts into it
+                taken = taken if step.spec.replicas > 1 else with_costs(taken, step, model)
+            return {"step_profile": taken.as_text()}
+
+    return profile
+
+
+def with_costs(record: ProfileRecord, step: Step, model: Model) -> ProfileRecord:
+    """The record with each layer's FLOPs and minimal bytes, and those of the optimizer's update."""
+    attribution = Attribution(list(names_in(step.graph)), model.layers, model.optimizers)
+    costs = layer_costs(step.graph, attribution)
+    if step.spec.phase == "training":
+        weights, slots = _bytes(step.model.trainable_variables), _bytes(step.model.optimizer.variables)
+        # Under loss scaling it is a function of its own within the graph: its FLOPs are not counted.
+        flops = costs[OPTIMIZER].flops if OPTIMIZER in costs else 0
+        costs[OPTIMIZER] = LayerCosts(flops, update_bytes(weights, weights, slots))
+    rows = [
+        replace(row, flops=costs[row.name].flops, bytes=costs[row.name].bytes) if row.name in costs else row
+        for row in record.rows
+    ]
+    return replace(record, rows=tuple(rows))
+
+
+def _bytes(variables: Iterable[Any]) -> int:
+    import tensorflow as tf
+
+    return sum(math.prod(variable.shape) * int(tf.as_dtype(variable.dtype).size) for variable in variables)
+
+
+def profile_step(step: Profiled, model: Model, on_gpu: bool, steps: int = PROFILED_STEPS) -> ProfileRecord | str:
+    """Profile a few steps, none of them skipped by loss scaling.
+
+    Returns:
+        The record, or in one line why there is none: no fault of a profile may cost a case its times.
+    """
+    try:
+        for _ in range(MAX_ATTEMPTS):
+            before = step.skipped_steps()
+            trace = take_trace(lambda: step.run(steps), on_gpu)
+            if step.skipped_steps() == before:
+                source = f"TensorFlow {metadata.version('tensorflow')}"
+                return profile_record(trace, steps, source, model.layers, model.optimizers)
+        return f"loss scaling skipped a step in each of {MAX_ATTEMPTS} profiles of {steps} steps"
+    except UnreadableTrace as problem:
+        return printable(str(problem))
+    except Exception as error:  # whatever the profiler raises, or the device under it
+        return printable(f"no profile could be taken: {described(error)}")
+
+
+def take_trace(run: Callable[[], None], on_gpu: bool) -> Trace:
+    """The trace of what a function runs.
 
     Raises:
-        CaseFailure: no kernel in it, or no operation.
+        UnreadableTrace: nothing was written, or it holds nothing that ran.
     """
-    if on_device:
-        seconds = kernel_seconds(events.streams, steps)
-        if not seconds:
-            raise CaseFailure("the profile holds no kernel: CUPTI, which traces them, is missing or may not (its log)")
-    else:
-        seconds = largest(operation_seconds(events.threads, steps), MAX_TYPES)
-        if not seconds:
-            raise CaseFailure("the profile holds no operation")
-    return {
-        "on_device": on_device,
-        "classes": "; ".join(f"{name}={value:.9g}" for name, value in seconds.items()),
-        "tensor_core_share": tensor_core_share(events.streams) if on_device and tensor_cores else None,
-    }
+    with tempfile.TemporaryDirectory(prefix="mpbench-profile-") as folder:
+        with _profiler(folder, HOST_LEVEL_ON_GPU if on_gpu else HOST_LEVEL_ON_CPU):
+            run()
+        files = sorted(Path(folder).rglob("*.xplane.pb"))
+        if not files:
+            raise UnreadableTrace("TensorFlow's profiler has written no profile")
+        try:
+            return read_trace(files[0], expect_gpu=on_gpu)
+        except UnreadableTrace as problem:  # without the name of a file that is gone
+            raise UnreadableTrace(str(problem).removeprefix(f"{files[0]}: ")) from None
 
 
 @contextmanager
-def _profiler(folder: str) -> Iterator[None]:
+def _profiler(folder: str, host_level: int) -> Iterator[None]:
     import tensorflow as tf
 
-    # Level 1 on the host leaves single operations out; Python's own calls say nothing about a compiled step.
     options = tf.profiler.experimental.ProfilerOptions(
-        host_tracer_level=2, python_tracer_level=0, device_tracer_level=1
+        host_tracer_level=_Level(host_level),
+        python_tracer_level=_Level(0),  # Python's calls say nothing about a compiled step
+        device_tracer_level=_Level(1),
+        delay_ms=_Level(0),
     )
     tf.profiler.experimental.start(folder, options=options)
     try:
@@ -174,20 +164,85 @@ def _profiler(folder: str) -> Iterator[None]:
         tf.profiler.experimental.stop()
 
 
-def _has_tensor_cores(spec: StepSpec) -> bool:
-    if spec.device.kind != "gpu":
-        return False
-    import tensorflow as tf
+class _Level:
+    """A whole number that can be nothing else.
 
-    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-    return tuple(details.get("compute_capability", (0, 0))) >= FIRST_TENSOR_CORES
+    TensorFlow's binding takes a value as a bool, an int or a string, and takes the first that it can be made to: an int
+    of Python's becomes a bool, which is then ignored ("host_tracer_level expects an i value", 2.21). What has an index
+    and no truth value of its own can only become an int.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __index__(self) -> int:
+        return self._number
 
 
-def _kernel(event: Any) -> Span:
-    return Span(event.name, event.start_ns, event.duration_ns, op=dict(event.stats).get("tf_op", ""))
+def known_model(model: Any) -> Model:
+    """What is known of a Keras model, compiled or not."""
+    names: list[str] = []
+    optimizer = getattr(model, "optimizer", None)
+    while optimizer is not None:
+        names.append(str(optimizer.name))
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    return Model(known_layers(model), names)
 
 
-def _of_host(event: Any) -> Span:
-    # Operations of TensorFlow are known by their names, and events are many.
-    compiled = ":" not in event.name and any(name == "hlo_op" for name, _ in event.stats)
-    return Span(event.name, event.start_ns, event.duration_ns, compiled=compiled)
+def known_layers(model: Any) -> list[KnownLayer]:
+    """All layers of a Keras model, those inside others too; one that stands in several places once for each.
+
+    Names that Keras made up (`conv2d_94`) are counted anew in their labels, so that they agree between two models of
+    one process.
+    """
+    labels: dict[int, str] = {}
+    counted: Counter[str] = Counter()
+    found: list[KnownLayer] = []
+
+    def label(layer: Any) -> str:
+        if id(layer) not in labels:
+            name, made_up = str(layer.name), _snake_case(type(layer).__name__)
+            if re.fullmatch(rf"{re.escape(made_up)}(?:_\d+)?", name):
+                counted[made_up] += 1
+                name = made_up if counted[made_up] == 1 else f"{made_up}_{counted[made_up] - 1}"
+            labels[id(layer)] = name
+        return labels[id(layer)]
+
+    def visit(layer: Any, path: tuple[str, ...], label_path: tuple[str, ...], above: tuple[int, ...]) -> None:
+        for inner in getattr(layer, "_layers", None) or getattr(layer, "layers", None) or ():
+            if id(inner) in above or not hasattr(inner, "name"):
+                continue
+            inside, called = (*path, str(inner.name)), (*label_path, label(inner))
+            found.append(
+                KnownLayer(
+                    path=inside,
+                    label="/".join(called),
+                    type=type(inner).__name__,
+                    dtype=str(getattr(inner, "compute_dtype", "")),
+                    channels=_channels(inner),
+                )
+            )
+            visit(inner, inside, called, (*above, id(inner)))
+
+    visit(model, (str(model.name),), (), (id(model),))
+    return found
+
+
+def _channels(layer: Any) -> tuple[int, int] | None:
+    """In and out, of a convolution or a matrix product; None where it has no kernel of that kind."""
+    try:
+        shape = [int(size) for size in layer.kernel.shape]
+        if hasattr(layer, "filters") and len(shape) >= 3:
+            out = int(layer.filters)
+            inputs = shape[-2] if shape[-1] == out else shape[-1]  # a transposed convolution has them the other way
+            return inputs, out
+        return (shape[0], int(layer.units)) if hasattr(layer, "units") and len(shape) == 2 else None
+    except Exception:  # not built, or a user's own that calls something else a kernel
+        return None
+
+
+def _snake_case(name: str) -> str:
+    """As Keras makes a layer's name of its class."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpbench.config.precisions import PRECISIONS
@@ -20,12 +20,11 @@ from mpbench.engine.interleave import Plan
 from mpbench.engine.models import check_factory, load_factory
 from mpbench.engine.run import Outcomes, Run
 from mpbench.errors import UsageProblem
-from mpbench.records.diagnostics import FEEDS, PARTS, Probed
+from mpbench.records.diagnostics import FEEDS, Probed
 
 if TYPE_CHECKING:
     from mpbench.data.loader import Loader
     from mpbench.engine.plan import StepSpec
-    from mpbench.why.measuring.layers import DistinctLayer
     from mpbench.why.measuring.probe import Builder, Probe
 
 PHASES = ("inference", "training")
@@ -33,36 +32,18 @@ PHASES = ("inference", "training")
 PEAKS = ("matmul", "copy", "latency")
 
 PARAMETERS = {
-    "parts": ("model", "precision", "part"),
-    "layers": ("model", "layer", "phase", "precision"),
     "peaks": ("what", "precision"),
     "input": (),
     "feed": ("model", "phase", "precision", "feed"),
-    "profile": ("model", "phase", "precision"),
 }
 """The kinds of cases, and of each the parameters in the order of its ids."""
 
 GROUPED_BY = {
-    "parts": ("model",),
-    "layers": ("model", "layer", "phase"),
     "peaks": ("what",),
     "input": (),
     "feed": ("model", "phase"),
-    "profile": ("model", "phase", "precision"),
 }
 """For each kind of case the parameters that are the same in a group; the others tell its arms apart."""
-
-ALL_LAYERS = "each"
-"""In place of a layer's name as long as no model has been built to know them."""
-
-LAYER_TIME_SHARE = 1 / 20
-"""Of the time limit of a group of steps, for each distinct layer and phase: a model has up to a hundred."""
-
-LAYER_ROUND_SECONDS = 0.02
-"""A fifth of a step's round, for the same reason."""
-
-LAYER_TOLERANCE_FACTOR = 5
-"""Errors of a hundred layers mostly cancel in their sum."""
 
 MAX_PIPELINE_IMAGES = 1000
 """Different images that the pipeline reads; as many as a quick run draws. More of them measure the disk, not the
@@ -103,47 +84,26 @@ class ProbeCase:
 
     @property
     def _what(self) -> str:
-        return {"layers": "layer", "feed": "fed", "peaks": f"peak {dict(self.params).get('what')}"}.get(
-            self.kind, self.kind
-        )
+        return {"feed": "fed", "peaks": f"peak {dict(self.params).get('what')}"}.get(self.kind, self.kind)
 
 
-def cases_of_kind(
-    kind: str, models: Sequence[str], settings: Settings, layers: Mapping[str, Sequence[str]]
-) -> list[tuple[str, ...]]:
+def cases_of_kind(kind: str, models: Sequence[str], settings: Settings) -> list[tuple[str, ...]]:
     """For each case of a kind the values of its PARAMETERS.
 
     Args:
         models: names.
-        layers: ids of the distinct layers of each model that has been built.
     """
-    precisions = settings.precisions
-    steps: list[tuple[str, ...]] = [
-        (model, phase, precision) for model in models for phase in PHASES for precision in precisions
-    ]
-    if kind == "parts":
-        return [
-            (model, precision, part)
-            for model in models
-            for precision in precisions
-            for part in PARTS
-            if part != "casts" or PRECISIONS[precision].policy.startswith("mixed_")
-        ]
-    if kind == "layers":
-        return [
-            (model, layer, phase, precision)
-            for model in models
-            for layer in layers.get(model, [ALL_LAYERS])
-            for phase in PHASES
-            for precision in precisions
-        ]
     if kind == "peaks":
-        return [(what, precision) for what in PEAKS for precision in precisions]
+        return [(what, precision) for what in PEAKS for precision in settings.precisions]
     if kind == "input":
         return [()]
-    if kind == "feed":
-        return [(*step, feed) for step in steps for feed in FEEDS]
-    return steps
+    return [
+        (model, phase, precision, feed)
+        for model in models
+        for phase in PHASES
+        for precision in settings.precisions
+        for feed in FEEDS
+    ]
 
 
 class ProbeRun:
@@ -155,19 +115,16 @@ class ProbeRun:
 
     def __init__(self, run: Run) -> None:
         self.cases: dict[str, ProbeCase] = {}
-        self.layers: dict[str, list[str]] = {}
-        """Ids of the distinct layers of the models of which they are known."""
         self.outcomes: Outcomes[ProbeCase, Probed] = Outcomes()
         self._run = run
         self._loader: Loader | None = None
-        self._distinct: dict[tuple[str, str], tuple[dict[str, DistinctLayer], bool]] = {}
 
     def select(self, cases: Iterable[ProbeCase]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
         self.cases = {case.id: case for case in cases}
 
     def prepare(self) -> None:
-        """Find what is wrong with the options before anything is built; and learn which layers the models have.
+        """Find what is wrong with the options before anything is built.
 
         Raises:
             UsageProblem: no GPU, an image too small, a factory that gives no Keras model, data that cannot be had, a
@@ -191,11 +148,6 @@ class ProbeRun:
                 check_factory(name, profile.image_size_px)
         if any(case.kind in ("input", "feed") for case in cases):
             self._loader = self._load()
-        from mpbench.why.measuring.layers import layer_ids
-
-        for name in sorted({case["model"] for case in cases if case.kind == "layers"}):
-            self._run.progress(f"{name}: looking at its layers")
-            self.layers[name] = layer_ids(name, profile.image_size_px)
 
     def result(self, case: ProbeCase) -> Probed:
         """The measurement of one case; see `Outcomes.result`."""
@@ -221,16 +173,14 @@ class ProbeRun:
 
         cases = list(members.values())
         first, label = cases[0], cases[0].label
-        outcomes = measure_probes(
+        return measure_probes(
             self._builders(cases),
-            self._plan(first.kind),
+            Plan(self._profile().max_seconds, self._profile().tolerance),
             self._common(first),
             self._run.activate(),
             f"{self._size()}, {label}",
             lambda text: self._run.progress(f"{label}: {text}"),
         )
-        self._forget(first)
-        return outcomes
 
     def _profile(self) -> Profile:
         return self._run.settings.resolved_profile(self._run.activate().kind)
@@ -239,18 +189,12 @@ class ProbeRun:
         profile = self._profile()
         return f"batch {profile.batch_size}, {profile.image_size_px} px"
 
-    def _plan(self, kind: str) -> Plan:
-        profile, tolerance = self._profile(), self._run.settings.tolerance
-        if kind == "layers":
-            return Plan(profile.max_seconds * LAYER_TIME_SHARE, tolerance * LAYER_TOLERANCE_FACTOR, LAYER_ROUND_SECONDS)
-        return Plan(profile.max_seconds, tolerance)
-
     def _common(self, case: ProbeCase) -> dict[str, Any]:
         profile, device = self._profile(), self._run.activate()
         params = dict(case.params)
         return {
             "model": params.get("model", ""),
-            "phase": params.get("phase", "training" if case.kind == "parts" else ""),
+            "phase": params.get("phase", ""),
             "device": device.kind,
             "device_name": devices.device_name(device),
             "profile": profile.name,
@@ -293,28 +237,11 @@ class ProbeRun:
         def say(text: str) -> None:
             progress(f"{precision}: {text}" if precision else text)
 
-        if kind == "parts":
-            from mpbench.why.measuring.parts import part_probes
-
-            probes = part_probes(
-                self._spec(params["model"], precision, "training"), [member["part"] for member in members], say
-            )
-            return {member.arm: probes[member["part"]] for member in members}
-        if kind == "layers":
-            from mpbench.why.measuring.layer_step import layer_probe
-
-            layers, jit = self._layers(params["model"], precision)
-            spec = replace(self._spec(params["model"], precision, params["phase"]), jit=jit)
-            return {first.arm: layer_probe(layers[params["layer"]], spec)}
         if kind == "peaks":
             from mpbench.why.measuring.peaks import peak_probe
 
             device, asked = self._run.activate(), self._run.settings.jit
             return {first.arm: peak_probe(params["what"], PRECISIONS[precision], device, asked)}
-        if kind == "profile":
-            from mpbench.why.measuring.profile import profile_probe
-
-            return {first.arm: profile_probe(self._spec(params["model"], precision, params["phase"]), say)}
         from mpbench.why.measuring.feed import feed_probes, input_probe
 
         loader = self._loader = self._loader or self._load()  # a session that did not prepare: an xdist worker
@@ -322,32 +249,6 @@ class ProbeRun:
             return {first.arm: input_probe(loader)}
         probes = feed_probes(self._spec(params["model"], precision, params["phase"]), loader, say)
         return {member.arm: probes[member["feed"]] for member in members}
-
-    def _layers(self, model: str, precision: str) -> tuple[dict[str, DistinctLayer], bool]:
-        """The distinct layers of a model built in a precision, by id, the same ids in all precisions; and whether XLA
-        compiles its step, and so each of them."""
-        key = model, precision
-        if key not in self._distinct:
-            from mpbench.engine.models import build_model
-            from mpbench.engine.step import resolved_jit
-            from mpbench.why.measuring.layers import named_layers
-
-            how, profile = PRECISIONS[precision], self._profile()
-            built = build_model(model, profile.image_size_px, how)
-            layers = named_layers(built, model, profile.image_size_px, profile.batch_size, how)
-            self._distinct[key] = (
-                {layer.id: layer for layer in layers},
-                resolved_jit(self._spec(model, precision, ""), built),
-            )
-        return self._distinct[key]
-
-    def _forget(self, case: ProbeCase) -> None:
-        """Give back models of which no layer is left to measure."""
-        if case.kind != "layers":
-            return
-        left = {other["model"] for other in self.cases.values() if other.kind == "layers" and other.group != case.group}
-        for key in [key for key in self._distinct if key[0] not in left]:
-            del self._distinct[key]
 
     def _load(self) -> Loader:
         from mpbench.data.kept import source

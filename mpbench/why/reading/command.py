@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, printable
-from mpbench.records.diagnostics import InputRecord, Probed
+from mpbench.records.diagnostics import InputRecord
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
-from mpbench.why.reading.findings import matched, merged
-from mpbench.why.reading.page import page_lines
-from mpbench.why.reading.page_json import as_data
+from mpbench.why.reading.matched import matched
+from mpbench.why.reading.page import SCHEMA, SCHEMA_KEY, as_data, page_lines, prose, trace_answer, verdict_lines
 
 FINE = 0
 
 
 def session_lines(run: SavedRun) -> list[str]:
-    """What a session has found out, before it is saved."""
-    findings, left_out = matched([run])
-    return [*_pipelines(run.probes.values()), *(page_lines(findings, left_out) if findings else [])]
-
-
-def _pipelines(probed: Iterable[Probed]) -> list[str]:
-    return [
+    """What a session has found out, before it is saved: the verdicts alone."""
+    lines = [
         printable(
             f"Input pipeline: {r.batch_size / one.median_seconds:,.0f} images/s: {r.images} {r.data} to "
             f"{r.image_size}x{r.image_size} px, {r.workers} threads, cache {r.cache}"
         )
-        for one in probed
+        for one in run.probes.values()
         if isinstance(r := one.record, InputRecord)
     ]
+    for step in matched([run])[0]:
+        lines += [*verdict_lines(step), *(prose(f"- {of.sentence}." for of in step.inputs.values())), ""]
+    return lines
 
 
 def add_explain(subparsers: Any) -> None:
@@ -43,15 +39,13 @@ def add_explain(subparsers: Any) -> None:
         description="Where the time of a step goes, and why a speedup is what it is. How it is told: docs/why.md.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "runs",
-        type=Path,
-        metavar="RUN.json",
-        nargs="+",
-        help="saved runs of one machine that hold parts, layers, input or profiles; of what two hold the later counts",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.add_argument("--model", metavar="NAME", help="only this model")
+    add = parser.add_argument
+    runs = "saved runs of one machine; of what two hold the later counts"
+    add("runs", type=Path, metavar="RUN.json", nargs="*", help=runs)
+    add("--json", action="store_true", help="print JSON instead of text")
+    add("--model", metavar="NAME", help="only this model")
+    add("--trace", type=Path, metavar="FILE", help="a trace that was taken elsewhere (*.xplane.pb), in place of runs")
+    add("--steps", type=int, metavar="N", help="how many steps the trace holds, where it does not tell")
     parser.set_defaults(run=run_explain)
 
 
@@ -59,25 +53,49 @@ def run_explain(args: argparse.Namespace) -> int:
     """Print the answer; returns the exit status.
 
     Raises:
-        UsageProblem: a run cannot be read, or there is nothing to explain.
+        UsageProblem: a run or trace cannot be read, or there is nothing to explain.
     """
+    if bool(args.runs) == bool(args.trace):
+        raise UsageProblem("explain: valid is RUN.json, one or several, or --trace FILE, not both")
+    if args.steps is not None and (args.trace is None or args.steps < 1):
+        raise UsageProblem(f"--steps: {args.steps}: valid is a whole number above 0, beside --trace")
+    lines, data = _of_trace(args) if args.trace else _of_runs(args)
+    print(json.dumps(data, indent=1, allow_nan=False) if args.json else "\n".join(lines))
+    return FINE
+
+
+def _of_trace(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
+    if args.model is not None:
+        raise UsageProblem("--model: a trace is of one model: valid is --model beside RUN.json")
+    from mpbench.why.reading.trace import UnreadableTrace
+
     try:
-        runs, notes = merged([read_run(path) for path in args.runs])
+        lines, data = trace_answer(args.trace, args.steps)
+    except UnreadableTrace as problem:
+        raise UsageProblem(f"explain: {problem}") from None
+    return lines, {SCHEMA_KEY: SCHEMA, **data}
+
+
+def _of_runs(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
+    try:
+        steps, notes = matched([read_run(path) for path in args.runs])
     except UnreadableRun as problem:
         raise UsageProblem(f"explain: {problem}") from None
-    findings, left_out = matched(runs)
-    if not findings:
+    if not steps:
+        of = printable(", ".join(str(path) for path in args.runs))
         raise UsageProblem(
-            printable(f"explain: {', '.join(str(run.path) for run in runs)}: ")
-            + "no case in it looks for causes: valid is a run of `make why`, or of bench/test_layers.py and the like"
+            f"explain: {of}: no profile of a step in it: on a CPU --mp-why takes them (make why), on a GPU they are "
+            f"always taken unless --mp-profile-steps is 0{_reasons(notes)}"
         )
     if args.model is not None:
-        names = list(dict.fromkeys(found.setting.model for found in findings))
-        if args.model not in names:
-            raise UsageProblem(printable(f"--model: {args.model}: valid are {', '.join(names)}"))
-        findings = [found for found in findings if found.setting.model == args.model]
-    if args.json:
-        print(json.dumps(as_data(findings, [*notes, *left_out]), indent=1))
-    else:
-        print("\n".join(page_lines(findings, [*notes, *left_out])))
-    return FINE
+        models = list(dict.fromkeys(step.setting.model for step in steps))
+        if args.model not in models:
+            raise UsageProblem(printable(f"--model: {args.model}: valid are {', '.join(models)}"))
+        steps = [step for step in steps if step.setting.model == args.model]
+    return page_lines(steps, notes), as_data(steps, notes)
+
+
+def _reasons(notes: list[str]) -> str:
+    """Why none could be taken, where the runs say so."""
+    said = [note.partition("no profile (")[2].partition(");")[0] for note in notes if "no profile (" in note]
+    return printable(f" ({'; '.join(dict.fromkeys(said))})") if said else ""

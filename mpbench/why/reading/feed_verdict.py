@@ -16,12 +16,12 @@ not measured alone."""
 
 @dataclass(frozen=True)
 class Fed:
-    """What was measured of one precision of a model and phase.
+    """Median seconds of one precision of a model and phase.
 
     Attributes:
-        device_seconds: of a step on a batch that stays on the device (median).
-        input_seconds: of a batch of the pipeline alone, running all the time (median).
-        fed_seconds: of a step on batches from the pipeline (median).
+        device_seconds: of a step on a batch that stays on the device.
+        input_seconds: of a batch of the pipeline alone, running all the time.
+        fed_seconds: of a step on batches from the pipeline.
         batch_size: images.
 
     Raises:
@@ -43,10 +43,9 @@ class Fed:
     def verdict(self) -> str:
         """`input-bound` where a batch takes the pipeline longer than the step takes for it, else `compute-bound`.
 
-        Where the pipeline has cores of its own, a fed step takes about the longer of the two times, and this says
-        which it is. On a CPU the pipeline and the step share the cores, and a fed step takes up to the sum of both
-        times: this names the larger part of it. The fed step itself is left out of the rule, since there it would be
-        longer than the device's step however little the input takes.
+        On cores of its own, a fed step takes about the longer of the two times; on shared ones up to their sum, and
+        this names its larger part. The fed step is left out of the rule: there it would be longer than the device's
+        step however little the input takes.
         """
         return INPUT_BOUND if self.input_seconds > self.device_seconds else COMPUTE_BOUND
 
@@ -54,11 +53,6 @@ class Fed:
     def added_seconds(self) -> float:
         """What the input adds to a step; below 0 by noise only."""
         return self.fed_seconds - self.device_seconds
-
-    @property
-    def added_share(self) -> float:
-        """The same as a share of the device's step."""
-        return self.added_seconds / self.device_seconds
 
     @property
     def delivered(self) -> float:
@@ -73,10 +67,7 @@ class Fed:
 
 @dataclass(frozen=True)
 class Judged:
-    """Attributes:
-    verdict: INPUT_BOUND or COMPUTE_BOUND.
-    sentence: the same in words.
-    """
+    """INPUT_BOUND or COMPUTE_BOUND, and the same in words."""
 
     verdict: str
     sentence: str
@@ -89,43 +80,34 @@ def judged(name: str, one: Fed, base: Fed | None = None) -> Judged:
 
 def judged_without_pipeline(name: str, device_seconds: float, fed_seconds: float) -> Judged:
     """A verdict from the fed step alone, where the pipeline was not measured."""
-    waits = fed_seconds > (1 + WAITING_SHARE) * device_seconds
-    verdict = INPUT_BOUND if waits else COMPUTE_BOUND
+    verdict = INPUT_BOUND if fed_seconds > (1 + WAITING_SHARE) * device_seconds else COMPUTE_BOUND
     times = f"a fed step takes {1000 * fed_seconds:.3g} ms, the step alone {1000 * device_seconds:.3g} ms"
     return Judged(verdict, f"{name} is {verdict}: {times}")
 
 
 def explanation(name: str, one: Fed) -> str:
     """One precision in a sentence."""
-    rates = f"the pipeline delivers {_rate(one.delivered)} images/s and the step could eat {_rate(one.eaten)}"
-    return f"{name} is {one.verdict}: {rates}; {_added(one)}"
+    return f"{name} is {one.verdict}: {_rates(one)}; {_added(one)}"
 
 
 def comparison(name: str, one: Fed, base: Fed) -> str:
-    """In a sentence what becomes of a precision's speedup when the pipeline feeds the step.
-
-    Args:
-        name: of the precision.
-        one, base: the precision, and the one that it is compared with.
-    """
-    on_device = base.device_seconds / one.device_seconds
-    fed = base.fed_seconds / one.fed_seconds
-    seen = f"{name} makes the step {_change(on_device)}, you see {fed:.1f}x"
-    rates = f"the pipeline delivers {_rate(one.delivered)} images/s and the step could eat {_rate(one.eaten)}"
-    return f"{seen}: {rates}" + ("" if one.verdict == INPUT_BOUND else f"; {_added(one)}")
+    """In a sentence what becomes of a precision's speedup over the baseline when the pipeline feeds the step."""
+    speedup, fed = base.device_seconds / one.device_seconds, base.fed_seconds / one.fed_seconds
+    change = f"{speedup:.1f}x faster" if speedup >= 1 else f"{1 / speedup:.1f}x slower"
+    added = "" if one.verdict == INPUT_BOUND else f"; {_added(one)}"
+    return f"{name} makes the step {change}, you see {fed:.1f}x: {_rates(one)}{added}"
 
 
-def _change(speedup: float) -> str:
-    return f"{speedup:.1f}x faster" if speedup >= 1 else f"{1 / speedup:.1f}x slower"
+def _rates(one: Fed) -> str:
+    return f"the pipeline delivers {_rate(one.delivered)} images/s and the step could eat {_rate(one.eaten)}"
 
 
 def _added(one: Fed) -> str:
-    share = one.added_share
+    share = one.added_seconds / one.device_seconds
     return f"the input adds {1000 * one.added_seconds:.3g} ms to a step ({100 * share:.0f} %)"
 
 
 def _rate(images_per_second: float) -> str:
     """Three figures: more would be noise."""
-    digits = max(0, 2 - math.floor(math.log10(images_per_second)))
-    rounded = round(images_per_second, 2 - math.floor(math.log10(images_per_second)))
-    return f"{rounded:,.{digits}f}"
+    digits = 2 - math.floor(math.log10(images_per_second))
+    return f"{round(images_per_second, digits):,.{max(0, digits)}f}"

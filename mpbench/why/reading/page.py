@@ -1,349 +1,298 @@
-"""The answer as a page of text: per model the speedups, where the time goes, and what became of it.
+"""The answer as a page of text and as JSON's data: the verdicts first, then tables that add up.
 
-Pure functions from `explanation.Phase` to lines. No line says more than its figures: milliseconds have the digits that
-the step's interval leaves, rounded so that a column adds up as it is printed.
+What belongs here: lines and columns. What is concluded is in `verdict`, what adds up in `breakdown`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from mpbench.config.precisions import CPU_NOTE
 from mpbench.errors import printable
-from mpbench.records.diagnostics import LayerRecord
+from mpbench.records.profile import TENSOR_CORES, LayerRow
 from mpbench.text_table import render
-from mpbench.why.reading.account import CASTS, KEPT, LABELS, STEP_SOURCES, UNEXPLAINED, UPDATE, layer_types
-from mpbench.why.reading.explanation import Headline, LayerChange, Phase, explanation
-from mpbench.why.reading.findings import Figure, Findings
-from mpbench.why.reading.printing import (
-    MS,
-    decimals,
-    decimals_for,
-    milliseconds,
-    percent_of,
-    prose,
-    shares_of_saving,
-    shortened,
-    table_lines,
-    with_share,
-)
-from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY
+from mpbench.why.reading.breakdown import CLASS, IDLE, LAYER, PASS, Breakdown, adding_up, aligned, row_name
+from mpbench.why.reading.matched import Step
+from mpbench.why.reading.roofline import Roof
+from mpbench.why.reading.verdict import Arm, is_host_bound, ms, verdict
 
-SHOWN_LAYERS = 10
-SHOWN_ABOVE = 5
-SHOWN_CLASSES = 8
-"""Of a profile."""
+SCHEMA_KEY, SCHEMA = "mpbench_explanation_schema", 2
+"""1 was of isolated layers."""
+
+WIDTH = 118
+"""Of a line of prose, in characters."""
+
+SHOWN_LAYERS = 12
+TOTAL = "= the step"
+ON_A_CPU = "no operation runs"
+"""What IDLE is on a CPU."""
+
+BUSY_SHARE = 0.1
+"""Of all cores' time: from here on it is said that others computed too."""
+
+NEAR = 0.095
+"""To 1: from here on a speedup has a third decimal."""
 
 
-def page_lines(findings: Sequence[Findings], notes: Sequence[str]) -> list[str]:
-    """The whole answer, line by line; a terminal may show each.
-
-    Args:
-        findings: of each model and setting.
-        notes: on the runs.
-    """
-    lines: list[str] = []
-    phases = [explanation(found) for found in findings]
-    for found, of in zip(findings, phases, strict=True):
-        lines += [*_model_lines(found, of), ""]
-    if len(findings) > 1 and (table := _side_by_side([phase for of in phases for phase in of])):
-        lines += [*table, ""]
-    lines += [f"note: {note}" for note in notes]
-    if any(phase.missing for of in phases for phase in of):
-        lines.append("All that was not measured: make why")
-    if any(found.setting.device == "cpu" for found in findings):
-        lines.append(CPU_NOTE)
+def page_lines(steps: Sequence[Step], notes: Sequence[str]) -> list[str]:
+    """The whole answer: the verdicts on all steps, then their tables, then what was left out."""
+    lines = [line for step in steps for line in [*verdict_lines(step), ""]]
+    for step in steps:
+        lines += [*prose([title(step)] if len(steps) > 1 else []), *step_lines(step)]
+    lines += prose(f"note: {note}" for note in notes)
+    if any(step.setting.device == "cpu" for step in steps):
+        lines += prose([CPU_NOTE])
     return [printable(line) for line in lines]
 
 
-def _model_lines(found: Findings, phases: Iterable[Phase]) -> list[str]:
-    title = f"{found.setting.model} on {found.setting}"
-    lines = [title, "=" * min(len(title), 120)]
-    for phase in phases:
-        lines += ["", *_phase_lines(phase)]
-    if found.notes:
-        lines += ["", *prose(f"note: {note}" for note in dict.fromkeys(found.notes))]
-    return lines
+def verdict_lines(step: Step) -> list[str]:
+    """A step in ten seconds."""
+    return [printable(line) for line in [*prose([title(step)]), *(f"- {sentence}" for sentence in step.verdict)]]
 
 
-SHORT = {
-    UPDATE: "update",
-    COMPUTE: "compute",
-    MEMORY: "memory",
-    LAUNCH: "launch",
-    KEPT: "float32",
-    CASTS: "casts",
-    UNEXPLAINED: "unexplained",
-}
-"""Rows as the columns of the table of all models."""
+def title(step: Step) -> str:
+    """What was measured, and the speedups as the speed cases have them."""
+    said = []
+    for name, (case, _) in step.cases.items():
+        r, base = case.record, step.cases.get(case.record.baseline or "")
+        if r.interval:
+            low, high = (times(end) for end in (r.interval.low, r.interval.high))
+            text = f"{name} is {times(r.interval.estimate)} [{low}, {high}] times as fast as {r.baseline}"
+            took = f", {ms(base[0].median_seconds)} -> {ms(case.median_seconds)} ms" if base else ""
+            said.append(f"{text}{took}{' NOISY' if r.noisy or (base and base[0].record.noisy) else ''}")
+    return f"{step.setting.step}{': ' if said else ''}{'; '.join(said)} ({step.setting.where})"
 
 
-def _side_by_side(phases: Iterable[Phase]) -> list[str]:
-    """Speedups of all models, and the shares of their steps."""
-    rows = []
-    for phase in phases:
-        for name, of in phase.headlines.items():
-            limit = phase.allowed[name].speedup if name in phase.allowed else None
-            percent = percent_of(phase.accounts[name]) if name in phase.accounts else {}
-            rows.append(
-                {
-                    "model": phase.found.setting.model,
-                    "phase": f"{phase.name}, {name}",
-                    "speedup": f"{of.speedup:.2f}{' NOISY' if of.noisy else ''}",
-                    "roofline": "" if limit is None else f"{limit:.2f}",
-                }
-                | {f"{short} %": percent.get(key, "") for key, short in SHORT.items()}
-            )
-    return ["Side by side: speedups, and shares of the step that is left", *render(rows)] if rows else []
+def times(ratio: float) -> str:
+    return f"{ratio:.3f}" if abs(ratio - 1) < NEAR else f"{ratio:.2f}"
 
 
-def _phase_lines(phase: Phase) -> list[str]:
-    lines = [f"{phase.name.upper()}", *prose(_headlines(phase)), *_feed_lines(phase)]
-    for section in (
-        _accounts(phase),
-        _differences(phase),
-        _split(phase),
-        _types(phase),
-        _layers(phase),
-        _profiles(phase),
-    ):
-        if section:
-            lines += ["", *section]
-    closing = [*(f"! {line}" for line in phase.cautions), *(f"- {line}" for line in phase.missing)]
-    if closing:
-        lines += ["", *prose(closing)]
-    said = phase.conclusions or ["The figures name no main cause."]
-    return [*lines, "", *prose(f"=> {sentence}" for sentence in said)]
+def step_lines(step: Step) -> list[str]:
+    """The tables of a step, its roofline, its input, and what must be known of them."""
+    lines = tables(step.arms, step.base.name if step.base else "", step.roofs[step.arms[-1].name]) if step.arms else []
+    said = [*_roofline(step), *(f"Input: {of.sentence}." for of in step.inputs.values()), *_notes(step.arms)]
+    said += [f"{line}." for line in step.unprofiled if step.arms]
+    shares = [case.record.others_cpu_share or 0.0 for case, _ in step.cases.values()]
+    if shares and max(shares) >= BUSY_SHARE:
+        said.append(f"Others used up to {100 * max(shares):.0f} % of the CPU while this was measured.")
+    return [*lines, *prose(said), ""]
 
 
-def _headlines(phase: Phase) -> list[str]:
-    if not phase.found.baseline:
-        return ["No baseline was measured: there is no speedup to explain."]
-    lines = [_headline(name, phase.found.baseline, of) for name, of in phase.headlines.items()]
-    for name, of in phase.allowed.items():
-        if of.speedup is None:
-            lines.append(f"What the roofline would allow {name} is unknown: {of.missing}.")
-        else:
-            lines.append(
-                f"The roofline would allow {name} {of.speedup:.2f} times, if both ran at it: all layers"
-                f"{' and the update' if phase.name == 'training' else ''} at their bounds take "
-                f"{MS * of.baseline_seconds:.3g} -> {MS * of.seconds:.3g} ms."
-            )
-    return lines
+def trace_answer(path: Path, steps: int | None = None) -> tuple[list[str], dict[str, Any]]:
+    """The breakdown of a trace that was taken elsewhere: as lines and as data.
+
+    Args:
+        path: `*.xplane.pb`.
+        steps: that it holds; None where it shall be told from the trace.
+
+    Raises:
+        UnreadableTrace: it cannot be read; one line.
+    """
+    from mpbench.why.reading.figures import deduced_steps, profile_record  # they need protobuf, which runs do not
+    from mpbench.why.reading.trace import read_trace
+
+    trace = read_trace(path)
+    number = steps or deduced_steps(trace)
+    record = profile_record(trace, number or 1, "")
+    arm = Arm("", Breakdown(record, record.span_seconds))
+    told = f"Of {number} steps{'' if steps else ', told from how often each kernel ran'}."
+    notes = [told if number else "Figures are of the whole trace: how many steps it holds is not clear (--steps)."]
+    notes.append("The step's time is the trace's own, with what the profiler added to it.")
+    where = record.device_name or ("a GPU" if record.on_device else "a CPU")
+    lines = [f"{path.name}, {where}{', XLA' if trace.compiled else ''}", *(f"- {one}" for one in verdict(arm))]
+    lines += ["", *tables([arm], "", {}), *prose([*_notes([arm]), *notes])]
+    data = {"trace": path.name, "verdict": verdict(arm), "notes": notes, **_data(arm, {})}
+    return [printable(line) for line in lines], data
 
 
-def _headline(name: str, baseline: str, of: Headline) -> str:
-    digits = 3 if of.interval else 2
-    interval = f" [{of.interval.low:.3f}, {of.interval.high:.3f}]" if of.interval else " (no interval)"
-    return (
-        f"{name} is {of.speedup:.{digits}f}{interval} times as fast as {baseline}: {MS * of.baseline_seconds:.4g} -> "
-        f"{MS * of.seconds:.4g} ms ({STEP_SOURCES[of.source]}){' NOISY' if of.noisy else ''}."
-    )
+def tables(arms: Sequence[Arm], baseline: str, roofs: Mapping[str, Roof]) -> list[str]:
+    """Where the time goes: by class, by pass and by layer.
 
-
-def _says_something(phase: Phase) -> bool:
-    """Whether anything but the step itself was measured."""
-    return any(set(rows) != {UNEXPLAINED} for rows in phase.accounts.values())
-
-
-def _accounts(phase: Phase) -> list[str]:
-    if phase.steps is None or not _says_something(phase):
-        return []
-    digits = decimals(phase.steps.figures.values())
-    cells = {name: (milliseconds(rows, digits), percent_of(rows)) for name, rows in phase.accounts.items()}
-    keys = [key for key in LABELS if any(key in rows for rows in phase.accounts.values())]
-    first = "where the step goes, in ms"
-    table = [
-        {first: LABELS[key]}
-        | {name: with_share(ms[key], percent[key]) if key in ms else "" for name, ((ms, _), percent) in cells.items()}
-        for key in keys
-    ]
-    total = {first: "= the step"} | {name: with_share(total_ms, "100") for name, ((_, total_ms), _) in cells.items()}
-    lines = [*table_lines([*table, total]), f"It adds up to {STEP_SOURCES[phase.steps.source]}."]
-    predicted = [
-        f"{100 * of.predicted / of.split.step:.0f} % of the step in {name}"
-        for name, of in phase.measured.items()
-        if of.predicted is not None
-    ]
-    if predicted:
-        with_update = all(of.split.update is not None for of in phase.measured.values() if of.predicted is not None)
-        lines.append(f"The sum over the layers{' and the update' if with_update else ''} is {', '.join(predicted)}.")
-    if phase.name == "training" and any(of.split.update is None for of in phase.measured.values()):
-        lines.append("Where the update was not measured, it is in what is unexplained.")
-    if any(rows[UNEXPLAINED] < 0 for rows in phase.accounts.values()):
-        lines.append("Unexplained is negative where the parts, timed one by one, take longer than within the step.")
-    if phase.name == "inference" and any(
-        figure.record.cast_bytes
-        for (name, _), of in phase.found.layers.items()
-        if name == "inference"
-        for figure in of.values()
-    ):
-        lines.append("Casts are within the layers: in inference nothing has measured them apart.")
-    return lines
-
-
-def _differences(phase: Phase) -> list[str]:
+    Args:
+        roofs: of the last precision's layers.
+    """
+    breakdowns = {arm.name: arm.breakdown for arm in arms}
     lines: list[str] = []
-    for name, of in phase.differences.items() if _says_something(phase) else ():
-        assert phase.steps is not None
-        base = phase.found.baseline or ""
-        digits = decimals([phase.steps.figures[base], phase.steps.figures[name]])
-        before, total_before = milliseconds(of.before, digits)
-        after, total_after = milliseconds(of.after, digits)
-        step_before = math.fsum(of.before.values())
-        clear = name in phase.headlines and phase.headlines[name].direction != 0
-        shares = shares_of_saving(of.saved, step_before, clear)
-        first = f"what became of it in {name}"
-        table = [
-            {
-                first: LABELS[key],
-                f"{base} ms": before[key],
-                f"{name} ms": after[key],
-                "less ms": f"{float(before[key]) - float(after[key]):.{digits}f}",
-                "% of the saving": shares[key],
-            }
-            for key in of.after
-        ]
-        total = {first: "= the step", f"{base} ms": total_before, f"{name} ms": total_after}
-        total["less ms"] = f"{float(total_before) - float(total_after):.{digits}f}"
-        total["% of the saving"] = "100" if any(shares.values()) else ""
-        lines += ["", *table_lines([*table, total])] if lines else table_lines([*table, total])
-        lines.append(f"Layers stand in the class that they have in {name}, in both columns.")
-        if not any(shares.values()):
-            lines.append("The steps differ too little, or not for sure: no shares of the saving.")
+    for by, what in ((CLASS, "by class of work"), (PASS, "by pass"), (LAYER, "by layer")):
+        lines += [*_table(breakdowns, baseline, by, what, roofs), ""]
     return lines
 
 
-def _split(phase: Phase) -> list[str]:
+def _table(
+    breakdowns: Mapping[str, Breakdown], baseline: str, by: str, what: str, roofs: Mapping[str, Roof]
+) -> list[str]:
+    """Milliseconds of each precision in rows that add up as they are printed."""
+    rows = aligned(breakdowns) if by == LAYER else {name: of.rows(by) for name, of in breakdowns.items()}
+    last = list(breakdowns)[-1]
+    digits = 2 if max(of.step_seconds for of in breakdowns.values()) >= 0.01 else 3
+    if by == LAYER:
+        rows = _shortened(rows, last)
+    whole = {name: adding_up(of, 10.0**-digits / 1000) for name, of in rows.items()}
+    names = list(dict.fromkeys(name for of in (rows[last], *rows.values()) for name in of))
+    names.sort(key=lambda name: name == IDLE)  # a precision's last row is everyone's
+    layers = {row_name(row): row for row in breakdowns[last].record.rows}
     table = []
-    for name, of in phase.measured.items():
-        split = of.split
-        pieces = {"forward": split.forward, "backward": split.backward, "update": split.update, "rest": split.rest}
-        known = {key: seconds for key, seconds in pieces.items() if seconds is not None}
-        if len(known) == len(pieces):
-            cells, total = milliseconds(known, decimals(f for (p, _), f in phase.found.parts.items() if p == name))
-            percent = percent_of(known)
-            row = {"training step": name}
-            row |= {f"{key} ms": f"{cells[key]} ({percent[key]} %)" for key in known}
-            table.append(row | {"step ms": total})
-    return table_lines(table) if table else []
-
-
-def _types(phase: Phase) -> list[str]:
-    by_precision = {name: layer_types(phase.found, phase.name, name) for name in phase.found.precisions}
-    by_precision = {name: types for name, types in by_precision.items() if types}
-    keys = list(dict.fromkeys(key for types in by_precision.values() for key in types))
-    if not keys:
-        return []
-    base = by_precision.get(phase.found.baseline or "", {})
-    percent = {name: percent_of(types) for name, types in by_precision.items()}
-    saved = {
-        name: shares_of_saving(
-            {key: base.get(key, 0.0) - types.get(key, 0.0) for key in keys}, math.fsum(base.values())
-        )
-        for name, types in by_precision.items()
-        if base and types is not base and set(types) == set(base)
-    }
-    table = []
-    for key in keys:
-        row = {"layers by type, in ms": key}
-        for name, types in by_precision.items():
-            if key in types:
-                of_type = [f for f in phase.found.layers[phase.name, name].values() if f.record.layer_type == key]
-                digits = _layer_decimals(of_type)
-                row[name] = with_share(f"{MS * types[key]:.{digits}f}", percent[name][key])
-            if name in saved:
-                row[f"% of what {name} saves"] = saved[name][key]
+    for name in [*names, TOTAL]:
+        label = ON_A_CPU if name == IDLE and not breakdowns[last].record.on_device else name
+        row = {f"ms a step {what}": label if len(label) <= 46 else f"{label[:43]}..."}
+        cells = {key: sum(of.values()) if name == TOTAL else of.get(name, 0) for key, of in whole.items()}
+        for key, of in breakdowns.items():
+            row[key or "ms"] = f"{cells[key] / 10**digits:.{digits}f}"
+            seconds = of.step_seconds if name == TOTAL else rows[key].get(name, 0.0)
+            row[f"{key} %".strip()] = f"{100 * seconds / of.step_seconds:.0f}"
+        for key in breakdowns if baseline else ():
+            if key != baseline:
+                saved = (cells[baseline] - cells[key]) / 10**digits
+                row["saved" if len(breakdowns) == 2 else f"{key} saved"] = f"{saved:.{digits}f}"
+        if by == LAYER and roofs:
+            of_roof = roofs.get(name)
+            row["% of roof"] = f"{100 * of_roof.fraction:.0f} {of_roof.bound_by}" if of_roof else ""
+        if by == LAYER:
+            row["mostly"] = _mostly(layers[name]) if name in layers else ""
         table.append(row)
-    return table_lines(table)
+    return render(table, ("mostly", "% of roof"))
 
 
-def _layer_decimals(figures: Iterable[Figure[LayerRecord]]) -> int:
-    """As `decimals`, of the time that all layers like these take in a step."""
-    return decimals_for(max((figure.doubt_seconds * figure.record.count for figure in figures), default=0.0))
+def _shortened(rows: Mapping[str, Mapping[str, float]], last: str) -> dict[str, dict[str, float]]:
+    """The largest layers, and a row for the others."""
+    worth = {name: max(of.get(name, 0.0) for of in rows.values()) for name in rows[last]}
+    kept = sorted((name for name in worth if name != IDLE), key=lambda name: -worth[name])[:SHOWN_LAYERS]
+    short: dict[str, dict[str, float]] = {}
+    for key, of in rows.items():
+        short[key] = {name: of[name] for name in kept if name in of}
+        others = {name: value for name, value in of.items() if name not in kept and name != IDLE}
+        if others:
+            short[key]["all others"] = sum(others.values())
+        short[key][IDLE] = of.get(IDLE, 0.0)
+    return short
 
 
-def _layers(phase: Phase) -> list[str]:
-    lines: list[str] = _peaks(phase) if any(of == phase.name for of, _ in phase.found.layers) else []
-    for name in phase.others:
-        changes = phase.changes(name)
-        if changes:
-            title = f"The layers that gain or lose most in {name}, {min(SHOWN_LAYERS, len(changes))} of {len(changes)}:"
-            lines += [title, *table_lines([_layer(change) for change in changes[:SHOWN_LAYERS]], ("what",))]
-            above = sorted(((_above(change), change) for change in changes), key=lambda pair: -pair[0])
-            slow = [f"{shortened(c.after.record.layer, 24)} {MS * s:.2g} ms" for s, c in above[:SHOWN_ABOVE] if s > 0]
-            if slow:
-                lines += prose([f"Longest above their bounds in {name}: {', '.join(slow)}."])
-    return lines
+def _mostly(row: LayerRow) -> str:
+    """The class that most of a layer's time goes to, how much of it XLA fused with others, and its channels where it
+    hardly uses tensor cores."""
+    kinds: Counter[str] = Counter()
+    for (_, kind), ns in row.ns.items():
+        kinds[kind] += ns
+    (kind, ns), *_ = kinds.most_common(1) or [("", 0)]
+    words = [f"{kind.replace('convolution and matmul on ', '')} {100 * ns / max(row.total_ns, 1):.0f} %"]
+    if row.fused_ns * 20 >= row.total_ns > 0:
+        words.append(f"fused {100 * row.fused_ns / row.total_ns:.0f} %")
+    if row.channels and row.kernel and kinds[TENSOR_CORES] < row.total_ns // 2:
+        words.append(f"{row.channels[0]} -> {row.channels[1]}")
+    return ", ".join(words) if kind else ""
 
 
-def _above(change: LayerChange) -> float:
-    """Seconds in a step that a layer takes beyond its bound; 0 where there is none."""
-    bound = change.roof_after.bound_seconds
-    return 0.0 if bound is None else (change.after.seconds - bound) * change.after.record.count
-
-
-def _peaks(phase: Phase) -> list[str]:
-    peaks = phase.peaks
-    said = [
-        f"{'TF32' if tf32 else dtype} {flops / 1e12:.3g} TFLOP/s"
-        for (dtype, tf32), flops in peaks.flops_per_second.items()
+def _roofline(step: Step) -> list[str]:
+    """What the roofs are, and what they would allow."""
+    if not any(step.roofs.values()):
+        return []
+    peaks, last = step.peaks, step.arms[-1].name if step.arms else ""
+    products = [
+        f"{'tf32' if tf32 else dtype} {rate / 1e12:.3g}" for (dtype, tf32), rate in peaks.flops_per_second.items()
     ]
-    said += [f"copies of {dtype} {rate / 1e9:.3g} GB/s" for dtype, rate in peaks.bytes_per_second.items()]
-    said += [f"one tiny operation in {dtype} {1e6 * s:.2g} us" for dtype, s in peaks.launch_seconds.items()]
-    return prose([f"Roofs, measured: {', '.join(said)}."]) if said else []
+    said = [
+        f"Roofs as measured: {', '.join(products)} TFLOP/s, {(peaks.bytes_per_second or 0) / 1e9:.3g} GB/s, "
+        f"{1e6 * (peaks.launch_seconds or 0):.3g} us an operation."
+    ]
+    before, after = (step.allowed_seconds.get(name) for name in (step.baseline, last))
+    if before and after and step.baseline != last:
+        said.append(
+            f"At their roofs all layers{' and the update' if step.setting.phase == 'training' else ''} would take "
+            f"{ms(before)} -> {ms(after)} ms: {before / after:.2f} times as fast."
+        )
+    return said
 
 
-def _layer(change: LayerChange) -> dict[str, str]:
-    record, before, after = change.before.record, change.roof_before, change.roof_after
-    bounds = [(bound or "?").removesuffix("-bound") for bound in (before.bound_by, after.bound_by)]
-    reached = ["?" if f is None else f"{100 * f:.0f}" for f in (before.fraction, after.fraction)]
-    count = record.count
-    digits = _layer_decimals((change.before, change.after))
+def _notes(arms: Sequence[Arm]) -> list[str]:
+    notes = [
+        f"{arm.name}: {of.record.steps} steps profiled by {of.record.source}; the profiler added "
+        f"{1000 * of.profiler_seconds:.3g} ms to each, which is in no row."
+        for arm in arms
+        if (of := arm.breakdown).record.source
+    ]
+    if any(row.fused_ns for arm in arms for row in arm.breakdown.record.rows):
+        notes.append(
+            "Fused: XLA made one kernel of operations of several layers or passes; its time is divided among them by "
+            "the bytes of the largest array that each reads or writes."
+        )
+    return notes
+
+
+def as_data(steps: Sequence[Step], notes: Sequence[str]) -> dict[str, Any]:
+    """What the page says, for JSON: seconds per step and fractions, nothing rounded."""
+    return {SCHEMA_KEY: SCHEMA, "notes": list(notes), "steps": [step_data(step) for step in steps]}
+
+
+def step_data(step: Step) -> dict[str, Any]:
+    speedups = {
+        name: {"speedup": r.speedup, "low": r.speedup_low, "high": r.speedup_high, "noisy": r.noisy}
+        for name, (case, _) in step.cases.items()
+        if (r := case.record).interval
+    }
+    peaks = step.peaks
     return {
-        "layer": shortened(record.layer, 24),
-        "what": shortened(f"{record.layer_type} {record.config}".strip(), 30),
-        "times": str(count),
-        "bound by": bounds[0] if bounds[0] == bounds[1] else " -> ".join(bounds),
-        "ms": f"{MS * count * before.seconds:.{digits}f} -> {MS * count * after.seconds:.{digits}f}",
-        "less ms": f"{MS * change.saved:.{digits}f}",
-        "% of roof": " -> ".join(reached),
+        **asdict(step.setting),
+        "verdict": step.verdict,
+        "baseline": step.baseline or None,
+        "speedups": speedups,
+        "precisions": {arm.name: _data(arm, step.roofs[arm.name]) for arm in step.arms},
+        "peaks": {
+            "flops_per_second": {
+                f"tf32 {d}" if tf32 else d: rate for (d, tf32), rate in peaks.flops_per_second.items()
+            },
+            "bytes_per_second": peaks.bytes_per_second,
+            "launch_seconds": peaks.launch_seconds,
+        },
+        "roofline_seconds": step.allowed_seconds,
+        "input": {name: asdict(of) for name, of in step.inputs.items()},
+        "notes": step.unprofiled,
     }
 
 
-def _feed_lines(phase: Phase) -> list[str]:
-    table = []
-    for name, of in phase.fed.items():
-        digits = decimals(phase.found.feeds[phase.name, name].values())
-        rows = {"step": of.step, **of.rows}
-        cells, total = milliseconds(rows, digits)
-        row = {"with its input": name, "step ms": cells["step"]}
-        if of.device != of.step:
-            row["measured apart ms"] = cells["measured-apart"]
-        row |= {"input ms": cells["input"], "= fed step ms": total}
-        if of.pipeline is not None:
-            rate = phase.found.setting.batch_size / of.pipeline
-            row["pipeline ms (images/s)"] = f"{MS * of.pipeline:.{digits}f} ({rate:.0f})"
-        table.append(row | {"verdict": phase.feed_verdicts[name].verdict})
-    if not table:
-        return []
-    return ["", *table_lines(table), *prose(f"{verdict.sentence}." for verdict in phase.feed_verdicts.values())]
+def _data(arm: Arm, roofs: Mapping[str, Roof]) -> dict[str, Any]:
+    of, record = arm.breakdown, arm.breakdown.record
+    return {
+        "step_seconds": of.step_seconds,
+        "busy_seconds": of.busy_seconds,
+        "idle_seconds": of.idle_seconds,
+        "host_bound": is_host_bound(of),
+        "profiler_seconds": of.profiler_seconds,
+        "compiled_seconds": arm.compiled_seconds,
+        "kernels_per_step": record.kernels_per_step,
+        "tensor_core_share": of.class_seconds(TENSOR_CORES) / of.busy_seconds if record.on_device else None,
+        "by_class": of.rows(CLASS),
+        "by_pass": of.rows(PASS),
+        "by_layer": of.rows(LAYER),
+        "layers": [_layer_data(of, row, roofs.get(row_name(row))) for row in record.rows if row.is_layer],
+        "operations": [
+            {"type": one.type, "class": one.kind, "seconds": record.seconds(one.ns), "count": one.count}
+            for one in record.operations
+        ],
+        **{key: getattr(record, key) for key in ("source", "on_device", "device_name", "steps", "devices")},
+    }
 
 
-def _profiles(phase: Phase) -> list[str]:
-    profiles = {name: figure for (of, name), figure in phase.found.profiles.items() if of == phase.name}
-    lines: list[str] = []
-    for name, figure in profiles.items():
-        record = figure.record
-        classes = record.seconds_by_class
-        shown = dict(list(classes.items())[:SHOWN_CLASSES])
-        if len(classes) > len(shown):
-            shown["others"] = math.fsum(list(classes.values())[SHOWN_CLASSES:])
-        whose = "the device's time" if record.on_device else "the host's time"
-        total = math.fsum(shown.values())
-        parts = [f"{key} {MS * s:.3g} ms ({100 * s / total:.0f} %)" for key, s in shown.items() if total]
-        lines.append(f"Profile of {name}, {whose} per step, by {record.source}: {'; '.join(parts)}.")
-        if record.tensor_core_share is not None:
-            lines.append(f"On tensor cores: {100 * record.tensor_core_share:.0f} % of the device's time in {name}.")
-    return prose(lines)
+def _layer_data(of: Breakdown, row: LayerRow, roof: Roof | None) -> dict[str, Any]:
+    cells = [{"pass": p, "class": kind, "seconds": of.record.seconds(ns)} for (p, kind), ns in row.ns.items()]
+    return {
+        "layer": row.name,
+        **{key: getattr(row, key) for key in ("type", "dtype", "channels", "kernel", "flops", "bytes")},
+        "seconds": of.row_seconds(row),
+        "cast_seconds": of.record.seconds(row.cast_ns),
+        "fused_seconds": of.record.seconds(row.fused_ns),
+        "bound_seconds": dict(roof.bounds) if roof else None,
+        "fraction_of_roof": roof.fraction if roof else None,
+        "by_pass_and_class": cells,
+    }
+
+
+def prose(lines: Iterable[str]) -> list[str]:
+    """Sentences in lines that are not too wide."""
+    return [
+        part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False)
+    ]

@@ -1,0 +1,12 @@
+"""What the device can do at most, measured on the spot: the roofs that each layer's time in a step is held against.
+
+Run with `pytest bench/ --mp-why` or `pytest bench/test_peaks.py`, and let `python -m mpbench explain` say what follows;
+`pytest bench/` alone leaves it out.
+"""
+
+import pytest
+
+
+@pytest.mark.mpbench_cause("peaks")
+def test_peak(what, precision, probe, benchmark):
+    probe(benchmark)

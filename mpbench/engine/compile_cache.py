@@ -1,0 +1,148 @@
+"""What XLA has compiled, kept in the user's cache folder for the next run.
+
+TensorFlow writes and reads executables in one folder (`tf_xla_persistent_cache_directory`), and a damaged file, or a
+full disk, ends the compilation. So it gets a folder of this session's own: whole files come in at its start, each
+checked against the digest in its name, and new ones go out after a group has been measured. What goes wrong here costs
+a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mpbench.errors import reason
+from mpbench.system import cache
+
+FLAG = "TF_XLA_FLAGS"
+FLAG_TEXT = "--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_device_types="
+"""No device types: for all of them."""
+
+MAX_BYTES = 4 * 2**30
+"""In the user's cache folder, of all machines and versions: the oldest go first. InceptionV3's training step takes tens
+of MB."""
+
+FREE_BYTES = 2 * 2**30
+"""That must be free where temporary files lie: TensorFlow fails where it cannot write."""
+
+DIGEST_CHARACTERS = 16
+
+Say = Callable[[str], None]
+
+
+class CompileCache:
+    """The executables of one session.
+
+    Args:
+        kept: the user's folder of them, for this machine and these versions.
+        folder: this session's own.
+        say: takes one line.
+    """
+
+    def __init__(self, kept: Path, folder: Path, say: Say) -> None:
+        self._kept = kept
+        self._folder = folder
+        self._say = say
+        self._there: set[str] = set()
+        self._take_in()
+
+    def new_files(self) -> set[str]:
+        """Names of the executables that have been compiled, and not found, since this was asked last."""
+        new = {path.name for path in self._folder.glob("*.pb")} - self._there
+        self._there |= new
+        self._fresh |= new
+        return new
+
+    def keep(self) -> None:
+        """Put what is new into the user's folder."""
+        self.new_files()
+        try:
+            for name in sorted(self._fresh):
+                source = self._folder / name
+                digest = cache.sha256_of(source)[:DIGEST_CHARACTERS]
+                with cache.publish(self._kept / f"{digest}.{name}") as partial:
+                    shutil.copyfile(source, partial)
+            _prune(self._kept.parent)
+        except OSError as error:
+            self._say(f"compiled steps are not kept for the next run: {self._kept}: {reason(error)}")
+        self._fresh.clear()
+
+    def _take_in(self) -> None:
+        self._fresh: set[str] = set()
+        for path in sorted(self._kept.glob("*.pb")):
+            digest, _, name = path.name.partition(".")
+            try:
+                if cache.sha256_of(path)[:DIGEST_CHARACTERS] != digest:
+                    self._say(f"a compiled step is damaged, and compiled anew: {path}")
+                    path.unlink()
+                    continue
+                shutil.copyfile(path, self._folder / name)
+                os.utime(path)  # the oldest go first
+            except OSError as error:
+                self._say(f"a compiled step cannot be used: {path}: {reason(error)}")
+                (self._folder / name).unlink(missing_ok=True)
+        self._there = {path.name for path in self._folder.glob("*.pb")}
+
+
+def open_cache(
+    facts: Mapping[str, Any], cleanup: Callable[[Callable[[], None]], object], say: Say
+) -> CompileCache | None:
+    """The cache of this session, and TensorFlow told of it; None where there can be none.
+
+    To be called before TensorFlow is imported.
+
+    Args:
+        facts: of the machine; all that an executable depends on besides what is compiled.
+        cleanup: takes what is to be called at the session's end.
+        say: takes one line.
+    """
+    if _tensorflow_is_loaded() or "persistent_cache_directory" in os.environ.get(FLAG, ""):
+        return None  # it has read its flags already; or the user has a cache of their own
+    try:
+        if shutil.disk_usage(tempfile.gettempdir()).free < FREE_BYTES:
+            say(f"compiled steps are not kept: less than {FREE_BYTES >> 30} GiB are free in {tempfile.gettempdir()}")
+            return None
+        kept = cache.folder("compiled", _key(facts))
+        own = Path(tempfile.mkdtemp(prefix="mpbench-compiled-"))
+    except OSError as error:
+        say(f"compiled steps are not kept: {reason(error)}")
+        return None
+    cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
+    before = os.environ.get(FLAG, "")
+    os.environ[FLAG] = f"{before} {FLAG_TEXT.format(folder=own)}".strip()
+    return CompileCache(kept, own, say)
+
+
+def _tensorflow_is_loaded() -> bool:
+    return "tensorflow" in sys.modules
+
+
+def _key(facts: Mapping[str, Any]) -> str:
+    known = {**facts, "flags": os.environ.get("XLA_FLAGS", ""), "processor": _processor()}
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _processor() -> str:
+    """Its features: code compiled for one may not run on another."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line for line in lines if line.startswith(("flags", "Features")))
+    return ""
+
+
+def _prune(folder: Path) -> None:
+    """Remove the executables that were not used for longest, beyond MAX_BYTES."""
+    files = sorted(folder.rglob("*.pb"), key=lambda path: -path.stat().st_mtime)
+    total = 0
+    for path in files:
+        total += path.stat().st_size
+        if total > MAX_BYTES:
+            path.unlink(missing_ok=True)

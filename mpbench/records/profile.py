@@ -1,0 +1,383 @@
+"""The profile of a step as it is saved: where the device's time went, by layer, pass and class of work.
+
+What belongs here: the record, its names of passes and classes, and how it is written to JSON and checked when it is
+read back. How a trace becomes one is in `why.reading`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from dataclasses import fields as dataclass_fields
+from typing import Any
+
+PROFILE_SCHEMA = 1
+PROFILE_SCHEMA_KEY = "mpbench_profile_schema"
+
+MAX_BYTES = 20_000
+"""Of one record in JSON. A run of 18 cases then grows by 360 kB at most."""
+
+MAX_OPERATIONS = 16
+MAX_TYPES = 24
+"""Of layers beyond those that have rows of their own."""
+
+MAX_TEXT = 200
+"""Characters of a name."""
+
+NS_PER_S = 1e9
+
+FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
+LOSS_SCALING, CHECKS = "loss scaling", "gradients' casts and checks"
+INPUT, UNATTRIBUTED = "input", "unattributed"
+PASSES = (FORWARD, BACKWARD, UPDATE, LOSS_SCALING, CHECKS, INPUT, UNATTRIBUTED)
+
+TENSOR_CORES = "convolution and matmul on tensor cores"
+OTHER_PRODUCTS = "other convolution and matmul"
+NORMALISATION = "normalisation"
+REDUCTIONS = "reductions and pooling"
+ELEMENTWISE = "elementwise"
+COPIES = "copies, casts and layout"
+OPTIMIZER = "optimizer"
+UNCLASSIFIED = "unclassified"
+CLASSES = (
+    *(TENSOR_CORES, OTHER_PRODUCTS, NORMALISATION, REDUCTIONS),
+    *(ELEMENTWISE, COPIES, OPTIMIZER, UNCLASSIFIED),
+)
+
+_PASS_CODES = dict(zip(PASSES, ("fwd", "bwd", "upd", "scale", "check", "input", "none"), strict=True))
+_CLASS_CODES = dict(zip(CLASSES, ("tensor", "product", "norm", "reduce", "elem", "copy", "opt", "none"), strict=True))
+_CELLS = {f"{p}.{c}": (whole, kind) for whole, p in _PASS_CODES.items() for kind, c in _CLASS_CODES.items()}
+_CODES = {cell: code for code, cell in _CELLS.items()}
+
+Cell = tuple[str, str]
+"""A pass and a class."""
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """The device's time of one layer, or of all other layers of a type; nanoseconds of all profiled steps.
+
+    Attributes:
+        name: the layer's path within the model, such as `block1/conv`; of something that is no layer in brackets,
+            such as `(optimizer)`; empty where the row sums up layers.
+        type: name of its class; empty where it is not known.
+        layers: how many it sums up.
+        dtype: that the layer computes in by its policy; empty where it is not known.
+        channels: of its kernel, in and out; None where there is none, or it is not known.
+        kernel: name of its longest convolution or matrix product on the device; empty where there is none.
+        kernels: how many kernels or operations ran, in all profiled steps.
+        cast_ns: of its time, casts.
+        fused_ns: of its time, its part of kernels in which XLA fused operations of several layers or passes.
+        flops, bytes: of one step, as its graph has them (a multiplication and an addition are two; what it must at
+            least read and write); 0 where they were not counted.
+        ns: by pass and class.
+    """
+
+    name: str
+    type: str
+    layers: int = 1
+    dtype: str = ""
+    channels: tuple[int, int] | None = None
+    kernel: str = ""
+    kernels: int = 0
+    cast_ns: int = 0
+    fused_ns: int = 0
+    flops: int = 0
+    bytes: int = 0
+    ns: Mapping[Cell, int] = field(default_factory=dict)
+
+    @property
+    def total_ns(self) -> int:
+        return sum(self.ns.values())
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is one layer, not a sum of several nor something beside the layers."""
+        return bool(self.name) and not self.name.startswith("(")
+
+
+@dataclass(frozen=True)
+class Operations:
+    """All operations of one type, as far as their kernels are of one class: nanoseconds and number in all profiled
+    steps."""
+
+    type: str
+    kind: str
+    ns: int
+    count: int
+
+
+@dataclass(frozen=True)
+class ProfileRecord:
+    """A profile of a few steps.
+
+    Attributes:
+        source: what took it, with its version.
+        on_device: whether its times are a GPU's own (kernels and copies) or the host's (operations).
+        device_name: as the trace has it; empty where it does not say.
+        steps: that were profiled.
+        devices: GPUs that worked in them; 1 on a CPU. The figures are sums over all of them.
+        span_ns: from the first kernel's start to the last one's end, profiler and all.
+        tensor_cores: whether the device has any; None where nothing says.
+        rows: of layers, largest first.
+        operations: by type and class, largest first; what is left has no type.
+    """
+
+    source: str
+    on_device: bool
+    device_name: str
+    steps: int
+    devices: int
+    span_ns: int
+    tensor_cores: bool | None
+    rows: tuple[LayerRow, ...]
+    operations: tuple[Operations, ...]
+
+    @property
+    def busy_ns(self) -> int:
+        """In which anything ran, of all steps and devices."""
+        return sum(row.total_ns for row in self.rows)
+
+    def seconds(self, ns: int) -> float:
+        """Seconds per step and device."""
+        return ns / NS_PER_S / (self.steps * self.devices)
+
+    @property
+    def busy_seconds(self) -> float:
+        """Per step, of one device."""
+        return self.seconds(self.busy_ns)
+
+    @property
+    def span_seconds(self) -> float:
+        """Per step, under the profiler."""
+        return self.span_ns / NS_PER_S / self.steps
+
+    @property
+    def kernels_per_step(self) -> float:
+        """On one device."""
+        return sum(row.kernels for row in self.rows) / (self.steps * self.devices)
+
+    def as_text(self) -> str:
+        """JSON in one line, so that no indentation of the file around it makes it longer: see `fitted`."""
+        return _text(fitted(self))
+
+
+def fitted(record: ProfileRecord, max_bytes: int = MAX_BYTES) -> ProfileRecord:
+    """A record that takes no more than that as text in a JSON file: the largest layers keep rows of their own, the
+    others are summed up by type, so that no sum changes. Where that does not do, names are cut and types summed up."""
+    by_size = sorted(record.rows, key=lambda row: -row.total_ns)
+    layers = [row for row in by_size if row.is_layer]
+    others = [row for row in by_size if not row.is_layer]
+    record = replace(record, rows=tuple(by_size), operations=_largest_operations(record.operations))
+    kept = len(layers)
+    while len(json.dumps(_text(record))) > max_bytes and kept:
+        kept = kept * 9 // 10
+        rest = summed_by_type([*layers[kept:], *(row for row in others if not row.name)])
+        rows = [*layers[:kept], *(row for row in others if row.name), *rest]
+        record = replace(record, rows=tuple(sorted(rows, key=lambda row: -row.total_ns)))
+    for characters, types in ((100, 20), (50, 10), (25, 5), (12, 2), (6, 1)):
+        if len(json.dumps(_text(record))) <= max_bytes:
+            break
+        record = _with_short_names(record, characters, types)
+    return record
+
+
+def _with_short_names(record: ProfileRecord, characters: int, types: int) -> ProfileRecord:
+    rows = [
+        replace(row, name=row.name[:characters], type=row.type[:characters], kernel=row.kernel[:characters])
+        for row in record.rows
+    ]
+    rows = [*(row for row in rows if row.name), *summed_by_type((row for row in rows if not row.name), types)]
+    return replace(
+        record,
+        source=record.source[:characters],
+        device_name=record.device_name[:characters],
+        rows=tuple(sorted(rows, key=lambda row: -row.total_ns)),
+        operations=tuple(replace(one, type=one.type[:characters]) for one in record.operations),
+    )
+
+
+def summed_by_type(rows: Iterable[LayerRow], most: int = MAX_TYPES) -> list[LayerRow]:
+    """One row for all layers of each type, and for all types beyond so many; the largest first."""
+    by_type: dict[str, list[LayerRow]] = defaultdict(list)
+    for row in rows:
+        by_type[row.type].append(row)
+    types = sorted(by_type, key=lambda kind: -sum(row.total_ns for row in by_type[kind]))
+    summed = [_summed(kind, by_type[kind]) for kind in types[:most]]
+    if rest := [row for kind in types[most:] for row in by_type[kind]]:
+        summed.append(_summed("other types", rest))
+    return summed
+
+
+def _summed(kind: str, rows: Sequence[LayerRow]) -> LayerRow:
+    ns: defaultdict[Cell, int] = defaultdict(int)
+    for row in rows:
+        for cell, value in row.ns.items():
+            ns[cell] += value
+    dtypes = {row.dtype for row in rows}
+    return LayerRow(
+        name="",
+        type=kind,
+        layers=sum(row.layers for row in rows),
+        dtype=dtypes.pop() if len(dtypes) == 1 else "",
+        kernels=sum(row.kernels for row in rows),
+        cast_ns=sum(row.cast_ns for row in rows),
+        fused_ns=sum(row.fused_ns for row in rows),
+        flops=sum(row.flops for row in rows) if all(row.bytes for row in rows) else 0,
+        bytes=sum(row.bytes for row in rows) if all(row.bytes for row in rows) else 0,
+        ns=dict(ns),
+    )
+
+
+def _largest_operations(operations: Sequence[Operations]) -> tuple[Operations, ...]:
+    by_size = sorted(operations, key=lambda one: (one.type == "", -one.ns))
+    rest = by_size[MAX_OPERATIONS:]
+    left = Operations("", UNCLASSIFIED, sum(one.ns for one in rest), sum(one.count for one in rest))
+    return (*by_size[:MAX_OPERATIONS], *((left,) if rest else ()))
+
+
+def _text(record: ProfileRecord) -> str:
+    return json.dumps(_as_json(record), separators=(",", ":"))
+
+
+def _row_json(row: LayerRow) -> list[Any]:
+    cells = {_CODES[cell]: value for cell, value in row.ns.items() if value}
+    channels = list(row.channels) if row.channels else None
+    facts = [row.name, row.type, row.layers, row.dtype, channels, row.kernel, row.kernels, row.cast_ns, row.fused_ns]
+    return [*facts, row.flops, row.bytes, cells]
+
+
+def _as_json(record: ProfileRecord) -> dict[str, Any]:
+    return {
+        PROFILE_SCHEMA_KEY: PROFILE_SCHEMA,
+        "source": record.source,
+        "on_device": record.on_device,
+        "device_name": record.device_name,
+        "steps": record.steps,
+        "devices": record.devices,
+        "span_ns": record.span_ns,
+        "tensor_cores": record.tensor_cores,
+        "busy_ns": record.busy_ns,
+        "rows": [_row_json(row) for row in record.rows],
+        "operations": [[one.type, _CLASS_CODES[one.kind], one.ns, one.count] for one in record.operations],
+    }
+
+
+def read_profile(text: Any) -> ProfileRecord:
+    """A record from its text.
+
+    Raises:
+        ValueError: it is none, or a field is missing, not of its type, negative, or the sums do not agree; one line
+            that names the field.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"profile: {type(text).__name__} instead of text")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("profile: no JSON") from None
+    if not isinstance(data, Mapping):
+        raise ValueError(f"profile: {type(data).__name__} instead of an object")
+    if data.get(PROFILE_SCHEMA_KEY) != PROFILE_SCHEMA:
+        schema = repr(data.get(PROFILE_SCHEMA_KEY))[:MAX_TEXT]
+        raise ValueError(f"profile: {PROFILE_SCHEMA_KEY} is {schema}: this version reads {PROFILE_SCHEMA}")
+    record = ProfileRecord(
+        source=_name(data, "source"),
+        on_device=_flag(data, "on_device"),
+        device_name=_name(data, "device_name"),
+        steps=_whole(data, "steps", 1),
+        devices=_whole(data, "devices", 1),
+        span_ns=_whole(data, "span_ns"),
+        tensor_cores=None if data.get("tensor_cores") is None else _flag(data, "tensor_cores"),
+        rows=tuple(_read_row(row, f"rows[{number}]") for number, row in enumerate(_list(data, "rows"))),
+        operations=tuple(
+            _read_operations(one, f"operations[{number}]") for number, one in enumerate(_list(data, "operations"))
+        ),
+    )
+    busy = _whole(data, "busy_ns", 1)
+    if busy != record.busy_ns:
+        raise ValueError(f"profile: busy_ns is {busy}, its rows add up to {record.busy_ns}")
+    if (total := sum(one.ns for one in record.operations)) != busy:
+        raise ValueError(f"profile: operations add up to {total} ns, busy_ns is {busy}")
+    if not any(row.kernels for row in record.rows):
+        raise ValueError("profile: kernels: none in any row")
+    if busy > record.span_ns * record.devices:
+        raise ValueError(f"profile: busy_ns is {busy}, more than span_ns of {record.devices} devices: {record.span_ns}")
+    return record
+
+
+def _read_row(row: Any, where: str) -> LayerRow:
+    names = tuple(one.name for one in dataclass_fields(LayerRow))
+    if not isinstance(row, Sequence) or isinstance(row, str) or len(row) != len(names):
+        raise ValueError(f"profile: {where}: not a list of {len(names)}")
+    fields = {f"{where}.{name}": value for name, value in zip(names, row, strict=True)}
+    cells = fields[f"{where}.ns"]
+    if not isinstance(cells, Mapping):
+        raise ValueError(f"profile: {where}.ns: {type(cells).__name__} instead of an object")
+    if unknown := [str(code) for code in cells if code not in _CELLS]:
+        raise ValueError(f"profile: {where}.ns: {unknown[0]!r:.40} is no pass and class")
+    channels = fields[f"{where}.channels"]
+    if channels is not None and not (
+        isinstance(channels, Sequence) and len(channels) == 2 and all(type(n) is int and n > 0 for n in channels)
+    ):
+        raise ValueError(f"profile: {where}.channels: not two numbers above 0")
+    read = LayerRow(
+        name=_name(fields, f"{where}.name"),
+        type=_name(fields, f"{where}.type"),
+        layers=_whole(fields, f"{where}.layers", 1),
+        dtype=_name(fields, f"{where}.dtype"),
+        channels=None if channels is None else (channels[0], channels[1]),
+        kernel=_name(fields, f"{where}.kernel"),
+        kernels=_whole(fields, f"{where}.kernels"),
+        cast_ns=_whole(fields, f"{where}.cast_ns"),
+        fused_ns=_whole(fields, f"{where}.fused_ns"),
+        flops=_whole(fields, f"{where}.flops"),
+        bytes=_whole(fields, f"{where}.bytes"),
+        ns={_CELLS[code]: _whole(cells, code, where=f"{where}.ns.") for code in cells},
+    )
+    for part, ns in (("cast_ns", read.cast_ns), ("fused_ns", read.fused_ns)):
+        if ns > read.total_ns:
+            raise ValueError(f"profile: {where}.{part} is {ns}, more than the row's {read.total_ns}")
+    return read
+
+
+def _read_operations(one: Any, where: str) -> Operations:
+    if not isinstance(one, Sequence) or isinstance(one, str) or len(one) != 4:
+        raise ValueError(f"profile: {where}: not a list of 4")
+    fields = {f"{where}.{name}": value for name, value in zip(("type", "kind", "ns", "count"), one, strict=True)}
+    kinds = {code: kind for kind, code in _CLASS_CODES.items()}
+    kind = _name(fields, f"{where}.kind")
+    if kind not in kinds:
+        raise ValueError(f"profile: {where}.kind: {kind!r:.40} is no class")
+    type_, ns, count = (f"{where}.{name}" for name in ("type", "ns", "count"))
+    return Operations(_name(fields, type_), kinds[kind], _whole(fields, ns), _whole(fields, count))
+
+
+def _whole(data: Mapping[str, Any], key: str, least: int = 0, where: str = "") -> int:
+    value = data.get(key)
+    if type(value) is not int or not least <= value < 2**63:
+        raise ValueError(f"profile: {where}{key}: {value!r:.40} is no whole number of at least {least}")
+    return value
+
+
+def _name(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
+    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_TEXT:
+        raise ValueError(f"profile: {key}: {value!r:.40} is no printable text of at most {MAX_TEXT} characters")
+    return value
+
+
+def _flag(data: Mapping[str, Any], key: str) -> bool:
+    value = data.get(key)
+    if not isinstance(value, bool):
+        raise ValueError(f"profile: {key}: {value!r:.40} is neither true nor false")
+    return value
+
+
+def _list(data: Mapping[str, Any], key: str) -> Sequence[Any]:
+    value = data.get(key)
+    if not isinstance(value, list):
+        raise ValueError(f"profile: {key}: {type(value).__name__} instead of a list")
+    return value

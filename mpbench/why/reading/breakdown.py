@@ -1,0 +1,131 @@
+"""Where a step's time goes, in rows that add up to the step as it was measured; and what two precisions differ in.
+
+What belongs here: sums over a profile's record, and how two of them are laid side by side. No text but rows' names.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from mpbench.records.profile import CLASSES, PASSES, LayerRow, ProfileRecord, read_profile
+from mpbench.records.speed import OfRounds
+
+IDLE = "device idle"
+"""The step as it was measured, less what ran in it: the device waits for the host."""
+
+LONGER = "ran longer under the profiler"
+"""Where more ran in the profiled steps than the measured step has time for. Negative, so that no row hides it."""
+
+CLASS, PASS, LAYER = "class", "pass", "layer"
+
+SMALL_SECONDS = 10e-6
+"""Of an operation on a CPU: one that takes no longer spends most of it on being scheduled (2 to 5 us)."""
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A step's time; seconds per step, of several GPUs their mean.
+
+    Attributes:
+        record: what was profiled.
+        step_seconds: as the rounds measured it, without a profiler; of a trace alone, as it was under the profiler.
+    """
+
+    record: ProfileRecord
+    step_seconds: float
+
+    @property
+    def busy_seconds(self) -> float:
+        return self.record.busy_seconds
+
+    @property
+    def idle_seconds(self) -> float:
+        return max(self.step_seconds - self.busy_seconds, 0.0)
+
+    @property
+    def idle_share(self) -> float:
+        return self.idle_seconds / self.step_seconds
+
+    @property
+    def profiler_seconds(self) -> float:
+        """That the profiler added to a step; it is in no row."""
+        return self.record.span_seconds - self.step_seconds
+
+    @property
+    def small_share(self) -> float:
+        """Of the step, what goes by between operations or in types of them that take SMALL_SECONDS at most."""
+        small = [
+            self.record.seconds(one.ns)
+            for one in self.record.operations
+            if one.count and one.ns / 1e9 / one.count <= SMALL_SECONDS
+        ]
+        return (self.idle_seconds + math.fsum(small)) / self.step_seconds
+
+    def rows(self, by: str) -> dict[str, float]:
+        """Seconds by class, pass or layer, with IDLE, and LONGER where there is any: they add up to the step."""
+        ns: defaultdict[str, int] = defaultdict(int)
+        for row in self.record.rows:
+            for (part, kind), value in row.ns.items():
+                ns[kind if by == CLASS else part if by == PASS else row_name(row)] += value
+        order: Sequence[str] = (
+            CLASSES if by == CLASS else PASSES if by == PASS else sorted(ns, key=lambda key: -ns[key])
+        )
+        return {name: self.record.seconds(ns[name]) for name in order if ns.get(name)} | self._rest()
+
+    def _rest(self) -> dict[str, float]:
+        rest = self.step_seconds - self.busy_seconds
+        return {IDLE: max(rest, 0.0)} | ({LONGER: rest} if rest < 0 else {})
+
+    def class_seconds(self, kind: str) -> float:
+        return self.rows(CLASS).get(kind, 0.0)
+
+    def pass_seconds(self, part: str) -> float:
+        return self.rows(PASS).get(part, 0.0)
+
+    def row_seconds(self, row: LayerRow) -> float:
+        return self.record.seconds(row.total_ns)
+
+
+def breakdown_of(case: OfRounds) -> Breakdown | None:
+    """Of a speed case's step; None where no profile of it was taken."""
+    text = case.record.step_profile
+    return Breakdown(_read(text), case.median_seconds) if text else None
+
+
+@functools.lru_cache(maxsize=64)
+def _read(text: str) -> ProfileRecord:
+    return read_profile(text)
+
+
+def row_name(row: LayerRow) -> str:
+    """What a row is called beside others."""
+    return row.name or (f"other {row.type} layers" if row.type else "other layers")
+
+
+def aligned(breakdowns: Mapping[str, Breakdown]) -> dict[str, dict[str, float]]:
+    """Seconds by layer of several precisions, in the same rows."""
+    named = [{row.name for row in of.record.rows if row.is_layer} for of in breakdowns.values()]
+    common = set.intersection(*named) if named else set()
+    return {key: _folded(of, common) for key, of in breakdowns.items()}
+
+
+def _folded(breakdown: Breakdown, alone: Collection[str]) -> dict[str, float]:
+    ns: defaultdict[str, int] = defaultdict(int)
+    for row in breakdown.record.rows:
+        kept = row.name in alone or (row.name and not row.is_layer)
+        ns[row.name if kept else row_name(LayerRow("", row.type))] += row.total_ns
+    by_size = sorted(ns, key=lambda name: -ns[name])
+    return {name: breakdown.record.seconds(ns[name]) for name in by_size} | breakdown._rest()
+
+
+def adding_up(seconds: Mapping[str, float], unit: float) -> dict[str, int]:
+    """Values in whole units that add up to their rounded sum: each is rounded up or down (largest remainders)."""
+    scaled = {key: value / unit for key, value in seconds.items()}
+    whole = {key: math.floor(value) for key, value in scaled.items()}
+    missing = round(math.fsum(scaled.values())) - sum(whole.values())
+    by_remainder = sorted(scaled, key=lambda key: whole[key] - scaled[key])
+    return {key: whole[key] + (key in by_remainder[:missing]) for key in seconds}

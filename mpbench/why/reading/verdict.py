@@ -1,0 +1,348 @@
+"""The verdict on a step: in at most six sentences why it takes what it takes, each carried by figures.
+
+What belongs here: the sentences, when each may be said, and which are the most important. No advice without something
+that was measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mpbench.records.profile import (
+    COPIES,
+    ELEMENTWISE,
+    NORMALISATION,
+    OPTIMIZER,
+    OTHER_PRODUCTS,
+    REDUCTIONS,
+    TENSOR_CORES,
+    LayerRow,
+)
+from mpbench.records.speed import CaseRecord
+from mpbench.why.reading.breakdown import CLASS, IDLE, LONGER, Breakdown
+
+MAX_SENTENCES = 6
+
+HOST_BOUND = 0.5
+"""Of a step, idle: the device waits for most of it."""
+
+PARTLY_HOST_BOUND = 0.2
+NAMED = 0.1
+"""Of the time that anything ran: what takes less is no reason."""
+
+SCHEDULED_SECONDS = 20e-6
+"""Of a step for each of its operations on a CPU: with more, what lies between them is something else."""
+
+MAX_NAMED = 3
+MOST = 0.5
+MAIN_TYPES = 0.75
+"""Of a class: the types of operations that are named make up as much of it."""
+
+NOT_FASTER = 0.95
+"""Of its time in the baseline: what takes more has not got faster."""
+
+CASTS = 0.02
+"""Of normalisation's time: with fewer casts it computes in the dtype of its input."""
+
+SINGLE_OPERATIONS = 10
+"""Kernels per layer and step from which a layer is computed from single operations; a fused one takes 1 to 4."""
+
+MULTIPLE = 8
+"""Channels: tensor cores multiply float16 in tiles of 8 and 16 (NVIDIA, "Train with mixed precision")."""
+
+IMAGE_CHANNELS = 4
+"""Of an input that is an image; no multiple of 8 by nature."""
+
+_HALF = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A precision with its breakdown.
+
+    Attributes:
+        name: of the precision; empty for a trace of which nothing is known.
+        breakdown: of its step.
+        compiled_seconds: of the same step with XLA, measured beside it; None where it was not, or this one is.
+        other_batches: images per second by batch size, of a sweep; empty where there is none.
+        batch_size: its own; None where it is not known.
+        case: what was measured of it, beside its profile; None for a trace.
+    """
+
+    name: str
+    breakdown: Breakdown
+    compiled_seconds: float | None = None
+    other_batches: Mapping[int, float] = field(default_factory=dict)
+    batch_size: int | None = None
+    case: CaseRecord | None = None
+
+    @property
+    def tf32(self) -> bool:
+        return self.case is not None and self.case.tf32
+
+    @property
+    def half(self) -> bool:
+        return self.name in _HALF
+
+
+@dataclass(frozen=True)
+class _Reason:
+    """A sentence, and the seconds of a step that it is about."""
+
+    seconds: float
+    text: str
+
+
+def is_host_bound(breakdown: Breakdown) -> bool:
+    """Whether a GPU waits for the host for most of a step."""
+    return breakdown.record.on_device and breakdown.idle_share >= HOST_BOUND
+
+
+def verdict(arm: Arm, baseline: Arm | None = None, before: Sequence[str] = ()) -> list[str]:
+    """The sentences on a step, the most important first.
+
+    Args:
+        baseline: of the same model and phase, that its speedup refers to.
+        before: sentences that come first.
+    """
+    first = [*before, _bound(arm), *_tensor_cores(arm)]
+    last = _tries(arm)
+    reasons = sorted([*_reasons(arm), *_not_faster(arm, baseline)], key=lambda reason: -reason.seconds)
+    reasons += _main_layers(arm)  # where there is room
+    room = MAX_SENTENCES - len(first) - len(last)
+    return [*first, *(reason.text for reason in reasons[:room]), *last]
+
+
+def _bound(arm: Arm) -> str:
+    of = arm.breakdown
+    record, step = of.record, ms(of.step_seconds)
+    if not record.on_device:
+        per_step = f"{record.kernels_per_step:,.0f} operations a step"
+        if of.small_share >= MOST and of.step_seconds <= SCHEDULED_SECONDS * record.kernels_per_step:
+            return (
+                f"Launch-bound: {_percent(of.small_share)} of the {step} ms go by between operations or in operations "
+                f"of at most 10 us, of {per_step}."
+            )
+        return f"Operations run in {_working(of)}, {per_step}."
+    every = 1e6 * of.step_seconds / record.kernels_per_step
+    waits = (
+        f"the GPU waits for the host in {ms(of.idle_seconds)} of {step} ms ({_percent(of.idle_share)}): "
+        f"{record.kernels_per_step:,.0f} kernels a step, one every {every:.3g} us."
+    )
+    if of.idle_share >= HOST_BOUND:
+        return f"HOST-BOUND: {waits}"
+    if of.idle_share >= PARTLY_HOST_BOUND:
+        return f"Partly host-bound: {waits}"
+    return f"Device-bound: the GPU works in {_working(of)}."
+
+
+def _working(of: Breakdown) -> str:
+    if of.busy_seconds > of.step_seconds:
+        return f"all of the {ms(of.step_seconds)} ms (under the profiler {ms(of.busy_seconds)})"
+    return f"{ms(of.busy_seconds)} of {ms(of.step_seconds)} ms ({_percent(1 - of.idle_share)})"
+
+
+def _tensor_cores(arm: Arm) -> list[str]:
+    of = arm.breakdown
+    if not of.record.on_device or of.record.tensor_cores is False:
+        return []
+    on_them, others = of.class_seconds(TENSOR_CORES), of.class_seconds(OTHER_PRODUCTS)
+    share = on_them / of.busy_seconds
+    text = f"{_percent(share)} of the busy time runs on tensor cores ({ms(on_them)} of {ms(of.busy_seconds)} ms"
+    if others >= NAMED * of.busy_seconds:
+        text += f"; other convolutions and matrix products {ms(others)} ms"
+    return [f"{text})."]
+
+
+def _reasons(arm: Arm) -> list[_Reason]:
+    of = arm.breakdown
+    found = [
+        *_normalisation(arm),
+        *_update(arm),
+        *(() if of.record.on_device else _main_types(of, OTHER_PRODUCTS, "convolution and matmul: ")),
+        *_main_types(of, REDUCTIONS, "reductions and pooling: "),
+        *_main_types(of, ELEMENTWISE, "elementwise operations, which do little but read and write memory: "),
+        *_main_types(of, COPIES, "copies, casts and layout: "),
+        *(_odd_channels(arm) if arm.half and of.record.on_device else ()),
+        *(_kept_in_float32(arm) if arm.half else ()),
+    ]
+    return [reason for reason in found if reason.seconds >= NAMED * of.busy_seconds]
+
+
+def _normalisation(arm: Arm) -> list[_Reason]:
+    of = arm.breakdown
+    rows = [row for row in of.record.rows if any(kind == NORMALISATION for _, kind in row.ns)]
+    seconds = of.class_seconds(NORMALISATION)
+    if not rows:
+        return []
+    mainly = [
+        row for row in rows if 2 * sum(ns for (_, kind), ns in row.ns.items() if kind == NORMALISATION) > row.total_ns
+    ]
+    layers = of.record.steps * of.record.devices * sum(row.layers for row in mainly if row.is_layer or row.type)
+    per_layer = sum(row.kernels for row in mainly if row.is_layer or row.type) / max(layers, 1)
+    casts = of.record.seconds(sum(row.cast_ns for row in rows))
+    names = Counter(_normalisation_name(row) for row in rows)
+    text = f"{names.most_common(1)[0][0]} takes {ms(seconds)} of {ms(of.busy_seconds)} ms"
+    why = []
+    if casts >= CASTS * seconds:
+        why.append(f"it is computed in float32 ({ms(casts)} ms of it are casts)")
+    fused = of.record.seconds(sum(row.fused_ns for row in rows))
+    if per_layer >= SINGLE_OPERATIONS and fused < NAMED * seconds:
+        why.append(f"from single operations ({per_layer:.0f} {_units(of)} a layer)")
+    return [_Reason(seconds, f"{text}{': ' if why else ''}{' and '.join(why)}.")]
+
+
+def _normalisation_name(row: LayerRow) -> str:
+    name = row.type or row.name.lower()
+    for kind in ("batch", "layer", "group", "unit", "rms"):
+        if kind in name.lower():
+            return f"{kind.capitalize()} normalisation"
+    return "Batch normalisation" if re.search(r"(?:^|_|/)bn", name) else "Normalisation"
+
+
+def _update(arm: Arm) -> list[_Reason]:
+    of = arm.breakdown
+    seconds = of.class_seconds(OPTIMIZER)
+    kernels = sum(row.kernels for row in of.record.rows if any(kind == OPTIMIZER for _, kind in row.ns))
+    number = kernels / (of.record.steps * of.record.devices)
+    kept = ": its variables stay float32" if arm.name.startswith("mixed_") else ""
+    return [
+        _Reason(seconds, f"The optimizer's update takes {_of_busy(of, seconds)} in {number:,.0f} {_units(of)}{kept}.")
+    ]
+
+
+def _main_types(of: Breakdown, kind: str, what: str) -> list[_Reason]:
+    """The types of operations that make up most of a class."""
+    whole = of.class_seconds(kind)
+    named: list[str] = []
+    seconds = 0.0
+    for one in of.record.operations:
+        if one.kind == kind and one.type and seconds < MAIN_TYPES * whole and len(named) < MAX_NAMED:
+            named.append(one.type.lstrip("_"))
+            seconds += of.record.seconds(one.ns)
+    if seconds < MOST * whole or not named:
+        return []
+    text = f"{_listed(named)} {'take' if len(named) > 1 else 'takes'} {_of_busy(of, seconds)}"
+    return [_Reason(seconds, f"{what[:1].upper()}{what[1:]}{text}.")]
+
+
+def _odd_channels(arm: Arm) -> list[_Reason]:
+    of = arm.breakdown
+    rows = [row for row in of.record.rows if row.channels and _odd(*row.channels)]
+    if not rows:
+        return []
+    seconds = sum(of.row_seconds(row) for row in rows)
+    longest = max(rows, key=lambda row: row.total_ns)
+    assert longest.channels
+    example = f"{longest.name or longest.type} {longest.channels[0]} -> {longest.channels[1]}"
+    kernel = f", and ran {longest.kernel.partition('(')[0].partition('<')[0][:50]}" if longest.kernel else ""
+    moved = of.record.seconds(sum(ns for row in rows for (_, kind), ns in row.ns.items() if kind == COPIES))
+    layout = f", {ms(moved)} ms of it copies and layout" if moved >= NAMED * seconds else ""
+    many = f"{len(rows)} layers have" if len(rows) > 1 else "One layer has"
+    text = f"{many} channels that are no multiple of {MULTIPLE}, {_of_busy(of, seconds)}{layout} ({example}{kernel})."
+    return [_Reason(seconds, text)]
+
+
+def _odd(inputs: int, outputs: int) -> bool:
+    return bool((inputs % MULTIPLE and inputs > IMAGE_CHANNELS) or outputs % MULTIPLE)
+
+
+def _kept_in_float32(arm: Arm) -> list[_Reason]:
+    of = arm.breakdown
+    rows = [row for row in of.record.rows if row.dtype == "float32"]
+    if not rows:
+        return []
+    seconds = sum(of.row_seconds(row) for row in rows)
+    largest = max(rows, key=lambda row: row.total_ns)
+    number = sum(row.layers for row in rows)
+    which = f"{largest.name or largest.type} is" if number == 1 else f"{number} layers are"
+    return [_Reason(seconds, f"{which} kept in float32: {_of_busy(of, seconds)}.")]
+
+
+def _main_layers(arm: Arm) -> list[_Reason]:
+    """The type of layer, or the one layer, that most of it goes to, and in what class."""
+    of = arm.breakdown
+    by_type: defaultdict[str, list[LayerRow]] = defaultdict(list)
+    for row in of.record.rows:
+        if row.type or row.is_layer:
+            by_type[row.type or row.name].append(row)
+    if len(by_type) < 2:
+        return []
+    kind, rows = max(by_type.items(), key=lambda pair: sum(row.total_ns for row in pair[1]))
+    seconds = sum(of.row_seconds(row) for row in rows)
+    if seconds < MOST * of.busy_seconds:
+        return []
+    classes: Counter[str] = Counter()
+    for row in rows:
+        for (_, of_class), ns in row.ns.items():
+            classes[of_class] += ns
+    number = sum(row.layers for row in rows)
+    mostly = classes.most_common(1)[0][0]
+    if mostly in (NORMALISATION, OPTIMIZER):  # has a sentence
+        return []
+    which = (
+        f"{rows[0].name or kind}{f' ({kind})' if rows[0].type else ''} takes"
+        if number == 1
+        else f"{number} {kind} layers take"
+    )
+    return [_Reason(seconds, f"{which} {_of_busy(of, seconds)}, most of it {mostly}.")]
+
+
+def _not_faster(arm: Arm, baseline: Arm | None) -> list[_Reason]:
+    """The classes that take as long as in the baseline, and the wait."""
+    if baseline is None:
+        return []
+    before, after = baseline.breakdown.rows(CLASS), arm.breakdown.rows(CLASS)
+    least = NAMED * arm.breakdown.step_seconds
+    slow = [
+        name
+        for name, seconds in sorted(after.items(), key=lambda row: -row[1])
+        if 0 < before.get(name, 0.0) * NOT_FASTER <= seconds and seconds >= least and name != LONGER
+    ][:MAX_NAMED]
+    if not slow:
+        return []
+    idle = "the wait for the host" if arm.breakdown.record.on_device else "the time between operations"
+    rows = [f"{idle if name == IDLE else name} {ms(before[name])} -> {ms(after[name])} ms" for name in slow]
+    return [_Reason(after[slow[0]], f"Not faster than in {baseline.name}: {', '.join(rows)}.")]
+
+
+def _tries(arm: Arm) -> list[str]:
+    """What was measured to be faster."""
+    of, found = arm.breakdown, []
+    if arm.compiled_seconds and arm.compiled_seconds < NOT_FASTER * of.step_seconds:
+        times = of.step_seconds / arm.compiled_seconds
+        found.append(
+            f"Try XLA: measured beside it, the step takes {ms(arm.compiled_seconds)} ms ({times:.2f} times as fast)."
+        )
+    if arm.batch_size and arm.other_batches:
+        own = arm.batch_size / of.step_seconds
+        batch, rate = max(arm.other_batches.items(), key=lambda pair: pair[1])
+        if batch > arm.batch_size and rate * NOT_FASTER > own:
+            found.append(f"Try a larger batch: at {batch} the sweep has {rate:,.0f} images/s, here {own:,.0f}.")
+    return found
+
+
+def ms(seconds: float) -> str:
+    """Milliseconds with three digits."""
+    value = 1000 * seconds
+    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}" if abs(value) >= 0.9995 else f"{value:.3f}"
+
+
+def _of_busy(of: Breakdown, seconds: float) -> str:
+    return f"{ms(seconds)} of {ms(of.busy_seconds)} ms"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _units(of: Breakdown) -> str:
+    return "kernels" if of.record.on_device else "operations"
+
+
+def _listed(names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
