@@ -1,4 +1,4 @@
-"""why.reading.planes and TensorFlow in one process: both know the message of a trace, and neither disturbs the other."""
+"""why.reading.planes beside TensorFlow in one process: both know a trace's message, and neither disturbs the other."""
 
 import subprocess
 import sys
