@@ -92,6 +92,9 @@ class LayerRow:
     def total_ns(self) -> int:
         return sum(self.ns.values())
 
+    def of_class(self, kind: str) -> int:
+        return sum(ns for (_, of), ns in self.ns.items() if of == kind)
+
     @property
     def is_layer(self) -> bool:
         """Whether it is one layer, not a sum of several nor something beside the layers."""

@@ -48,7 +48,7 @@ LEAST_SHARE = 0.03
 NUMBER: dict[str, Any] = {"fontsize": 7, "color": INK, "bbox": {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}}
 DASHES = ("-", "--", ":", "-.")
 ROWS = (*CLASSES, IDLE, LONGER)
-COLOURS = {key: SERIES[i % len(SERIES)] for i, key in enumerate(CLASSES)} | {IDLE: FAINT, LONGER: FAINT}
+COLOURS = dict(zip(CLASSES, (*SERIES, INK, SERIES[0]), strict=True)) | {IDLE: FAINT, LONGER: FAINT}
 
 
 def causes(steps: Iterable[Step]) -> list[Drawing]:

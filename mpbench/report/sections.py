@@ -181,8 +181,7 @@ def _causes(runs: Sequence[SavedRun]) -> list[Block]:
     for step in steps:
         inputs = [f"{of.sentence}." for of in step.inputs.values() if of.verdict != INPUT_BOUND]
         sentences = [*step.verdict, *(one for one in inputs if step.arms)]
-        whose = step.setting.step if len({one.setting.step for one in steps}) == len(steps) else _in_full(step)
-        rows += [(whose, sentence) for sentence in sentences]
+        rows += [(_told_apart(step, steps), sentence) for sentence in sentences]
     said: list[Block] = [Table("What the figures show", ("step", "finding"), tuple(rows))]
     said += [*causes(steps), *rooflines(steps)]
     said += [Note("NO PROFILE", f"{step.setting.step}: {line}.") for step in steps for line in step.unprofiled]
@@ -191,8 +190,17 @@ def _causes(runs: Sequence[SavedRun]) -> list[Block]:
     return [*said, Command("python -m mpbench explain RUN.json")]
 
 
-def _in_full(step: Step) -> str:
-    return f"{step.setting.step}; {step.setting.where}"
+def _told_apart(step: Step, steps: Sequence[Step]) -> str:
+    """A step's name, with what tells it from others of that name."""
+
+    def facts(of: Step) -> list[str]:
+        s = of.setting
+        xla = f"XLA {'on' if s.jit else 'off'}"
+        return [f"batch {s.batch_size}", f"{s.image_size} px", xla, f"{s.replicas} replicas", s.device_name]
+
+    others = [facts(one) for one in steps if one.setting.step == step.setting.step]
+    telling = [fact for at, fact in enumerate(facts(step)) if any(other[at] != fact for other in others)]
+    return ", ".join([step.setting.step, *telling])
 
 
 def _history(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:

@@ -3,7 +3,7 @@
 import lzma
 from pathlib import Path
 
-from mpbench.why.reading.planes import message_class
+from mpbench.why.reading.planes import Plane, message_class
 
 DATA = Path(__file__).parents[1] / "why" / "data"
 
@@ -13,6 +13,26 @@ def unpacked(name, folder):
     path = folder / f"{name}.xplane.pb"
     path.write_bytes(lzma.decompress((DATA / f"{name}.xplane.pb.xz").read_bytes()))
     return path
+
+
+LEVELS = {2: "host_tracer_level", 3: "device_tracer_level", 4: "python_tracer_level"}
+"""Numbers of the fields in profiler_options.proto."""
+
+
+def levels(path):
+    """That the profiler was run with, as the trace says itself; read by hand, as its class is elsewhere in each
+    version."""
+    space = message_class().FromString(path.read_bytes())
+    found = {}
+    for plane in map(Plane, space.planes):
+        serialised = plane.stats(plane.plane.stats).get("profile_options", b"")
+        pairs = zip(serialised[::2], serialised[1::2], strict=False)
+        for key, value in pairs:
+            if key & 7:  # one-byte fields come first
+                break
+            if key >> 3 in LEVELS:
+                found[LEVELS[key >> 3]] = value
+    return found
 
 
 class Made:

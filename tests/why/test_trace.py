@@ -4,7 +4,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traces import Made, unpacked
+from traces import Made, levels, unpacked
 
 from mpbench.why.reading.trace import UnreadableTrace, read_trace, shared_ps
 
@@ -53,7 +53,7 @@ def test_names_are_resolved(tmp_path):
     assert trace.on_device
     assert trace.device_name == "NVIDIA H200"
     assert trace.tensor_cores is True
-    assert trace.options["host_tracer_level"] == 2
+    assert levels(tmp_path / "h200-vgg16.xplane.pb")["host_tracer_level"] == 2
     kinds = {work.op.rpartition(":")[2] for work in trace.work}
     assert {"BiasAddGrad", "MaxPoolGrad", "_FusedConv2D"} <= kinds
     assert not any(work.op == "" for work in trace.work)  # each memset belongs to the kernel that follows

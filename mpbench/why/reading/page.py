@@ -6,7 +6,6 @@ What belongs here: lines and columns. What is concluded is in `verdict`, what ad
 from __future__ import annotations
 
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from mpbench.config.precisions import CPU_NOTE
 from mpbench.errors import printable
-from mpbench.records.profile import TENSOR_CORES, LayerRow
+from mpbench.records.profile import CLASSES, TENSOR_CORES, LayerRow
 from mpbench.text_table import render
 from mpbench.why.reading.breakdown import CLASS, IDLE, LAYER, PASS, Breakdown, adding_up, aligned, row_name
 from mpbench.why.reading.matched import Step
@@ -175,16 +174,15 @@ def _shortened(rows: Mapping[str, Mapping[str, float]], last: str) -> dict[str, 
 def _mostly(row: LayerRow) -> str:
     """The class that most of a layer's time goes to, how much of it XLA fused with others, and its channels where it
     hardly uses tensor cores."""
-    kinds: Counter[str] = Counter()
-    for (_, kind), ns in row.ns.items():
-        kinds[kind] += ns
-    (kind, ns), *_ = kinds.most_common(1) or [("", 0)]
-    words = [f"{kind.replace('convolution and matmul on ', '')} {100 * ns / max(row.total_ns, 1):.0f} %"]
+    kind = max(CLASSES, key=row.of_class)
+    words = [
+        f"{kind.replace('convolution and matmul on ', '')} {100 * row.of_class(kind) / max(row.total_ns, 1):.0f} %"
+    ]
     if row.fused_ns * 20 >= row.total_ns > 0:
         words.append(f"fused {100 * row.fused_ns / row.total_ns:.0f} %")
-    if row.channels and row.kernel and kinds[TENSOR_CORES] < row.total_ns // 2:
+    if row.channels and row.kernel and row.of_class(TENSOR_CORES) < row.total_ns // 2:
         words.append(f"{row.channels[0]} -> {row.channels[1]}")
-    return ", ".join(words) if kind else ""
+    return ", ".join(words)
 
 
 def _roofline(step: Step) -> list[str]:

@@ -60,26 +60,6 @@ class Plane:
         facts = self.stats(self.plane.stats)
         return {key: int(v) if isinstance(v, str) and v.isdecimal() else v for key, v in facts.items()}
 
-    def options(self) -> dict[str, int]:
-        """The levels that the profiler was run with."""
-        serialised = self.stats(self.plane.stats).get("profile_options")
-        return _options(serialised) if isinstance(serialised, bytes) else {}
-
-
-_LEVELS = {2: "host_tracer_level", 3: "device_tracer_level", 4: "python_tracer_level"}
-"""Numbers of the fields in profiler_options.proto."""
-
-
-def _options(serialised: bytes) -> dict[str, int]:
-    """The levels in ProfileOptions; read by hand, as its class is at another place in each version."""
-    found = dict.fromkeys(_LEVELS.values(), 0)
-    at = 0
-    while at + 1 < len(serialised) and serialised[at] & 7 == 0:  # one-byte fields come first
-        if number := _LEVELS.get(serialised[at] >> 3):
-            found[number] = serialised[at + 1]
-        at += 2
-    return found
-
 
 class Modules:
     """XLA's programs in a trace, read when they are needed: it holds all that the process has compiled."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,7 +67,6 @@ class Trace:
         tensor_cores: whether the GPU has any; None where nothing says.
         compiled: whether XLA compiled any of it.
         marked_steps: that the trace itself counts; None where it does not.
-        options: of the profiler, as it says itself, by name; empty where it does not.
     """
 
     on_device: bool
@@ -78,7 +77,6 @@ class Trace:
     tensor_cores: bool | None = None
     compiled: bool = False
     marked_steps: int | None = None
-    options: dict[str, int] = field(default_factory=dict)
 
     @property
     def busy_ps(self) -> int:
@@ -122,7 +120,6 @@ def _of_space(space: Any, expect_gpu: bool) -> Trace:
     gpus = [plane for plane in planes if plane.name.startswith("/device:GPU:")]
     streams = [kernels for plane in gpus if (kernels := list(_kernels(plane)))]
     marked = _marked_steps(planes)
-    options = next((found for plane in planes if (found := plane.options())), {})
     if streams:
         work: Counter[_Key] = Counter()
         counts: Counter[_Key] = Counter()
@@ -141,7 +138,6 @@ def _of_space(space: Any, expect_gpu: bool) -> Trace:
             tensor_cores=capability >= FIRST_TENSOR_CORES if known else None,
             compiled=any(key[2] for key in work),
             marked_steps=marked,
-            options=options,
         )
     reason = f" ({printable(faults[0])[:300]})" if faults else ""
     if gpus or expect_gpu:
@@ -168,7 +164,6 @@ def _of_space(space: Any, expect_gpu: bool) -> Trace:
         span_ps=_span([one for operations in threads for one in operations]),
         compiled=any(key[2] for key in counts),
         marked_steps=marked,
-        options=options,
     )
 
 

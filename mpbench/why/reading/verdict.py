@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mpbench.records.profile import (
+    CLASSES,
     COPIES,
     ELEMENTWISE,
     NORMALISATION,
@@ -88,12 +89,8 @@ class Arm:
         return self.name in _HALF
 
 
-@dataclass(frozen=True)
-class _Reason:
-    """A sentence, and the seconds of a step that it is about."""
-
-    seconds: float
-    text: str
+_Reason = tuple[float, str]
+"""The seconds of a step that a sentence is about, and the sentence."""
 
 
 def is_host_bound(breakdown: Breakdown) -> bool:
@@ -110,10 +107,10 @@ def verdict(arm: Arm, baseline: Arm | None = None, before: Sequence[str] = ()) -
     """
     first = [*before, _bound(arm), *_tensor_cores(arm)]
     last = _tries(arm)
-    reasons = sorted([*_reasons(arm), *_not_faster(arm, baseline)], key=lambda reason: -reason.seconds)
+    reasons = sorted([*_reasons(arm), *_not_faster(arm, baseline)], key=lambda reason: -reason[0])
     reasons += _main_layers(arm)  # where there is room
     room = MAX_SENTENCES - len(first) - len(last)
-    return [*first, *(reason.text for reason in reasons[:room]), *last]
+    return [*first, *(text for _, text in reasons[:room]), *last]
 
 
 def _bound(arm: Arm) -> str:
@@ -169,20 +166,18 @@ def _reasons(arm: Arm) -> list[_Reason]:
         *(_odd_channels(arm) if arm.half and of.record.on_device else ()),
         *(_kept_in_float32(arm) if arm.half else ()),
     ]
-    return [reason for reason in found if reason.seconds >= NAMED * of.busy_seconds]
+    return [reason for reason in found if reason[0] >= NAMED * of.busy_seconds]
 
 
 def _normalisation(arm: Arm) -> list[_Reason]:
     of = arm.breakdown
-    rows = [row for row in of.record.rows if any(kind == NORMALISATION for _, kind in row.ns)]
+    rows = _rows_of(of, NORMALISATION)
     seconds = of.class_seconds(NORMALISATION)
     if not rows:
         return []
-    mainly = [
-        row for row in rows if 2 * sum(ns for (_, kind), ns in row.ns.items() if kind == NORMALISATION) > row.total_ns
-    ]
-    layers = of.record.steps * of.record.devices * sum(row.layers for row in mainly if row.is_layer or row.type)
-    per_layer = sum(row.kernels for row in mainly if row.is_layer or row.type) / max(layers, 1)
+    alone = [row for row in rows if row.is_layer or row.type]  # what sums up other layers too says nothing of one
+    layers = of.record.steps * of.record.devices * sum(row.layers for row in alone)
+    per_layer = sum(row.kernels for row in alone) / max(layers, 1)
     casts = of.record.seconds(sum(row.cast_ns for row in rows))
     names = Counter(_normalisation_name(row) for row in rows)
     text = f"{names.most_common(1)[0][0]} takes {ms(seconds)} of {ms(of.busy_seconds)} ms"
@@ -192,7 +187,12 @@ def _normalisation(arm: Arm) -> list[_Reason]:
     fused = of.record.seconds(sum(row.fused_ns for row in rows))
     if per_layer >= SINGLE_OPERATIONS and fused < NAMED * seconds:
         why.append(f"from single operations ({per_layer:.0f} {_units(of)} a layer)")
-    return [_Reason(seconds, f"{text}{': ' if why else ''}{' and '.join(why)}.")]
+    return [(seconds, f"{text}{': ' if why else ''}{' and '.join(why)}.")]
+
+
+def _rows_of(of: Breakdown, kind: str) -> list[LayerRow]:
+    """The rows most of whose time is of a class."""
+    return [row for row in of.record.rows if 2 * row.of_class(kind) > row.total_ns]
 
 
 def _normalisation_name(row: LayerRow) -> str:
@@ -206,12 +206,9 @@ def _normalisation_name(row: LayerRow) -> str:
 def _update(arm: Arm) -> list[_Reason]:
     of = arm.breakdown
     seconds = of.class_seconds(OPTIMIZER)
-    kernels = sum(row.kernels for row in of.record.rows if any(kind == OPTIMIZER for _, kind in row.ns))
-    number = kernels / (of.record.steps * of.record.devices)
+    number = sum(row.kernels for row in _rows_of(of, OPTIMIZER)) / (of.record.steps * of.record.devices)
     kept = ": its variables stay float32" if arm.name.startswith("mixed_") else ""
-    return [
-        _Reason(seconds, f"The optimizer's update takes {_of_busy(of, seconds)} in {number:,.0f} {_units(of)}{kept}.")
-    ]
+    return [(seconds, f"The optimizer's update takes {_of_busy(of, seconds)} in {number:,.0f} {_units(of)}{kept}.")]
 
 
 def _main_types(of: Breakdown, kind: str, what: str) -> list[_Reason]:
@@ -226,7 +223,7 @@ def _main_types(of: Breakdown, kind: str, what: str) -> list[_Reason]:
     if seconds < MOST * whole or not named:
         return []
     text = f"{_listed(named)} {'take' if len(named) > 1 else 'takes'} {_of_busy(of, seconds)}"
-    return [_Reason(seconds, f"{what[:1].upper()}{what[1:]}{text}.")]
+    return [(seconds, f"{what[:1].upper()}{what[1:]}{text}.")]
 
 
 def _odd_channels(arm: Arm) -> list[_Reason]:
@@ -239,11 +236,11 @@ def _odd_channels(arm: Arm) -> list[_Reason]:
     assert longest.channels
     example = f"{longest.name or longest.type} {longest.channels[0]} -> {longest.channels[1]}"
     kernel = f", and ran {longest.kernel.partition('(')[0].partition('<')[0][:50]}" if longest.kernel else ""
-    moved = of.record.seconds(sum(ns for row in rows for (_, kind), ns in row.ns.items() if kind == COPIES))
+    moved = of.record.seconds(sum(row.of_class(COPIES) for row in rows))
     layout = f", {ms(moved)} ms of it copies and layout" if moved >= NAMED * seconds else ""
     many = f"{len(rows)} layers have" if len(rows) > 1 else "One layer has"
     text = f"{many} channels that are no multiple of {MULTIPLE}, {_of_busy(of, seconds)}{layout} ({example}{kernel})."
-    return [_Reason(seconds, text)]
+    return [(seconds, text)]
 
 
 def _odd(inputs: int, outputs: int) -> bool:
@@ -259,7 +256,7 @@ def _kept_in_float32(arm: Arm) -> list[_Reason]:
     largest = max(rows, key=lambda row: row.total_ns)
     number = sum(row.layers for row in rows)
     which = f"{largest.name or largest.type} is" if number == 1 else f"{number} layers are"
-    return [_Reason(seconds, f"{which} kept in float32: {_of_busy(of, seconds)}.")]
+    return [(seconds, f"{which} kept in float32: {_of_busy(of, seconds)}.")]
 
 
 def _main_layers(arm: Arm) -> list[_Reason]:
@@ -275,12 +272,8 @@ def _main_layers(arm: Arm) -> list[_Reason]:
     seconds = sum(of.row_seconds(row) for row in rows)
     if seconds < MOST * of.busy_seconds:
         return []
-    classes: Counter[str] = Counter()
-    for row in rows:
-        for (_, of_class), ns in row.ns.items():
-            classes[of_class] += ns
     number = sum(row.layers for row in rows)
-    mostly = classes.most_common(1)[0][0]
+    mostly = max(CLASSES, key=lambda kind: sum(row.of_class(kind) for row in rows))
     if mostly in (NORMALISATION, OPTIMIZER):  # has a sentence
         return []
     which = (
@@ -288,7 +281,7 @@ def _main_layers(arm: Arm) -> list[_Reason]:
         if number == 1
         else f"{number} {kind} layers take"
     )
-    return [_Reason(seconds, f"{which} {_of_busy(of, seconds)}, most of it {mostly}.")]
+    return [(seconds, f"{which} {_of_busy(of, seconds)}, most of it {mostly}.")]
 
 
 def _not_faster(arm: Arm, baseline: Arm | None) -> list[_Reason]:
@@ -306,7 +299,7 @@ def _not_faster(arm: Arm, baseline: Arm | None) -> list[_Reason]:
         return []
     idle = "the wait for the host" if arm.breakdown.record.on_device else "the time between operations"
     rows = [f"{idle if name == IDLE else name} {ms(before[name])} -> {ms(after[name])} ms" for name in slow]
-    return [_Reason(after[slow[0]], f"Not faster than in {baseline.name}: {', '.join(rows)}.")]
+    return [(after[slow[0]], f"Not faster than in {baseline.name}: {', '.join(rows)}.")]
 
 
 def _tries(arm: Arm) -> list[str]:
