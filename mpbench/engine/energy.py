@@ -22,6 +22,9 @@ ENERGY_PASS_SECONDS = 1.0
 ENERGY_PASSES = 2
 """Of each arm, all arms in turn: their spread tells what a figure is worth."""
 
+MAX_TURNS = 3
+"""An arm of which a pass was left out runs one more."""
+
 LEAD_IN_SECONDS = 0.5
 """Steps before the counter is read: by then clock and power are this arm's and no longer those of the one before."""
 
@@ -62,7 +65,7 @@ def measure_energy(
 ) -> dict[str, Energy]:
     """Run passes of each arm, in a random order anew for each turn, and divide what the counter says by their steps.
 
-    A pass in which loss scaling skipped a step is left out. An arm that raises, or that keeps fewer than MIN_PASSES,
+    A pass in which loss scaling skipped a step is left out, and one more is run in its place. An arm that raises, or that keeps fewer than MIN_PASSES,
     has no energy: the times that were measured before stay valid.
 
     Args:
@@ -83,10 +86,10 @@ def measure_energy(
     live = {arm.name: arm for arm in arms}
     figures: dict[str, list[float]] = {name: [] for name in live}
     utilisations: dict[str, list[float]] = {name: [] for name in live}
-    for _ in range(ENERGY_PASSES):
+    for _ in range(MAX_TURNS):
         for index in rng.permutation(len(arms)):
             arm = arms[index]
-            if arm.name not in live:
+            if arm.name not in live or len(figures[arm.name]) == ENERGY_PASSES:
                 continue
             try:
                 figure = _Pass(arm, steps_per_round[arm.name], joules, clock).joules_per_step()

@@ -154,9 +154,16 @@ def test_resuming_what_was_measured_otherwise_is_refused(project):
     assert "--mp-resume: no interrupted run in elsewhere: everything is measured" in output
 
 
-def test_a_living_session_is_left_alone(project):
-    process = start(project, seconds=1.0)
+def test_a_living_session_is_left_alone(project, monkeypatch):
+    (project.path / "bench" / "conftest.py").write_text(
+        "import os, time\n"
+        "def pytest_runtest_teardown(item, nextitem):\n"
+        "    while nextitem is None and os.environ.get('STAYS'): time.sleep(0.01)\n"
+    )
+    monkeypatch.setenv("STAYS", "1")
+    process = start(project)
     until(lambda: journalled(project))
+    monkeypatch.delenv("STAYS")
     result = recover(project)
     status, output = run(project, "-k", "vgg16 and training")
     assert process.poll() is None

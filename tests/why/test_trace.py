@@ -209,16 +209,6 @@ def test_reading_needs_no_tensorflow(tmp_path):
     assert "NVIDIA H200" in done.stdout
 
 
-def test_tensorflow_may_be_imported_beside_it(tmp_path):
-    code = (
-        "from mpbench.why.reading.planes import message_class; a = message_class(); "
-        "from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace; "
-        "b = message_class(); assert XSpace.FromString(a().SerializeToString()) == XSpace() and b() == a()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def test_kernels_inside_a_cuda_graph_are_nobodys(tmp_path):
     made = Made()
     made.gpu(

@@ -32,7 +32,7 @@ def test_consecutive_jobs_with_real_measurements_on_a_cpu(tmp_path):
     names = ["conftest.py", "bench/test_inference.py", "tests/support/tiny_models.py"]
     files = {name.removeprefix("tests/support/"): (ROOT / name).read_text() for name in names}
     server = Server(tmp_path, files)
-    own = "--mp-device=cpu --mp-image-size=16 --mp-max-time=1 --mp-precisions=float32"
+    own = "--mp-device=cpu --mp-image-size=16 --mp-max-time=3 --mp-precisions=float32"
     env = {"PYTHONPATH": os.pathsep.join([str(ROOT), "."]), "BENCH_PATHS": "bench"}
     env["BENCH_ARGS"] = f"{own} --mp-models=tiny_models:feature_map"
 
