@@ -163,7 +163,8 @@ def test_what_cannot_be_asked_is_one_line(run, tmp_path, capsys):
     assert "RUN.json" in refused(capsys)
     assert "not both" in refused(capsys, run, "--trace", trace)
     assert refused(capsys, run, "--steps", "3").startswith("--steps: 3")
-    assert refused(capsys, "--trace", trace, "--steps", "0").startswith("--steps: 0")
+    for steps in ("0", "-1", "1" + "0" * 400):
+        assert refused(capsys, "--trace", trace, "--steps", steps).startswith(f"--steps: {steps}")
     assert refused(capsys, "--trace", trace, "--model", "vgg16").startswith("--model: ")
 
 

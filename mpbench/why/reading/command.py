@@ -14,6 +14,8 @@ from mpbench.why.reading.matched import matched
 from mpbench.why.reading.page import SCHEMA, SCHEMA_KEY, as_data, page_lines, prose, trace_answer, verdict_lines
 
 FINE = 0
+MAX_STEPS = 1_000_000
+"""In one trace: the profiler drops events long before."""
 
 
 def session_lines(run: SavedRun) -> list[str]:
@@ -57,8 +59,8 @@ def run_explain(args: argparse.Namespace) -> int:
     """
     if bool(args.runs) == bool(args.trace):
         raise UsageProblem("explain: valid is RUN.json, one or several, or --trace FILE, not both")
-    if args.steps is not None and (args.trace is None or args.steps < 1):
-        raise UsageProblem(f"--steps: {args.steps}: valid is a whole number above 0, beside --trace")
+    if args.steps is not None and (args.trace is None or not 1 <= args.steps <= MAX_STEPS):
+        raise UsageProblem(f"--steps: {args.steps}: valid is a whole number from 1 to {MAX_STEPS}, beside --trace")
     lines, data = _of_trace(args) if args.trace else _of_runs(args)
     print(json.dumps(data, indent=1, allow_nan=False) if args.json else "\n".join(lines))
     return FINE
