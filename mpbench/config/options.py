@@ -128,7 +128,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--mp-why",
         action="store_true",
-        help="find causes too: profiles on a CPU, the device's peaks, the input pipeline",
+        help="find causes too: profiles on a CPU, the device's peaks, the input pipeline alone",
     )
     add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
     add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")

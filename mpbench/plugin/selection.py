@@ -31,8 +31,10 @@ def select(session: pytest.Session) -> bool:
 
 
 def is_named(item: pytest.Item, config: pytest.Config) -> bool:
-    """Whether the command line names the item's file, not only a folder with it, or asks for its mark or --mp-why."""
-    if config.getoption("mp_why"):
+    """Whether a case that looks for causes is wanted: the command line names its file, not only a folder with it, or asks
+    for its mark; or for --mp-why, which leaves out the steps that are fed, as they are built once more for it."""
+    case = probe_case_of(item)
+    if config.getoption("mp_why") and case is not None and case.kind != "feed":
         return True
     files = (argument.partition("::")[0] for argument in config.args)
     return CAUSE_MARK in (config.option.markexpr or "") or any(

@@ -76,11 +76,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             for line in lines:
                 terminalreporter.write_line(line)
         probed: dict[str, Probed] = config.stash[PROBED]
-        if probed:
+        profiled = any(measured.record.step_profile for measured in reported)
+        if (probed or profiled) and (lines := session_lines(this_run(config))):
             terminalreporter.section("why")
-            for line in session_lines(this_run(config)):
+            for line in (*lines, _how_to_explain(config)):
                 terminalreporter.write_line(line)
-            terminalreporter.write_line(_how_to_explain(config))
         for line in _close_journal(config):
             terminalreporter.write_line(line)
 
@@ -135,7 +135,7 @@ def minutes(seconds: float) -> str:
 def _how_to_explain(config: pytest.Config) -> str:
     file = config.stash[SAVER].file if SAVER in config.stash else None
     what = shown(file) if file else "FILE, after a run with --benchmark-json=FILE"
-    return f"The same again, or as JSON: python -m mpbench explain {what}"
+    return f"All of it, or as JSON: python -m mpbench explain {what}"
 
 
 def _close_journal(config: pytest.Config) -> list[str]:

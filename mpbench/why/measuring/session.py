@@ -45,6 +45,9 @@ GROUPED_BY = {
 }
 """For each kind of case the parameters that are the same in a group; the others tell its arms apart."""
 
+TIME_SHARES = {"peaks": 0.25}
+"""Of the time limit of a group of steps: the best of a few rounds tells a peak."""
+
 MAX_PIPELINE_IMAGES = 1000
 """Different images that the pipeline reads; as many as a quick run draws. More of them measure the disk, not the
 pipeline."""
@@ -175,7 +178,7 @@ class ProbeRun:
         first, label = cases[0], cases[0].label
         return measure_probes(
             self._builders(cases),
-            Plan(self._profile().max_seconds, self._profile().tolerance),
+            Plan(self._profile().max_seconds * TIME_SHARES.get(first.kind, 1.0), self._profile().tolerance),
             self._common(first),
             self._run.activate(),
             f"{self._size()}, {label}",

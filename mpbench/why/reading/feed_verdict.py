@@ -85,6 +85,12 @@ def judged_without_pipeline(name: str, device_seconds: float, fed_seconds: float
     return Judged(verdict, f"{name} is {verdict}: {times}")
 
 
+def judged_without_feeding(name: str, device_seconds: float, input_seconds: float, batch_size: int) -> Judged:
+    """A verdict from the pipeline alone, where no step was fed: by the rule of `Fed.verdict`, which needs no fed step."""
+    rates = Fed(device_seconds, input_seconds, device_seconds, batch_size)
+    return Judged(rates.verdict, f"{name} is {rates.verdict}: {_rates(rates)}")
+
+
 def explanation(name: str, one: Fed) -> str:
     """One precision in a sentence."""
     return f"{name} is {one.verdict}: {_rates(one)}; {_added(one)}"

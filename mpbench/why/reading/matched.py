@@ -15,7 +15,14 @@ from mpbench.records.diagnostics import FeedRecord, InputRecord, PeakRecord, Pro
 from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.records.speed import CaseRecord
 from mpbench.why.reading.breakdown import breakdown_of
-from mpbench.why.reading.feed_verdict import INPUT_BOUND, Fed, Judged, judged, judged_without_pipeline
+from mpbench.why.reading.feed_verdict import (
+    INPUT_BOUND,
+    Fed,
+    Judged,
+    judged,
+    judged_without_feeding,
+    judged_without_pipeline,
+)
 from mpbench.why.reading.roofline import Peaks, Roof, allowed, peaks_of, roofs
 from mpbench.why.reading.verdict import Arm, verdict
 
@@ -127,6 +134,10 @@ class Step:
                 said[name] = judged(name, of, base if isinstance(base, Fed) and name != self.baseline else None)
             elif of:
                 said[name] = judged_without_pipeline(name, *of)
+        for name, (case, _) in self.cases.items():
+            if name not in self.feeds and self.pipelines:
+                alone, batch = self.pipelines[-1].median_seconds, self.setting.batch_size
+                said[name] = judged_without_feeding(name, case.median_seconds, alone, batch)
         return said
 
     def _fed(self, precision: str) -> Fed | tuple[float, float] | None:
