@@ -65,7 +65,8 @@ def measure_energy(
 ) -> dict[str, Energy]:
     """Run passes of each arm, in a random order anew for each turn, and divide what the counter says by their steps.
 
-    A pass in which loss scaling skipped a step is left out, and one more is run in its place. An arm that raises, or that keeps fewer than MIN_PASSES,
+    A pass in which loss scaling skipped a step is left out, and one more is run in its place. An arm that raises, or
+    that keeps fewer than MIN_PASSES,
     has no energy: the times that were measured before stay valid.
 
     Args:

@@ -31,8 +31,8 @@ def select(session: pytest.Session) -> bool:
 
 
 def is_named(item: pytest.Item, config: pytest.Config) -> bool:
-    """Whether a case that looks for causes is wanted: the command line names its file, not only a folder with it, or asks
-    for its mark; or for --mp-why, which leaves out the steps that are fed, as they are built once more for it."""
+    """Whether a case that looks for causes is wanted: the command line names its file, not only a folder with it, asks
+    for its mark, or for --mp-why, which leaves out the steps that are fed: they would be built once more for it."""
     case = probe_case_of(item)
     if config.getoption("mp_why") and case is not None and case.kind != "feed":
         return True

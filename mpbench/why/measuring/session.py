@@ -45,7 +45,7 @@ GROUPED_BY = {
 }
 """For each kind of case the parameters that are the same in a group; the others tell its arms apart."""
 
-TIME_SHARES = {"peaks": 0.25}
+TIME_SHARES = {"peaks": 0.25, "input": 0.5}
 """Of the time limit of a group of steps: the best of a few rounds tells a peak."""
 
 MAX_PIPELINE_IMAGES = 1000

@@ -86,7 +86,7 @@ def judged_without_pipeline(name: str, device_seconds: float, fed_seconds: float
 
 
 def judged_without_feeding(name: str, device_seconds: float, input_seconds: float, batch_size: int) -> Judged:
-    """A verdict from the pipeline alone, where no step was fed: by the rule of `Fed.verdict`, which needs no fed step."""
+    """A verdict from the pipeline alone, where no step was fed: by the rule of `Fed.verdict`."""
     rates = Fed(device_seconds, input_seconds, device_seconds, batch_size)
     return Judged(rates.verdict, f"{name} is {rates.verdict}: {_rates(rates)}")
 
