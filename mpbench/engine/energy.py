@@ -66,8 +66,7 @@ def measure_energy(
     """Run passes of each arm, in a random order anew for each turn, and divide what the counter says by their steps.
 
     A pass in which loss scaling skipped a step is left out, and one more is run in its place. An arm that raises, or
-    that keeps fewer than MIN_PASSES,
-    has no energy: the times that were measured before stay valid.
+    that keeps fewer than MIN_PASSES, has no energy: the times that were measured before stay valid.
 
     Args:
         arms: warmed up.
