@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import keras
+
 from mpbench.engine import device as devices
 from mpbench.engine.interleave import ENDED_ELSEWHERE
 from mpbench.engine.plan import GroupPlan
@@ -64,6 +66,8 @@ class _Building:
 
         def model(name: str) -> None:
             spec = self._plan.members[name].spec
+            # Keras counts the names that it makes up: with the same ones XLA's cache knows the program again.
+            keras.backend.clear_session(free_memory=False)
             step = Step(spec, lambda part: self._say(name, part), whole=False)
             for other in self.steps.values():
                 step.check_is_apart_from(other)

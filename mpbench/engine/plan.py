@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -87,6 +88,20 @@ class StepSpec:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return self.image_size_px, self.image_size_px, 3
+
+    @property
+    def label(self) -> str:
+        """Letters, digits and underscores that tell it from other steps."""
+        facts = (
+            self.model,
+            self.phase,
+            self.precision.name,
+            self.batch_size,
+            self.image_size_px,
+            self.jit,
+            self.replicas,
+        )
+        return re.sub(r"\W", "_", "_".join(map(str, facts)), flags=re.ASCII)
 
     @property
     def size(self) -> str:

@@ -260,16 +260,6 @@ class Run:
         """Show a line with the time since the session began."""
         self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
 
-    def _overlaps(self, device: Device) -> bool:
-        """Whether one arm is traced while another is compiled.
-
-        Not where modes are compared: there the seconds to trace and to compile are figures of their own. Nor where what
-        XLA compiles is kept: TensorFlow numbers its functions as they are made, and finds a compiled one by its number.
-        """
-        jit = self.settings.ways[0].jit
-        xla = device.kind == "gpu" if jit is None else jit
-        return len(self.settings.ways) == 1 and self.cluster.workers == 1 and not (xla and self._compiled)
-
     def _measure(self, members: Mapping[str, Case], keep: Keep[Measured]) -> Mapping[str, Measured | Exception]:
         profile = self.profiler(self.activate()) if self.profiler else None
         return measure_group(self._plan(members.values()), self.progress, keep, profile)
@@ -318,5 +308,6 @@ class Run:
             cluster=self.cluster,
             compiled=self._compiled,
             spent=self.spent,
-            overlapped=self._overlaps(device),
+            # Where modes are compared the seconds to trace and to compile are figures of their own.
+            overlapped=len(self.settings.ways) == 1 and self.cluster.workers == 1,
         )

@@ -23,7 +23,7 @@ from mpbench.engine import device as devices
 from mpbench.engine import distribution as replicas
 from mpbench.engine.models import build_model, compile_model, output_shape
 from mpbench.engine.plan import StepSpec
-from mpbench.engine.tracing import tracing
+from mpbench.engine.tracing import named_after, tracing
 from mpbench.errors import CaseFailure
 
 MAX_SETTLING_STEPS = 48
@@ -254,7 +254,7 @@ class Step:
         function = tf.function(
             on_a_batch if self._takes_batches else on_its_batch, autograph=False, jit_compile=self.jit
         )
-        with tracing():
+        with tracing(), named_after(self.spec.label):
             # Keras converts nothing with autograph either (its own functions are marked do_not_convert).
             return function.get_concrete_function(*specs)  # type: ignore[no-any-return]
 

@@ -7,8 +7,11 @@ the next one its memory, and its peak and largest batch are then not its own.
 from __future__ import annotations
 
 import gc
+import itertools
+import re
 import traceback
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -39,6 +42,51 @@ def tracing() -> Iterator[None]:
         for name in set(registry) - before:
             if name.startswith("CustomGradient-"):
                 del registry[name]
+
+
+_LABELS: Counter[str] = Counter()
+"""How often functions were traced under a label: names are unique in a process."""
+
+
+@contextmanager
+def named_after(label: str) -> Iterator[None]:
+    """While a function is traced: it and those inside are named after a label and counted from 1.
+
+    TensorFlow names them by the number of things that the process has made so far, which depends on what ran before and
+    for how long; XLA's cache of compiled programs is keyed by a hash over the whole program, names and all. The makers
+    of names are TensorFlow's own; where a version has others, names stay as they are, and less is found in the cache.
+
+    Args:
+        label: letters, digits and underscores.
+    """
+    from tensorflow.python.eager.polymorphic_function import concrete_function
+    from tensorflow.python.ops import control_flow_util_v2
+
+    _LABELS[label] += 1
+    prefix = label if _LABELS[label] == 1 else f"{label}_{_LABELS[label]}"
+    count = itertools.count(1)
+
+    def maker(kind: str) -> Callable[..., str]:
+        return lambda *names: f"__{kind}_{prefix}_{next(count)}_{re.sub(r'[^0-9A-Za-z_]', '_', str(names[-1]))}"
+
+    made = [
+        (module, name, getattr(module, name), maker(kind))
+        for module, name, kind in (
+            (concrete_function, "_inference_name", "inference"),
+            (concrete_function, "_forward_name", "forward"),
+            (concrete_function, "_backward_name", "backward"),
+            (control_flow_util_v2, "unique_fn_name", "branch"),
+            (control_flow_util_v2, "unique_grad_fn_name", "branch_gradient"),
+        )
+        if hasattr(module, name)
+    ]
+    for module, name, _, ours in made:
+        setattr(module, name, ours)
+    try:
+        yield
+    finally:
+        for module, name, before, _ in made:
+            setattr(module, name, before)
 
 
 def without_locals(error: BaseException) -> None:
