@@ -25,7 +25,7 @@ ENERGY_PASSES = 2
 MAX_TURNS = 3
 """An arm of which a pass was left out runs one more."""
 
-LEAD_IN_SECONDS = 0.5
+LEAD_IN_SECONDS = 0.25
 """Steps before the counter is read: by then clock and power are this arm's and no longer those of the one before."""
 
 MAX_WAIT_SECONDS = 0.25
