@@ -145,7 +145,7 @@ def split(images: Sequence[LabelledImage], seed: int) -> tuple[tuple[LabelledIma
 def sample(images: Sequence[LabelledImage], count: int, seed: int) -> tuple[LabelledImage, ...]:
     """Some of the images, in the same proportions of classes, by their names and the seed alone.
 
-    Of a rare class MIN_IMAGES_PER_CLASS are kept, if it has as many, at the expense of the most frequent one.
+    Of a rare class MIN_IMAGES_PER_CLASS are kept, if it has as many, at the expense of the most frequent ones.
 
     Args:
         images: in any order.
@@ -167,6 +167,13 @@ def sample(images: Sequence[LabelledImage], count: int, seed: int) -> tuple[Labe
         if largest != label and sizes[largest] - (wanted - sizes[label]) >= MIN_IMAGES_PER_CLASS:
             sizes[largest] -= wanted - sizes[label]
             sizes[label] = wanted
+    for label in sorted(sizes):  # where the largest has too little to give alone
+        while sizes[label] < min(MIN_IMAGES_PER_CLASS, len(classes[label])):
+            largest = max(sizes, key=lambda other: (sizes[other], -other))
+            if sizes[largest] <= MIN_IMAGES_PER_CLASS:
+                break
+            sizes[largest] -= 1
+            sizes[label] += 1
     chosen: list[LabelledImage] = []
     for label, members in classes.items():
         chosen += _shuffled(members, f"sample {seed}")[: sizes[label]]

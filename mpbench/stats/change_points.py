@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
+from mpbench.stats import special
 from mpbench.stats.intervals import MAD_TO_SD, Floats
 
 MIN_SIZE = 5

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
+from mpbench.stats import special
 from mpbench.stats.intervals import CONFIDENCE, Interval
 
 POWER = 0.8

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+
+from mpbench.stats import special
 
 TRIM_FRACTION = 0.2
 """Share cut from each end of a sample before its mean is taken (Wilcox's usual choice)."""

@@ -236,6 +236,14 @@ def test_sample_keeps_proportions(images, count, seed, rng):
     assert sample(shuffled, count, seed) == chosen
 
 
+@pytest.mark.parametrize(("sizes", "count"), [((23, 22, 10), 32), ((10, 22, 22, 21), 40), ((11, 16, 18), 30)])
+def test_a_rare_class_takes_from_several_where_the_largest_has_too_little(sizes, count):
+    images = [LabelledImage(f"{label}/{i}.jpg", Path("x"), label) for label, n in enumerate(sizes) for i in range(n)]
+    chosen = sample(images, count, 0)
+    assert len(chosen) == count
+    assert min(per_class(chosen, label) for label in range(len(sizes))) == MIN_IMAGES_PER_CLASS
+
+
 def test_seeds_differ_and_stay_what_they_are():
     images = [LabelledImage(f"cat.{i}.jpg", Path("x"), 0) for i in range(100)]
     assert split(images, 0) != split(images, 1)
