@@ -121,7 +121,8 @@ class Settings:
     @property
     def accuracy_baseline(self) -> str:
         """What the answers are compared with: strict float32, as the thesis had it, unless the user says otherwise."""
-        return self.baseline if self.given_precisions else DEFAULT_BASELINE
+        chosen = self.given_precisions or self.baseline in DEFAULT_PRECISIONS
+        return self.baseline if chosen else DEFAULT_BASELINE
 
     def arm_precision(self, arm: str) -> str:
         return self.baseline if arm == CONTROL else arm
@@ -201,11 +202,12 @@ def check_settings(
         UsageProblem: the first value that is not valid.
     """
     model_names = tuple(canonical_name(name) for name in _names("--mp-models", models))
-    check = _one_of("--mp-device", device, DEVICES), _one_of("--mp-jit", jit, JIT_CHOICES)
+    _one_of("--mp-device", device, DEVICES)
+    _one_of("--mp-jit", jit, JIT_CHOICES)
     count = _positive_int("--mp-replicas", replicas, "replicas") or 1
-    tf32 = check[0] != "cpu" and (precisions is None or "tf32" in precisions) and has_tf32()
+    tf32 = device != "cpu" and (precisions is None or "tf32" in precisions) and has_tf32()
     if precisions is None:
-        precision_names = default_precisions(tf32, xla=check[1] in ("auto", "on") and count == 1)
+        precision_names = default_precisions(tf32, xla=jit in ("auto", "on") and count == 1)
     else:
         precision_names = tuple(
             _one_of("--mp-precisions", name, PRECISIONS) for name in _names("--mp-precisions", precisions)
@@ -217,12 +219,12 @@ def check_settings(
         precisions=precision_names,
         baseline=_one_of("--mp-baseline", baseline or default_baseline(precision_names, tf32), PRECISIONS),
         control=control,
-        device=_one_of("--mp-device", device, DEVICES),
+        device=device,
         require_gpu=require_gpu,
         profile=None if profile is None else _one_of("--mp-profile", profile, PROFILES),
         batch_size=_positive_int("--mp-batch-size", batch_size, "images"),
         image_size_px=_positive_int("--mp-image-size", image_size, "pixels"),
-        jit=JIT_CHOICES[_one_of("--mp-jit", jit, JIT_CHOICES)],
+        jit=JIT_CHOICES[jit],
         jit_both=jit == "both",
         replicas=count,
         tolerance=None if tolerance is None else _positive_float("--mp-tolerance", tolerance, "per cent") / 100,

@@ -51,8 +51,9 @@ class CompileCache:
         self._kept = kept
         self._folder = folder
         self._say = say
-        self._there: set[str] = set()
+        self._fresh: set[str] = set()
         self._take_in()
+        self._there = {path.name for path in folder.glob("*.pb")}
 
     def new_files(self) -> set[str]:
         """Names of the executables that have been compiled, and not found, since this was asked last."""
@@ -76,7 +77,6 @@ class CompileCache:
         self._fresh.clear()
 
     def _take_in(self) -> None:
-        self._fresh: set[str] = set()
         for path in sorted(self._kept.glob("*.pb")):
             digest, _, name = path.name.partition(".")
             try:
@@ -89,7 +89,6 @@ class CompileCache:
             except OSError as error:
                 self._say(f"a compiled step cannot be used: {path}: {reason(error)}")
                 (self._folder / name).unlink(missing_ok=True)
-        self._there = {path.name for path in self._folder.glob("*.pb")}
 
 
 def open_cache(

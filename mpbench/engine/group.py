@@ -30,8 +30,6 @@ from mpbench.stats.intervals import Interval
 from mpbench.system import machine
 
 Progress = Callable[[str], None]
-GIB = 2**30
-
 
 Outcome = Measured | Exception
 Profiler = Callable[[Step], Mapping[str, Any]]
@@ -92,7 +90,7 @@ def measure_group(
         began = _spent(plan, "measured", began)
         added = timed.energy(series, measured)
         began = _spent(plan, "energy", began)
-        if profile:
+        if profile and plan.cluster.workers == 1:  # one that fails alone would leave the others waiting in its steps
             for name in measured:
                 progress(f"{plan.label}, {name}: profiling")
                 added.setdefault(name, {}).update(profile(steps[name]))

@@ -43,6 +43,8 @@ def test_accuracy_is_judged_against_strict_float32_unless_somebody_names_precisi
     with_tf32 = DEFAULTS | dict(has_tf32=lambda: True)
     settings = check_settings(**with_tf32)
     assert (settings.accuracy_baseline, settings.compared) == ("float32", ("mixed_float16",))
+    settings = check_settings(**with_tf32 | dict(baseline="mixed_float16"))
+    assert (settings.accuracy_baseline, settings.compared) == ("mixed_float16", ("float32",))
     settings = check_settings(**with_tf32 | dict(precisions="tf32,mixed_bfloat16"))
     assert (settings.accuracy_baseline, settings.compared) == ("tf32", ("mixed_bfloat16",))
 
