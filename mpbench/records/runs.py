@@ -60,6 +60,9 @@ MAX_CASES = 10_000
 """Of a run: all models of keras.applications in all precisions, with a sweep of some 20 points. A run is told in
 seconds then."""
 
+MAX_COMPARISONS = 1000
+"""Of accuracy, of a run. Checking one takes some milliseconds."""
+
 MAX_TEXT_CHARACTERS = 1000
 """Of a name, a fact or another text of a record."""
 
@@ -242,6 +245,8 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
             continue
         if ours > MAX_CASES:
             raise ValueError(f"benchmarks: more than {MAX_CASES} cases of mpbench")
+        if len(accuracy) > MAX_COMPARISONS:
+            raise ValueError(f"benchmarks: more than {MAX_COMPARISONS} comparisons of accuracy")
         fullname = benchmark.get("fullname")
         if not isinstance(fullname, str) or not fullname:
             raise ValueError(f"benchmarks[{i}].fullname: {_quoted(fullname)} is no name")
