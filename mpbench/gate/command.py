@@ -54,6 +54,8 @@ def run_gate(args: argparse.Namespace) -> int:
         raise UsageProblem(f"--storage: {args.storage}: no such folder: valid is one of saved runs")
     try:
         new = read_run(args.new)
+        for line in new.denied:
+            warn(f"{new.path}: {line}")
         if args.against:
             # Whatever their times: the user has said which is the earlier one.
             earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1))]
