@@ -119,10 +119,9 @@ def _history(options: argparse.Namespace) -> int:
             f"--benchmark-autosave makes {DEFAULT_FOLDER}"
         )
     runs = load_runs(folder, warn)
-    if options.case is not None and runs:
-        names = list(dict.fromkeys(s.case for s in all_series(runs)))
-        if not matching(all_series(runs), options.case):
-            raise UsageProblem(f"--case: {options.case}: no case is like that: valid is a part of {_some(names)}")
+    if options.case is not None and runs and not matching(every := all_series(runs), options.case):
+        names = list(dict.fromkeys(s.case for s in every))
+        raise UsageProblem(f"--case: {options.case}: no case is like that: valid is a part of {_some(names)}")
     series = all_series(run for run in runs if since is None or run.time >= since)
     if options.case is not None:
         series = matching(series, options.case)

@@ -12,7 +12,7 @@ from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 from mpbench.report.content import Drawing
 from mpbench.report.summary import Ending
 from mpbench.system.storage import real_path, write_file
-from mpbench.terminal import show
+from mpbench.terminal import show, warn
 
 DEFAULT_OUTPUT = "report.html"
 FINE = 0
@@ -62,6 +62,9 @@ def run_report(args: argparse.Namespace) -> int:
         runs = [read_run(path) for path in paths]
     except UnreadableRun as problem:
         raise UsageProblem(f"report: {problem}") from None
+    for run in runs:
+        for line in run.denied:
+            warn(f"{run.path}: {line}")
     _write_all(targets, args.png, runs)
     return FINE
 

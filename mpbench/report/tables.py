@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from mpbench.config.precisions import CPU_NOTE, DEFAULT_BASELINE, TF32
 from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.arms import Arms
 from mpbench.records.rounds import numbers, paired
 from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report import thesis
@@ -23,6 +24,12 @@ Case = TypeVar("Case", bound=OfRounds)
 
 MAX_NAMED = 3
 """Cases at their power limit beyond which no more are named: under full load all of them may be."""
+
+MAX_EACH = 20
+"""Values of one setting that are named."""
+
+MAX_PAIRS_OF = 40
+"""Models of which any two are compared in words: keras.applications has 38."""
 
 MIB = 2**20
 
@@ -50,11 +57,13 @@ def summary(cases: Sequence[OfRounds]) -> list[str]:
 
 def phase_table(cases: Sequence[OfRounds]) -> list[str]:
     """Each arm of one phase against its baseline; a baseline that stands alone gets a row of its own."""
-    bases = {id(case): baseline_of(case, cases) for case in cases}
+    arms = Arms(cases)
+    bases = [arms.baseline_of(case) for case in cases]
+    referred_to = {id(base) for base in bases}
     rows = [
-        _row(case, bases[id(case)], strict_float32(case, cases))
-        for case in cases
-        if not case.record.control and not any(base is case for base in bases.values())
+        _row(case, base, strict_float32(case, arms))
+        for case, base in zip(cases, bases, strict=True)
+        if not case.record.control and id(case) not in referred_to
     ]
     return [title([case.record for case in cases]), *render(rows or [_row(case, None) for case in cases])]
 
@@ -80,6 +89,7 @@ class Beside(NamedTuple):
 def sweep_table(cases: Sequence[OfRounds]) -> Beside:
     """Speedups of one phase as a function of what was swept, a row per model and precision; without rows where nothing
     was."""
+    arms = Arms(cases)
     rows: dict[tuple[str, str, str | None], dict[str, str]] = {}
     for case in cases:
         r = case.record
@@ -87,7 +97,7 @@ def sweep_table(cases: Sequence[OfRounds]) -> Beside:
             continue
         model = " ".join(filter(None, [r.model, r.variant.removesuffix(r.point).strip(), r.way]))
         row = rows.setdefault((model, r.precision, r.baseline), {"model": model, "precision": r.precision})
-        base = baseline_of(case, cases)
+        base = arms.baseline_of(case)
         batches = (
             f" ({base.record.batch_size} -> {r.batch_size} images)" if base and _batches_differ(base, case) else ""
         )
@@ -124,14 +134,15 @@ def energy_table(cases: Sequence[OfRounds]) -> Beside:
     A saving within the spread of its two figures says so: each figure is taken to be good to the whole spread of its
     passes, to either side.
     """
-    rows = []
+    arms, rows = Arms(cases), []
+    referred_to = {id(arms.baseline_of(case)) for case in cases}
     for case in cases:
-        r, base = case.record, baseline_of(case, cases)
+        r, base = case.record, arms.baseline_of(case)
         if not r.joules_per_image or r.control:
             continue
         before = None if base is None else base.record.joules_per_image
         if base is None or not before:
-            if not any(baseline_of(other, cases) is case for other in cases):
+            if id(case) not in referred_to:
                 rows.append(_named(r) | {"J/image": joules(r), "W": f"{_watts(case):.0f}"})
             continue
         saving = f"{100 * (before - r.joules_per_image) / before:.1f}"
@@ -317,12 +328,6 @@ def equal_benefit(cases: Iterable[OfRounds]) -> list[str]:
     ]
 
 
-def baseline_of(case: OfRounds, cases: Iterable[Case]) -> Case | None:
-    """The case that another one's speedup refers to; None where it is not among them."""
-    baseline = case.record.baseline
-    return next((other for other in cases if baseline and _is_arm(other.record, case.record, baseline)), None)
-
-
 def over(case: OfRounds, other: OfRounds) -> Interval | None:
     """Speedup over another case of the same group, of their paired rounds; None with too few, or other batches."""
     theirs, mine = paired(other.judged, case.judged)
@@ -331,17 +336,11 @@ def over(case: OfRounds, other: OfRounds) -> Interval | None:
     return speedup_interval(theirs, mine)
 
 
-def strict_float32(case: OfRounds, cases: Iterable[Case]) -> Case | None:
+def strict_float32(case: Case, arms: Arms[Case]) -> Case | None:
     """The strict float32 that was measured beside a case whose speedup refers to something else; None without one."""
     if case.record.baseline in (None, DEFAULT_BASELINE) or case.record.precision == DEFAULT_BASELINE:
         return None
-    return next((other for other in cases if _is_arm(other.record, case.record, DEFAULT_BASELINE)), None)
-
-
-def _is_arm(record: CaseRecord, of: CaseRecord, precision: str) -> bool:
-    """Whether a record is the arm of that precision in the group of another one."""
-    same = (record.name, record.phase) == (of.name, of.phase)
-    return same and record.precision == precision and not record.control
+    return next(iter(arms.of_precision(case.record, DEFAULT_BASELINE)), None)
 
 
 def _row(case: OfRounds, base: OfRounds | None, strict_base: OfRounds | None = None) -> dict[str, str]:
@@ -420,6 +419,8 @@ def _peak_pair(base: CaseRecord, other: CaseRecord) -> str:
 
 
 def _compared(models: Sequence[tuple[str, Interval]]) -> str:
+    if len(models) > MAX_PAIRS_OF:
+        return f"{len(models)} models are too many to compare any two in words: the table has their intervals."
     apart: dict[str, list[str]] = {}
     alike: list[str] = []
     for (name_a, a), (name_b, b) in combinations(sorted(models, key=lambda m: -m[1].estimate), 2):
@@ -438,8 +439,10 @@ def _compared(models: Sequence[tuple[str, Interval]]) -> str:
 
 
 def each(values: Iterable[object]) -> str:
-    """A setting's values, each once."""
-    return "/".join(dict.fromkeys(map(str, values)))
+    """A setting's values, each once; of many the first."""
+    found = list(dict.fromkeys(map(str, values)))
+    more = [f"and {len(found) - MAX_EACH} more"] if len(found) > MAX_EACH else []
+    return "/".join([*found[:MAX_EACH], *more])
 
 
 def device_label(record: CaseRecord | AccuracyRecord) -> str:

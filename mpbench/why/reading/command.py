@@ -84,9 +84,11 @@ def _of_trace(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
 
 def _of_runs(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     try:
-        steps, notes = matched([read_run(path) for path in args.runs])
+        runs = [read_run(path) for path in args.runs]
     except UnreadableRun as problem:
         raise UsageProblem(f"explain: {problem}") from None
+    steps, notes = matched(runs)
+    notes += [f"{run.path}: {line}" for run in runs for line in run.denied]
     if not steps:
         of = printable(", ".join(str(path) for path in args.runs))
         raise UsageProblem(
