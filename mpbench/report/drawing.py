@@ -62,6 +62,9 @@ NAME_CHARACTERS = 60
 MOST_ROWS = 200
 """Of a figure: the tables have the others."""
 
+MOST_PANELS = 30
+"""Of a figure: of one model there are five precisions, in two ways or at some points of a sweep."""
+
 MOST_DRAWINGS = 100
 """Of one kind: all models of keras.applications in both phases take 76."""
 
@@ -169,10 +172,9 @@ def named(drawings: Iterable[Drawing]) -> list[Drawing]:
     return [Drawing(n, d.title, d.alternative, d.figure) for n, d in zip(names, of, strict=True)]
 
 
-def drawn_rows(rows: Sequence[Drawn]) -> tuple[Sequence[Drawn], str]:
-    """Those of a figure's rows that are drawn, and what its title says of it where these are not all."""
-    more = f" (the first {MOST_ROWS} of {len(rows)})" if len(rows) > MOST_ROWS else ""
-    return rows[:MOST_ROWS], more
+def drawn_rows(rows: Sequence[Drawn], most: int = MOST_ROWS) -> tuple[Sequence[Drawn], str]:
+    """Those of a figure's rows, or panels, that are drawn, and what its title says of it where these are not all."""
+    return rows[:most], f" (the first {most} of {len(rows)})" if len(rows) > most else ""
 
 
 def stacked(

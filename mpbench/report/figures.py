@@ -29,6 +29,7 @@ from mpbench.report.content import Drawing
 from mpbench.report.drawing import (
     FAINT,
     INK,
+    MOST_PANELS,
     Row,
     add_keys,
     drawn_rows,
@@ -213,6 +214,7 @@ def _thesis_ratio(r: CaseRecord) -> float | None:
 
 def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
     """One group's rounds."""
+    cases, more = drawn_rows(cases, MOST_PANELS)
     of_precision = looks(case.record.precision for case in cases)
     with style():
         figure, panels = stacked([1.05] * len(cases), left=0.62, right=0.15, between=0.38, top=0.3, bottom=0.45)
@@ -260,7 +262,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
         add_keys(figure, list(keys.values()))
     sentences = " ".join(_rounds_in_words(case) for case in cases)
     whose = f"{printable(name)}, {printable(phase)}"
-    return Drawing(f"rounds {name} {phase}", f"Every round of {whose}, in the order measured", sentences, figure)
+    return Drawing(f"rounds {name} {phase}", f"Every round of {whose}, in the order measured{more}", sentences, figure)
 
 
 def _rounds_in_words(case: OfRounds) -> str:
