@@ -52,8 +52,10 @@ def mutated(run, rng, changes=None):
             _change_benchmarks(run, rng)
         elif kind < 0.2:
             _change_rounds(run, rng)
-        elif kind < 0.35:
+        elif kind < 0.3:
             _change_inside(run, rng)
+        elif kind < 0.45:
+            _change_together(run, rng)
         else:
             _change_value(run, rng)
     return run
@@ -159,6 +161,32 @@ def _change_rounds(run, rng):
         data = [factor * s * rng.choice((1, 1, 1, rng.uniform(0.9, 1.1), 3)) for s in data]
         stats["data"] = data[: rng.choice((1, 2, 4, 5, len(data) + 1))] * rng.choice((1, 1, 1, 50))
         info["rounds"] = len(stats["data"])
+
+
+def _change_together(run, rng):
+    """Fields that are checked against each other."""
+    infos = [one["extra_info"] for one in _of_benchmarks(run) if isinstance(one.get("extra_info"), dict)]
+    for info in infos[:: rng.choice((1, 1, 3))]:
+        value = rng.choice(NUMBERS)
+        if "both_right" in info:
+            table = rng.choice(
+                ((0, 0, 0, 0), (0, 0, 0, 5000), (1, 0, 0, 0), (10**6, 0, 0, 0), (0, 7, 0, 1), (2, 2, 2, 2))
+            )
+            info |= dict(zip(("both_right", "baseline_only", "precision_only", "both_wrong"), table, strict=True))
+            info["validation_images"] = sum(table)
+            if sum(table) and rng.random() < 0.7:
+                info |= {
+                    "accuracy": (table[0] + table[2]) / sum(table),
+                    "baseline_accuracy": sum(table[:2]) / sum(table),
+                }
+            info[rng.choice(("margin", "alpha", "majority_share"))] = rng.choice((0.0, 1e-9, 0.01, 0.5, 1.0))
+        else:
+            names = rng.choice(
+                (("speedup",), ("reference",), ("skipped_steps", "warmup_skipped_steps"), ("joules_per",))
+            )
+            info |= {name: value for name in info if name.startswith(names)}
+            if rng.random() < 0.3:
+                info |= {"batch_size": 10**9, "replicas": rng.choice((1, 10**9))}
 
 
 def _change_inside(run, rng):
