@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -81,8 +81,10 @@ OneCase = TypeVar("OneCase", bound=Grouped)
 Result = TypeVar("Result")
 Measure = Callable[
     [Sequence[Mapping[str, OneCase]], Callable[[int, Mapping[str, Result]], None]],
-    Sequence[Mapping[str, Result | Exception]],
+    Iterator[tuple[int, Mapping[str, Result | Exception]]],
 ]
+"""Takes for each group its cases by arm, and what it may call with the number of a group and its arms that are measured
+before it has finished with them; yields the number of each group that is finished, and what became of its arms."""
 
 
 class Outcomes(Generic[OneCase, Result]):
@@ -96,6 +98,7 @@ class Outcomes(Generic[OneCase, Result]):
     def __init__(self) -> None:
         self.on_measured: Callable[[Mapping[str, Result]], None] = lambda measured: None
         self._by_id: dict[str, Result | Exception] = {}
+        self._going_on: Iterator[None] | None = None
 
     def __contains__(self, id: str) -> bool:
         return id in self._by_id
@@ -109,8 +112,7 @@ class Outcomes(Generic[OneCase, Result]):
 
         Args:
             groups: the case's own among them; each of cases that are selected and measured together.
-            measure: takes for each group its cases by arm, and what it may call with the number of a group and its arms
-                that are measured before it has finished with them; returns what became of each.
+            measure: see `Measure`; gone on with by the next case, since groups are finished in any order.
 
         Raises:
             CaseFailure: the case failed for a known reason.
@@ -118,13 +120,16 @@ class Outcomes(Generic[OneCase, Result]):
         """
         if case.id not in self._by_id:
             devices.check_not_deterministic()
-            self._measure(list(groups), measure)
+            self._going_on = self._going_on or self._measured(list(groups), measure)
+            while case.id not in self._by_id:
+                next(self._going_on)
         outcome = self._by_id[case.id]
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    def _measure(self, groups: Sequence[Sequence[OneCase]], measure: Measure[OneCase, Result]) -> None:
+    def _measured(self, groups: Sequence[Sequence[OneCase]], measure: Measure[OneCase, Result]) -> Iterator[None]:
+        """Measure groups, with a pause after each that is finished."""
         kept: list[dict[str, Result]] = [{} for _ in groups]
 
         def keep(number: int, measured: Mapping[str, Result]) -> None:
@@ -134,17 +139,22 @@ class Outcomes(Generic[OneCase, Result]):
                 kept[number] = by_id
                 self.on_measured(by_id)
 
+        finished: set[int] = set()
         try:
-            outcomes = measure([{case.arm: case for case in cases} for cases in groups], keep)
+            for number, of_group in measure([{case.arm: case for case in cases} for cases in groups], keep):
+                finished.add(number)
+                self._by_id.update({case.id: of_group[case.arm] for case in groups[number]})
+                keep(number, {arm: one for arm, one in of_group.items() if not isinstance(one, Exception)})
+                yield
+        except GeneratorExit:
+            raise
         except BaseException as error:  # a time-out's too: the other cases must not measure it all again
             lost = CaseFailure(f"measuring its group ended with {described(error)}")
-            self._by_id.update({case.id: lost for cases in groups for case in cases})
-            for by_id in kept:
-                self._by_id.update(by_id)
+            for number in set(range(len(groups))) - finished:
+                self._by_id.update({case.id: kept[number].get(case.id, lost) for case in groups[number]})
             raise
-        for number, (cases, of_group) in enumerate(zip(groups, outcomes, strict=True)):
-            self._by_id.update({case.id: of_group[case.arm] for case in cases})
-            keep(number, {arm: one for arm, one in of_group.items() if not isinstance(one, Exception)})
+        finally:
+            self._going_on = None
 
 
 def groups_of(cases: Iterable[OneCase]) -> list[list[OneCase]]:
@@ -160,7 +170,7 @@ def measure_groups(
     progress: Callable[[str], None],
     keep: Callable[[int, Mapping[str, Measured]], None],
     profile: Profiler | None,
-) -> Sequence[Mapping[str, Measured | Exception]]:
+) -> Iterator[tuple[int, Mapping[str, Measured | Exception]]]:
     """As `mpbench.engine.session` has it, which is imported when the first case is measured."""
     from mpbench.engine import session
 
@@ -277,7 +287,7 @@ class Run:
 
     def _measure(
         self, groups: Sequence[Mapping[str, Case]], keep: Callable[[int, Mapping[str, Measured]], None]
-    ) -> Sequence[Mapping[str, Measured | Exception]]:
+    ) -> Iterator[tuple[int, Mapping[str, Measured | Exception]]]:
         profile = self.profiler(self.activate()) if self.profiler else None
         return measure_groups([self._plan(members.values()) for members in groups], self.progress, keep, profile)
 

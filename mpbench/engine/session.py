@@ -6,7 +6,7 @@ What wanders within minutes (clocks, neighbours, temperature) is then seen by ea
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -28,8 +28,8 @@ def measure_groups(
     progress: Progress,
     keep: Keep = lambda number, measured: None,
     profile: Profiler | None = None,
-) -> list[dict[str, Outcome]]:
-    """Measure groups.
+) -> Iterator[tuple[int, dict[str, Outcome]]]:
+    """Measure groups, each in visits between which the others have theirs.
 
     Args:
         plans: what to measure, in the order in which it is built.
@@ -37,10 +37,9 @@ def measure_groups(
         keep: called with the number of a plan and its arms that are measured so far, see `Group`.
         profile: see `Group`.
 
-    Returns:
-        For each plan what became of its arms.
+    Yields:
+        The number of a plan whose group is finished, and what became of its arms.
     """
-    outcomes: dict[int, dict[str, Outcome]] = {}
     order = np.random.default_rng(SEED)
     waiting = list(range(len(plans)))
     memory = _Memory()
@@ -61,9 +60,8 @@ def measure_groups(
                     break
             if len(together) > 1:
                 progress(f"{len(together)} groups are built: measuring them in turns")
-            _measure_in_turns(together, order)
-            outcomes |= {number: group.outcomes for number, group in together.items()}
-    return [outcomes[number] for number in range(len(plans))]
+            for number in _measured_in_turns(together, order):
+                yield number, together[number].outcomes
 
 
 def measure_group(
@@ -73,14 +71,15 @@ def measure_group(
     profile: Profiler | None = None,
 ) -> dict[str, Outcome]:
     """Measure one group alone; see `measure_groups`."""
-    return measure_groups([plan], progress, lambda _, measured: keep(measured), profile)[0]
+    return dict(measure_groups([plan], progress, lambda _, measured: keep(measured), profile))[0]
 
 
-def _measure_in_turns(groups: Mapping[int, Group], order: np.random.Generator) -> None:
+def _measured_in_turns(groups: Mapping[int, Group], order: np.random.Generator) -> Iterator[int]:
     """Visit each group until it is done, all of them in a random order before any one is visited again."""
-    left, last = list(groups.values()), None
+    left, last = list(groups), None
     while left:
-        for group in [left[i] for i in order.permutation(len(left))]:
+        for number in [left[i] for i in order.permutation(len(left))]:
+            group = groups[number]
             try:
                 if not group.done:
                     group.visit(after_others=last is not group)
@@ -90,7 +89,8 @@ def _measure_in_turns(groups: Mapping[int, Group], order: np.random.Generator) -
             except Exception as error:  # one group's, whatever it is, must not cost the others theirs
                 group.fail(error)
             if group.done:
-                left.remove(group)
+                left.remove(number)
+                yield number
 
 
 def _may_share(plan: GroupPlan) -> bool:

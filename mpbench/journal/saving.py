@@ -15,6 +15,7 @@ from mpbench.errors import UsageProblem, described, printable, reason
 from mpbench.journal.files import Journal, journals, opened, read
 from mpbench.journal.lines import Contents, Finished, Header, UnreadableJournal, encoded
 from mpbench.records.runs import facts_of
+from mpbench.records.speed import BROKEN_OFF
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
 FREE_SETTINGS = (
@@ -235,15 +236,22 @@ def _conditions(header: Header) -> dict[str, Any]:
 
 
 def _whole_groups(cases: Mapping[str, Finished], groups: Mapping[str, str]) -> dict[str, Finished]:
-    """The selected cases whose group's selected cases were all measured together: speedups are of paired rounds."""
+    """The selected cases whose group's selected cases were all measured together, and to the end.
+
+    Speedups are of paired rounds, and a group is measured in several visits.
+    """
     whole = {}
     for group in set(groups.values()):
         wanted = [name for name, of_group in groups.items() if of_group == group]
-        found = [cases[name] for name in wanted if name in cases]
+        found = [cases[name] for name in wanted if name in cases and not _broken_off(cases[name])]
         together = {(case.group, case.measurement) for case in found}
         if len(found) == len(wanted) and together == {(group, found[0].measurement)}:
             whole.update({case.fullname: case for case in found})
     return whole
+
+
+def _broken_off(case: Finished) -> bool:
+    return bool(case.benchmark["extra_info"].get("noisy_because") == BROKEN_OFF)
 
 
 def _names(run: Mapping[str, Any]) -> set[str]:

@@ -146,6 +146,13 @@ class CaseRecord:
         return f"{self.name}-{'control' if self.control else self.precision}"
 
     @property
+    def doubt(self) -> str:
+        """The word that stands beside a figure that is noisy: why it is; empty where it is not."""
+        if not self.noisy:
+            return ""
+        return {DRIFTING: "DRIFTING", BROKEN_OFF: "BROKEN OFF"}.get(self.noisy_because, "NOISY")
+
+    @property
     def joules_per_image(self) -> float | None:
         return None if self.joules_per_step is None else self.joules_per_step / (self.batch_size * self.replicas)
 

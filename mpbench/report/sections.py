@@ -31,7 +31,7 @@ from mpbench.report.figures import (
 )
 from mpbench.report.photographs import photographs
 from mpbench.report.summary import Ending
-from mpbench.report.tables import Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
+from mpbench.report.tables import DOUBTS, Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
 from mpbench.report.thesis_tables import thesis_tables
 from mpbench.stats.change_test import FASTER, SAME, SLOWER
 from mpbench.why.reading.feed_verdict import INPUT_BOUND
@@ -84,8 +84,9 @@ def _notes(run: SavedRun) -> list[Note]:
     kinds |= {probed.record.device for probed in run.probes.values()}
     said = [Note("CPU", CPU_NOTE)] if "cpu" in kinds else []
     records = [case.record for case in run.cases.values()]
-    if any(r.noisy for r in records):
-        said.append(Note("NOISY", "So marked: the time limit came before the figure was steady; it may be off."))
+    for word, text in DOUBTS.items():
+        if any(r.doubt == word for r in records):
+            said.append(Note(word, f"So marked: {text}."))
     if any(not r.warmup_settled for r in records):
         said.append(Note("WARM-UP", "Some cases were still getting faster or slower when their measurement began."))
     if any(r.throttled for r in records):

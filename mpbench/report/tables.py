@@ -14,12 +14,19 @@ from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.rounds import numbers, paired
 from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report import thesis
-from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
+from mpbench.stats.intervals import CONFIDENCE, MIN_PAIRS, Interval, simultaneous, speedup_interval
 from mpbench.text_table import render
 from mpbench.why.reading.breakdown import breakdown_of
 from mpbench.why.reading.verdict import is_host_bound
 
 Case = TypeVar("Case", bound=OfRounds)
+
+DOUBTS = {
+    "NOISY": "the time limit (--mp-max-time) came before the interval was narrow",
+    "DRIFTING": "moved by so much while they were measured: one number does not describe them",
+    "BROKEN OFF": "ended before they were measured as often as they should be",
+}
+"""What the words of `CaseRecord.doubt` mean, said of the cases so marked."""
 
 MAX_NAMED = 3
 """Cases at their power limit beyond which no more are named: under full load all of them may be."""
@@ -214,9 +221,9 @@ def per_replica(records: Iterable[CaseRecord]) -> str:
 def notes(cases: Sequence[OfRounds]) -> list[str]:
     """A line for each thing a reader must know before believing a figure, and the noise floor if there is one."""
     lines = []
-    noisy = [f"{c.record.case_name} ({c.record.rounds} rounds)" for c in cases if c.record.noisy]
-    if noisy:
-        lines.append(f"NOISY: {', '.join(noisy)}: the time limit (--mp-max-time) came before the interval was narrow")
+    for word, why in DOUBTS.items():
+        if doubted := [f"{c.record.case_name} ({doubted(c.record)})" for c in cases if c.record.doubt == word]:
+            lines.append(f"{word}: {', '.join(doubted)}: {why}")
     warming = [f"{c.record.case_name} ({c.record.warmup_rounds} rounds)" for c in cases if not c.record.warmup_settled]
     if warming:
         lines.append(f"WARM-UP: {', '.join(warming)}: half the time limit was over before it was seen to be stationary")
@@ -298,23 +305,35 @@ def power_limit(record: CaseRecord) -> str:
     return f"{100 * (record.power_limited_share or 0):.0f} % of rounds{clock}"
 
 
-def equal_benefit(cases: Iterable[OfRounds]) -> list[str]:
+def equal_benefit(cases: Iterable[Case]) -> list[str]:
     """The thesis's question, *do all benefit equally?*, answered per precision from the intervals.
 
-    Two models differ where their 95 % intervals do not overlap; that is stricter than a test of the difference. Each
-    way to run a precision is asked for by itself.
+    Two models differ where their intervals do not overlap; that is stricter than a test of the difference. The
+    intervals are simultaneous: all of them hold the truth in 95 % of runs. Each way to run a precision is asked for by
+    itself.
     """
-    by_precision: dict[str, list[tuple[str, Interval]]] = {}
+    cases = list(cases)
+    by_precision: dict[str, list[Case]] = {}
     for case in cases:
         r = case.record
         if r.interval and not r.control and r.precision != DEFAULT_BASELINE:  # strict float32 is nobody's choice
-            model = " ".join(filter(None, [r.model, r.variant]))
-            by_precision.setdefault(" ".join(filter(None, [r.precision, r.way])), []).append((model, r.interval))
+            by_precision.setdefault(" ".join(filter(None, [r.precision, r.way])), []).append(case)
     return [
-        f"Do all benefit equally from {precision}? {_compared(models)}"
-        for precision, models in by_precision.items()
-        if len(models) > 1
+        f"Do all benefit equally from {precision}? {_compared(_jointly(of, cases))}"
+        for precision, of in by_precision.items()
+        if len(of) > 1
     ]
+
+
+def _jointly(asked: Sequence[Case], cases: Iterable[Case]) -> list[tuple[str, Interval]]:
+    """Simultaneous intervals of the speedups of some cases, with their models' names."""
+    confidence, found = simultaneous(len(asked)), []
+    for case in asked:
+        base = baseline_of(case, cases)
+        interval = (over(case, base, confidence) if base else None) or case.record.interval
+        if interval:
+            found.append((" ".join(filter(None, [case.record.model, case.record.variant])), interval))
+    return found
 
 
 def baseline_of(case: OfRounds, cases: Iterable[Case]) -> Case | None:
@@ -323,12 +342,12 @@ def baseline_of(case: OfRounds, cases: Iterable[Case]) -> Case | None:
     return next((other for other in cases if baseline and _is_arm(other.record, case.record, baseline)), None)
 
 
-def over(case: OfRounds, other: OfRounds) -> Interval | None:
+def over(case: OfRounds, other: OfRounds, confidence: float = CONFIDENCE) -> Interval | None:
     """Speedup over another case of the same group, of their paired rounds; None with too few, or other batches."""
     theirs, mine = paired(other.judged, case.judged)
     if len(mine) < MIN_PAIRS or _batches_differ(other, case):
         return None
-    return speedup_interval(theirs, mine)
+    return speedup_interval(theirs, mine, confidence)
 
 
 def strict_float32(case: OfRounds, cases: Iterable[Case]) -> Case | None:
@@ -380,11 +399,18 @@ def _row(case: OfRounds, base: OfRounds | None, strict_base: OfRounds | None = N
     return row
 
 
+def doubted(record: CaseRecord) -> str:
+    """Of a figure that is noisy: by how much the figure moved, or of how many rounds it is."""
+    if record.doubt == "DRIFTING" and record.drift is not None:
+        return f"by {100 * record.drift:.{1 if record.drift < 0.1 else 0}f} %"
+    return f"{record.rounds} rounds"
+
+
 def marks(case: OfRounds, base: OfRounds | None) -> list[str]:
     """What must stand beside a speedup; it is of throttled rounds too where its baseline's are."""
     breakdown = breakdown_of(case)
     bound = ["HOST-BOUND"] if breakdown and is_host_bound(breakdown) else []
-    return (["NOISY"] if case.record.noisy else []) + _throttled(case, base).split() + bound
+    return list(filter(None, [case.record.doubt])) + _throttled(case, base).split() + bound
 
 
 def _gpu_busy(case: OfRounds) -> str:

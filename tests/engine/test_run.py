@@ -40,7 +40,7 @@ def test_a_group_is_measured_once_and_told_once_where_nothing_is_added(outcomes)
     def measure(groups, keep):
         calls.extend(sorted(members) for members in groups)
         keep(0, TIMES)
-        return [{**TIMES, "tf32": CaseFailure("no")}]
+        yield 0, {**TIMES, "tf32": CaseFailure("no")}
 
     assert [result(outcomes, case, measure) for case in CASES[:2]] == ["times", "times"]
     with pytest.raises(CaseFailure, match="no"):
@@ -52,7 +52,7 @@ def test_a_group_is_measured_once_and_told_once_where_nothing_is_added(outcomes)
 def test_what_is_added_afterwards_is_told_once_more(outcomes):
     def measure(groups, keep):
         keep(0, TIMES)
-        return [dict.fromkeys(TIMES, "times and energy") | {"tf32": CaseFailure("no")}]
+        yield 0, dict.fromkeys(TIMES, "times and energy") | {"tf32": CaseFailure("no")}
 
     assert result(outcomes, CASES[0], measure) == "times and energy"
     assert outcomes.journal == [{"one": "times", "two": "times"}, dict.fromkeys(("one", "two"), "times and energy")]
@@ -63,6 +63,7 @@ def test_what_ends_the_group_after_its_rounds_costs_no_round(outcomes, ending):
     def measure(groups, keep):
         keep(0, TIMES)
         raise ending
+        yield
 
     with pytest.raises(ending if isinstance(ending, type) else type(ending)):
         result(outcomes, CASES[0], measure)

@@ -23,11 +23,8 @@ DRAW = random.Random(os.getpid())
 
 
 def measure_groups(plans, progress, keep, profile):
-    outcomes = []
     for number, plan in enumerate(plans):
-        outcomes.append(measure_group(plan, progress))
-        keep(number, outcomes[-1])
-    return outcomes
+        yield number, measure_group(plan, progress)
 
 
 def measure_group(plan, progress):

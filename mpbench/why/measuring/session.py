@@ -7,7 +7,7 @@ objects; TensorFlow is imported when the first of them is measured.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -174,8 +174,9 @@ class ProbeRun:
 
     def _measure(
         self, groups: Sequence[Mapping[str, ProbeCase]], keep: object
-    ) -> list[Mapping[str, Probed | Exception]]:
-        return [self._measure_group(list(members.values())) for members in groups]
+    ) -> Iterator[tuple[int, Mapping[str, Probed | Exception]]]:
+        for number, members in enumerate(groups):
+            yield number, self._measure_group(list(members.values()))
 
     def _measure_group(self, cases: Sequence[ProbeCase]) -> Mapping[str, Probed | Exception]:
         from mpbench.why.measuring.probe import measure_probes
