@@ -120,6 +120,9 @@ def influences(values: ArrayLike) -> Floats:
 def wander(values: ArrayLike) -> Wander:
     """Whether, and how far, a series moves slowly; not at all where it is too short to tell (LEAST_TO_WANDER).
 
+    Asked of the values' ranks: a burst is one high rank among many, while a level that holds for a tenth of the series
+    only, and that trimming would remove, still is slow.
+
     Args:
         values: shape (n,), finite, in the order measured.
     """
@@ -127,7 +130,7 @@ def wander(values: ArrayLike) -> Wander:
     if sample.size < LEAST_TO_WANDER:
         return Wander(1.0, 0.0)
     means = [float(trimmed_mean(part)) for part in np.array_split(sample, PARTS)]
-    return Wander(chance_of_slow(influences(sample)), max(means) - min(means))
+    return Wander(chance_of_slow(_ranks(sample)), max(means) - min(means))
 
 
 def trimmed_mean_error(values: ArrayLike) -> tuple[float, float]:
@@ -179,6 +182,12 @@ def log_ratios(baseline: ArrayLike, candidate: ArrayLike) -> Floats:
 def simultaneous(comparisons: int, confidence: float = CONFIDENCE) -> float:
     """Confidence that each of so many intervals must have for all of them to hold together (Bonferroni)."""
     return 1 - (1 - confidence) / max(comparisons, 1)
+
+
+def _ranks(sample: Floats) -> Floats:
+    """From 1; equal values share the mean of theirs."""
+    _, where, counts = np.unique(sample, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where])
 
 
 def _winsorised(sample: Floats) -> Floats:

@@ -20,7 +20,7 @@ class Noise:
     Attributes:
         sd: standard deviation of a round's logarithm.
         memory: correlation of its logarithm with that of the round before.
-        feels: share of the machine's switching that it feels.
+        feels: share of the machine's switching and wave that it feels.
     """
 
     sd: float = 0.0
@@ -39,6 +39,8 @@ class Machine:
         burst_share: share of rounds that something else on the machine slows down, by 30 % on average.
         switching: relative slowdown in every second interval of switching_seconds, for arms that feel it.
         switching_seconds: see there.
+        wave: amplitude of a sine that slows arms down and speeds them up, as far as they feel it, relative.
+        wave_seconds: its period; where in it a machine begins is drawn.
     """
 
     Noise = Noise
@@ -53,6 +55,8 @@ class Machine:
         burst_share: float = 0.0,
         switching: float = 0.0,
         switching_seconds: float = 3.0,
+        wave: float = 0.0,
+        wave_seconds: float = 20.0,
     ) -> None:
         self.now = 0.0
         self.log: list[tuple[str, int]] = []
@@ -60,6 +64,7 @@ class Machine:
         self._drift, self._drift_seconds = drift, drift_seconds
         self._noise, self._burst_share = noise, burst_share
         self._switching, self._switching_seconds = switching, switching_seconds
+        self._wave, self._wave_seconds, self._begin = wave, wave_seconds, self._rng.uniform(0, 60)
 
     def clock(self) -> float:
         return self.now
@@ -83,7 +88,9 @@ class Machine:
             fresh = noise.sd * math.sqrt(1 - noise.memory**2)
             state["log"] = noise.memory * state["log"] + self._rng.normal(0, fresh)
             factor *= math.exp(state["log"])
-            factor *= 1 + noise.feels * self._switching * (self.now // self._switching_seconds % 2)
+            phase = self.now + self._begin
+            factor *= 1 + noise.feels * self._switching * (phase // self._switching_seconds % 2)
+            factor *= 1 + noise.feels * self._wave * math.sin(2 * math.pi * phase / self._wave_seconds)
             for _ in range(steps):
                 if state["steps"] == fails_at:
                     raise RuntimeError(f"{name} failed")
