@@ -22,7 +22,7 @@ from mpbench.engine.largest_batch import confirm, fit
 from mpbench.engine.plan import GroupPlan
 from mpbench.engine.step import Step
 from mpbench.engine.timed import Timed
-from mpbench.errors import CaseFailure
+from mpbench.errors import CaseFailure, described
 from mpbench.records.rounds import kept_rounds
 from mpbench.records.speed import BROKEN_OFF, DRIFTING, FOR_WANT_OF_TIME, CaseRecord, Measured
 from mpbench.stats.intervals import Interval
@@ -124,7 +124,8 @@ class Group:
             self._keep({name: one for name, one in self.outcomes.items() if isinstance(one, Measured)})
 
     def fail(self, error: Exception) -> None:
-        """End all arms that are not finished with an error, and release them."""
+        """End all arms that are not finished with an error, which is said, and release them."""
+        self._progress(f"{self.plan.label}: ended by {described(error)}")
         for name, step in self._steps.items():
             self.outcomes.setdefault(name, explained(error, step.spec.device, step.spec.size))
         self._failed = True
@@ -200,7 +201,7 @@ class Group:
             loss_scale=step.loss_scale(),
             skipped_steps=mine.skipped_steps,
             warmup_skipped_steps=timed.skipped_steps[name] + mine.warmup_skipped_steps,
-            peak_memory_bytes=step.peak_memory_bytes - self._held_bytes,
+            peak_memory_bytes=max(step.peak_memory_bytes - self._held_bytes, 0),
             memory_kind="device" if spec.device.kind == "gpu" else "host_rss",
             warmup_rounds=mine.warmup_rounds,
             warmup_settled=mine.settled,

@@ -14,7 +14,7 @@ from mpbench.engine.step import Step
 from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
 from mpbench.engine.timed import Timed
 from mpbench.errors import CaseFailure
-from mpbench.records.speed import Measured
+from mpbench.records.speed import BROKEN_OFF, Measured
 from mpbench.records.speed import read_case as read_back
 from mpbench.stats.intervals import MIN_PAIRS
 from mpbench.system import machine
@@ -181,3 +181,55 @@ def test_a_cpu_has_no_readings():
     record = measure_group(plan({"float32": "classifier"}), lambda line: None)["float32"].record
     assert record.joules_per_step is record.sm_clock_mhz is record.power_limited_share is None
     assert record.throttled_blocks == ""
+
+
+ENDINGS = [KeyboardInterrupt, SystemExit, TimeoutError, RuntimeError]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("point", ["energy", "profile", "keeping what was added"])
+def test_whatever_ends_a_group_after_its_last_round_costs_no_round(monkeypatch, point, ending):
+    kept, said = [], []
+
+    def end(*_):
+        raise ending("the end")
+
+    def keep(measured):
+        kept.append(measured)
+        if point == "keeping what was added" and len(whole(kept)) == 2:
+            end()
+
+    def whole(kept):
+        return [m for m in kept if not any(one.record.noisy_because == BROKEN_OFF for one in m.values())]
+
+    if point == "energy":
+        monkeypatch.setattr(Timed, "energy", end)
+    profile = end if point == "profile" else lambda step: {"no_step_profile": "not asked for"}
+    arms = plan({"float32": "classifier", "mixed_float16": "classifier"})
+    if issubclass(ending, Exception):
+        outcomes = measure_group(arms, said.append, keep, profile)
+        assert all(isinstance(one, Measured) for one in outcomes.values())
+        assert any("ended by" in line and "the end" in line for line in said)
+    else:
+        with pytest.raises(ending):
+            measure_group(arms, said.append, keep, profile)
+    first = whole(kept)[0]
+    assert set(first) == {"float32", "mixed_float16"}
+    assert all(len(one.rounds) == one.record.rounds >= MIN_PAIRS for one in first.values())
+
+
+def test_a_group_that_is_ended_between_visits_keeps_what_it_has_and_says_so(monkeypatch):
+    kept = []
+
+    def visit(self, after_others):
+        if len(self.measurement.visits) == 2:
+            raise KeyboardInterrupt
+        usual(self, after_others)
+
+    usual = Timed.visit
+    monkeypatch.setattr(Timed, "visit", visit)
+    with pytest.raises(KeyboardInterrupt):
+        measure_group(plan({"float32": "classifier"}), print, kept.append)
+    assert [list(measured) for measured in kept] == [["float32"]] * 2
+    assert kept[-1]["float32"].record.doubt == "BROKEN OFF"
+    assert len(kept[1]["float32"].rounds) > len(kept[0]["float32"].rounds)
