@@ -222,8 +222,8 @@ def notes(cases: Sequence[OfRounds]) -> list[str]:
     """A line for each thing a reader must know before believing a figure, and the noise floor if there is one."""
     lines = []
     for word, why in DOUBTS.items():
-        if doubted := [f"{c.record.case_name} ({doubted(c.record)})" for c in cases if c.record.doubt == word]:
-            lines.append(f"{word}: {', '.join(doubted)}: {why}")
+        if marked := [f"{c.record.case_name} ({doubted(c.record)})" for c in cases if c.record.doubt == word]:
+            lines.append(f"{word}: {', '.join(marked)}: {why}")
     warming = [f"{c.record.case_name} ({c.record.warmup_rounds} rounds)" for c in cases if not c.record.warmup_settled]
     if warming:
         lines.append(f"WARM-UP: {', '.join(warming)}: half the time limit was over before it was seen to be stationary")
@@ -326,13 +326,15 @@ def equal_benefit(cases: Iterable[Case]) -> list[str]:
 
 
 def _jointly(asked: Sequence[Case], cases: Iterable[Case]) -> list[tuple[str, Interval]]:
-    """Simultaneous intervals of the speedups of some cases, with their models' names."""
+    """Simultaneous intervals of the speedups of some cases, none narrower than its own, with their models' names."""
     confidence, found = simultaneous(len(asked)), []
     for case in asked:
-        base = baseline_of(case, cases)
-        interval = (over(case, base, confidence) if base else None) or case.record.interval
-        if interval:
-            found.append((" ".join(filter(None, [case.record.model, case.record.variant])), interval))
+        base, own = baseline_of(case, cases), case.record.interval
+        joint = over(case, base, confidence) if base else None
+        if own and joint:
+            own = Interval(own.estimate, min(own.low, joint.low), max(own.high, joint.high))
+        if own:
+            found.append((" ".join(filter(None, [case.record.model, case.record.variant])), own))
     return found
 
 
