@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class UsageProblem(ValueError):
     """An option that cannot be met: one line that names it, what was given and what is valid."""
@@ -16,8 +18,26 @@ class NotBesideOthers(CaseFailure):
 
 
 def described(error: BaseException) -> str:
-    """An exception in one line: its type and the beginning of its text; Keras's go on for many lines."""
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+    """An exception in one line: its type and the beginning of its reason; Keras's texts go on for many lines."""
+    return f"{type(error).__name__}: {next(iter(_without_preamble(str(error)).strip().splitlines()), '')}"
+
+
+_KERAS_CALL = re.compile(r"Exception encountered when calling .*?\n\n\x1b\[1m(.*?)\x1b\[0m\n", re.DOTALL)
+"""What Keras wraps an error in that comes of a layer's call: the reason stands in the middle, in bold."""
+
+_GRAPH_ERROR = re.compile(
+    r"Graph execution error:\n|Detected at node .*\n| *File \".*\n|<stack traces unavailable>\n|\s*\n"
+    r"|{{function_node .*?}} "
+)
+"""What TensorFlow begins an error with that comes of running a graph, piece by piece."""
+
+
+def _without_preamble(text: str) -> str:
+    while found := _KERAS_CALL.match(text.strip()):
+        text = found[1]
+    while found := _GRAPH_ERROR.match(text):
+        text = text[found.end() :]
+    return text
 
 
 def printable(text: str) -> str:

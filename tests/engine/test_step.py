@@ -37,8 +37,8 @@ def test_a_step_is_what_fit_does():
     import keras
     import tensorflow as tf
 
+    from mpbench.engine.batch import labels, synthetic_batch
     from mpbench.engine.models import build_model, compile_model
-    from mpbench.engine.step import labels, synthetic_batch
 
     one = spec("feature_map", "mixed_float16")
     step = Step(one)
