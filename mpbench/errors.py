@@ -22,8 +22,12 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {next(iter(_without_preamble(str(error)).strip().splitlines()), '')}"
 
 
-_KERAS_CALL = re.compile(r"Exception encountered when calling .*?\n\n\x1b\[1m(.*?)\x1b\[0m\n", re.DOTALL)
-"""What Keras wraps an error in that comes of a layer's call: the reason stands in the middle, in bold."""
+_KERAS_CALL = re.compile(
+    r"Exception encountered when calling .*?\n\n\x1b\[1m(.*?)\x1b\[0m\n"
+    r"|Could not automatically infer the output shape .*? Error encountered:\s*(.*)",
+    re.DOTALL,
+)
+"""What Keras wraps an error in that comes of a layer's call: the reason stands within, in bold, or at the end."""
 
 _GRAPH_ERROR = re.compile(
     r"Graph execution error:\n|Detected at node .*\n| *File \".*\n|<stack traces unavailable>\n|\s*\n"
@@ -34,7 +38,7 @@ _GRAPH_ERROR = re.compile(
 
 def _without_preamble(text: str) -> str:
     while found := _KERAS_CALL.match(text.strip()):
-        text = found[1]
+        text = found[1] or found[2]
     while found := _GRAPH_ERROR.match(text):
         text = text[found.end() :]
     return text

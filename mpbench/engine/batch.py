@@ -16,7 +16,7 @@ from mpbench.engine.models import can_be_called, has_own_step, output_shape
 from mpbench.errors import CaseFailure, described
 
 PIXEL_VALUES = 256
-PROBE_IMAGES = 2
+PROBE_IMAGES = 4
 SPREAD = 1 / math.sqrt(3)
 """Standard deviation of what a first layer with weights usually gets: a uniform distribution over [-1, 1)."""
 
@@ -96,7 +96,7 @@ class Targets:
     """What a training step is given beside its images.
 
     Attributes:
-        name: for people.
+        name: of all that it is given, for people.
         make: takes the number of images; gives None where the images stand alone.
     """
 
@@ -112,8 +112,9 @@ class _Reached(BaseException):
 
 
 def _first_weighted(model: keras.Model, batch: tf.Tensor) -> float | int | None:
-    """Standard deviation of what the first layer with a matrix of weights gets; of an embedding its number of rows.
+    """How far images differ in what the first layer with a matrix of weights gets, as a standard deviation.
 
+    Of an embedding it is the number of its rows.
     None where no such layer is reached.
     """
     found: list[float | int] = []
@@ -123,7 +124,8 @@ def _first_weighted(model: keras.Model, batch: tf.Tensor) -> float | int | None:
             if isinstance(layer, keras.layers.Embedding):
                 found.append(int(layer.input_dim))
             elif args and hasattr(args[0], "dtype"):
-                found.append(float(tf.math.reduce_std(tf.cast(args[0], tf.float32))))
+                # From image to image: not between channels, whose means may be taken off.
+                found.append(float(tf.reduce_mean(tf.math.reduce_std(tf.cast(args[0], tf.float32), axis=0))))
             raise _Reached
 
     try:
@@ -164,16 +166,20 @@ def labels(model: keras.Model, batch_size: int, image_shape: tuple[int, int, int
 def target_forms(model: keras.Model, image_shape: tuple[int, int, int]) -> list[Targets]:
     """The targets that a built model's loss takes; for a training step of its own those to be tried after them, too.
 
+    One without a loss for Keras is tried with images alone first: those who take them do not fail at being given more.
+
     Raises:
         CaseFailure: an own loss takes neither class numbers nor targets like its output.
     """
     if not can_be_called(model):
         return [IMAGES_ALONE]
     shape = output_shape(model, image_shape)[1:]
-    classes = Targets("class numbers", lambda images: class_numbers(images, shape))
-    like = Targets("targets like its output", lambda images: like_output(images, shape))
+    classes = Targets("images and class numbers", lambda images: class_numbers(images, shape))
+    like = Targets("images and targets like its output", lambda images: like_output(images, shape))
     forms = [classes, like] if _is_sparse(model, shape) else [like, classes]
-    return [*forms, IMAGES_ALONE] if has_own_step(model) else forms[:1]
+    if not has_own_step(model):
+        return forms[:1]
+    return [IMAGES_ALONE, *forms] if not _losses(model) else [*forms, IMAGES_ALONE]
 
 
 def class_numbers(batch_size: int, shape: tuple[int | None, ...]) -> tf.Tensor:
@@ -188,8 +194,13 @@ def like_output(batch_size: int, shape: tuple[int | None, ...]) -> tf.Tensor:
     return tf.random.stateless_uniform((batch_size, *shape), seed=(SEED, 1))
 
 
+def _losses(model: keras.Model) -> list[Any]:
+    """That it was compiled with, out of whatever lists and dicts they stand in."""
+    return [loss for loss in keras.tree.flatten(getattr(model, "loss", None)) if loss is not None]
+
+
 def _is_sparse(model: keras.Model, shape: tuple[int | None, ...]) -> bool:
-    losses = [loss for loss in keras.tree.flatten(model.loss) if loss is not None]
+    losses = _losses(model)
     if len(losses) != 1:
         return False  # its training step has its own
     (loss,) = losses

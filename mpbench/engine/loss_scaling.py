@@ -142,7 +142,7 @@ class LossScaling:
         Returns:
             The ratio of the Euclidean norms of both updates; 1 where no update is made in either.
         """
-        variables = [*model.variables, *(v for one in self.optimizers for v in one.variables)]
+        variables = [*model.variables, *model.metrics_variables, *(v for one in self.optimizers for v in one.variables)]
         if model.optimizer is not None:
             variables += model.optimizer.variables
         variables = list({id(variable): variable for variable in variables}.values())

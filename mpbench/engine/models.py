@@ -88,7 +88,7 @@ def can_be_called(model: keras.Model) -> bool:
     """Whether a model has a forward pass; one of several networks may have nothing but its training step."""
     import keras
 
-    return type(model).call is not keras.layers.Layer.call or not has_own_step(model)
+    return type(model).call is not keras.Model.call or not has_own_step(model)
 
 
 def has_own_step(model: keras.Model) -> bool:
@@ -244,14 +244,19 @@ def _seeded_initializers() -> Iterator[None]:
 
 
 def check_follows_policy(model: keras.Model, name: str, precision: Precision) -> None:
-    """Raise CaseFailure unless the layers that hold most of a factory's weights compute in the precision's dtype."""
+    """Raise CaseFailure unless the layers that hold most of a factory's weights follow the precision's dtype policy."""
+    import keras
+
+    policy = keras.DTypePolicy(precision.policy)
     layers = [layer for layer in _leaf_layers(model) if layer.weights]
-    following = sum(layer.count_params() for layer in layers if layer.compute_dtype == precision.compute_dtype)
-    if layers and following < sum(layer.count_params() for layer in layers) / 2:
-        raise CaseFailure(
-            f"{name} does not compute in {precision.compute_dtype} under the dtype policy {precision.policy}: "
-            "its factory must build its layers under Keras's global policy"
-        )
+    most = sum(layer.count_params() for layer in layers) / 2
+    for what, dtypes in (("compute", "compute_dtype"), ("keep its weights", "variable_dtype")):
+        dtype = getattr(policy, dtypes)
+        if layers and sum(layer.count_params() for layer in layers if getattr(layer, dtypes) == dtype) < most:
+            raise CaseFailure(
+                f"{name} does not {what} in {dtype} under the dtype policy {precision.policy}: "
+                "its factory must build its layers under Keras's global policy"
+            )
 
 
 def _leaf_layers(layer: Any) -> list[Any]:

@@ -34,7 +34,7 @@ from mpbench.engine.models import build_model, compile_model, has_own_step
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.products import Calls, Work, described_work, watched_calls, work_by_layer
 from mpbench.engine.tracing import named_after, tracing
-from mpbench.errors import CaseFailure, described
+from mpbench.errors import CaseFailure
 
 MOST = 0.5
 """Share of a step's FLOPs in another dtype than the layers say, from which on the arm is not what its name says."""
@@ -267,6 +267,7 @@ class Step:
         What a training step of the model's own is to be given besides images, trying it tells.
         """
         failed: list[Exception] = []
+        guessed = len(self._forms) > 1 and not self._model.loss
         while True:
             if self._forms:
                 targets = self._forms[0].make(self.spec.batch_size or 1)
@@ -279,8 +280,8 @@ class Step:
                 self._forms = self._forms[1:]
                 if not self._forms:
                     raise failed[0] from None
-        if failed:
-            self._notes.append(f"its training step takes {self._forms[0].name}, not: {described(failed[0])}")
+        if failed or guessed:
+            self._notes.append(f"its training step is given {self._forms[0].name}")
         return traced
 
     def _traced(self) -> tuple[Any, Calls]:
