@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import traceback
+from pathlib import Path
 
 
 class UsageProblem(ValueError):
@@ -42,6 +44,14 @@ def _without_preamble(text: str) -> str:
     while found := _GRAPH_ERROR.match(text):
         text = text[found.end() :]
     return text
+
+
+def place_in_own_code(error: BaseException) -> str:
+    """Where a user's code raised it, such as ` (models.py, line 12)`; nothing where no frame is a user's."""
+    ours = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if "site-packages" not in one.filename and not one.filename.startswith((ours, "<"))]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def printable(text: str) -> str:

@@ -30,11 +30,11 @@ from mpbench.engine.loss_scaling import (
     LossScaling,
     watched_updates,
 )
-from mpbench.engine.models import build_model, compile_model, has_own_step
+from mpbench.engine.models import build_model, can_be_called, compile_model, has_own_step
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.products import Calls, Work, described_work, watched_calls, work_by_layer
 from mpbench.engine.tracing import named_after, tracing
-from mpbench.errors import CaseFailure
+from mpbench.errors import CaseFailure, described, place_in_own_code
 
 MOST = 0.5
 """Share of a step's FLOPs in another dtype than the layers say, from which on the arm is not what its name says."""
@@ -91,6 +91,8 @@ class Step:
             devices.check_tf32_is_apart(spec.precision.tf32, spec.precision.policy, spec.device, self.jit)
             if spec.phase == "training":
                 self._prepare_training()
+            elif not can_be_called(self._model):
+                raise CaseFailure("it has a training step, but no call(): there is no inference to measure")
             self.parameters = sum(math.prod(weight.shape) for weight in self._model.weights)
         self._call: Any = None
         self._last: Any = None
@@ -278,8 +280,12 @@ class Step:
             except Exception as error:  # whatever a user's step raises
                 failed.append(error)
                 self._forms = self._forms[1:]
-                if not self._forms:
+                if self._forms:
+                    continue
+                if is_out_of_memory(failed[0]) or ":" not in self.spec.model:
                     raise failed[0] from None
+                what = f"{described(failed[0])}{place_in_own_code(failed[0])}"
+                raise CaseFailure(f"its {self.spec.phase} step cannot be traced: {what}") from failed[0]
         if failed or guessed:
             self._notes.append(f"its training step is given {self._forms[0].name}")
         return traced
