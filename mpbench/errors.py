@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def described(error: BaseException) -> str:
 
 
 _KERAS_CALL = re.compile(
-    r"Exception encountered when calling .*?\n\n\x1b\[1m(.*?)\x1b\[0m\n"
+    r"Exception encountered when calling .*?\n\n\x1b\[1m(.*?)(?:\x1b\[0m|\Z)"
     r"|Could not automatically infer the output shape .*? Error encountered:\s*(.*)",
     re.DOTALL,
 )
@@ -48,9 +49,8 @@ def _without_preamble(text: str) -> str:
 
 def place_in_own_code(error: BaseException) -> str:
     """Where a user's code raised it, such as ` (models.py, line 12)`; nothing where no frame is a user's."""
-    ours = str(Path(__file__).parent)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [one for one in frames if "site-packages" not in one.filename and not one.filename.startswith((ours, "<"))]
+    others = (str(Path(__file__).parent), *sysconfig.get_paths().values(), "<")
+    own = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(others)]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 

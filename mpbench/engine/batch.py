@@ -16,12 +16,8 @@ from mpbench.engine.models import can_be_called, has_own_step, output_shape
 from mpbench.errors import CaseFailure, described
 
 PIXEL_VALUES = 256
-PROBE_IMAGES = 4
-SPREAD = 1 / math.sqrt(3)
-"""Standard deviation of what a first layer with weights usually gets: a uniform distribution over [-1, 1)."""
-
 FAR = 8.0
-"""A standard deviation this many times larger or smaller says that other images were expected."""
+"""Where what a first layer with weights gets spans more or less than [-1, 1) by this factor, it expects other images."""
 
 TRIED_TARGETS = 7
 """Targets on which an own loss is tried; no dimension of an output may be the same, or what fits by chance fits."""
@@ -45,8 +41,12 @@ class Images:
         """For people; nothing where it is what most models take."""
         if self == Images():
             return ""
-        last = self.high - 1 if self.high - self.low > 2 else self.high
-        return f"its first layers take {self.dtype} from {self.low:g} to {last:g}: its images are made so"
+        return f"its first layers take {self.dtype} from {self.low:g} to {self.last:g}: its images are made so"
+
+    @property
+    def last(self) -> float:
+        """The largest value that is still one of theirs."""
+        return self.high - 1 if self.high - self.low > 2 else self.high
 
     def of_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
         """Pixels from 0 to 255 as the model takes them."""
@@ -80,12 +80,15 @@ def images_of(model: keras.Model, image_shape: tuple[int, int, int]) -> Images:
         candidates = OF_FLOATS
     distances = {}
     for images in candidates:
-        reached = _first_weighted(model, synthetic_batch(PROBE_IMAGES, image_shape, images))
+        darkest_and_brightest = [
+            tf.cast(tf.fill(image_shape, value), images.dtype) for value in (images.low, images.last)
+        ]
+        reached = _first_weighted(model, tf.stack(darkest_and_brightest))
         if isinstance(reached, int):  # an embedding's number of rows
             return Images(0.0, float(reached), dtype if "int" in dtype else "float32")
         if reached is None or not 0 < reached < math.inf:
             continue
-        distances[images] = abs(math.log(reached / SPREAD))
+        distances[images] = abs(math.log(reached))
         if distances[images] < math.log(FAR):
             return images
     return min(distances, key=distances.__getitem__, default=candidates[0])
@@ -111,11 +114,11 @@ class _Reached(BaseException):
     """No Exception: Keras would wrap it, and a user's layer may catch it."""
 
 
-def _first_weighted(model: keras.Model, batch: tf.Tensor) -> float | int | None:
-    """How far images differ in what the first layer with a matrix of weights gets, as a standard deviation.
+def _first_weighted(model: keras.Model, two_images: tf.Tensor) -> float | int | None:
+    """How far the first layer with a matrix of weights gets two images apart, 1 for -1 and 1; None where none is reached.
 
-    Of an embedding it is the number of its rows.
-    None where no such layer is reached.
+    Images of one value each: pooling keeps that, and so does no normalisation by an image's own values, which needs no
+    others. Of an embedding it is the number of its rows.
     """
     found: list[float | int] = []
 
@@ -124,13 +127,12 @@ def _first_weighted(model: keras.Model, batch: tf.Tensor) -> float | int | None:
             if isinstance(layer, keras.layers.Embedding):
                 found.append(int(layer.input_dim))
             elif args and hasattr(args[0], "dtype"):
-                # From image to image: not between channels, whose means may be taken off.
                 found.append(float(tf.reduce_mean(tf.math.reduce_std(tf.cast(args[0], tf.float32), axis=0))))
             raise _Reached
 
     try:
         with _before_calls(before):
-            model(batch)
+            model(two_images)
     except _Reached:
         pass
     except Exception:  # whatever a user's layers raise: the step will say it
