@@ -17,7 +17,7 @@ from mpbench.errors import CaseFailure, described
 
 PIXEL_VALUES = 256
 FAR = 8.0
-"""Where what a first layer with weights gets spans more or less than [-1, 1) by this factor, it expects other images."""
+"""Where what a first layer with weights gets spans more or less than [-1, 1) by this factor, others are expected."""
 
 TRIED_TARGETS = 7
 """Targets on which an own loss is tried; no dimension of an output may be the same, or what fits by chance fits."""
@@ -80,10 +80,8 @@ def images_of(model: keras.Model, image_shape: tuple[int, int, int]) -> Images:
         candidates = OF_FLOATS
     distances = {}
     for images in candidates:
-        darkest_and_brightest = [
-            tf.cast(tf.fill(image_shape, value), images.dtype) for value in (images.low, images.last)
-        ]
-        reached = _first_weighted(model, tf.stack(darkest_and_brightest))
+        ends = [tf.fill(image_shape, value) for value in (images.low, images.last)]
+        reached = _first_weighted(model, tf.cast(tf.stack(ends), images.dtype))
         if isinstance(reached, int):  # an embedding's number of rows
             return Images(0.0, float(reached), dtype if "int" in dtype else "float32")
         if reached is None or not 0 < reached < math.inf:
@@ -115,10 +113,12 @@ class _Reached(BaseException):
 
 
 def _first_weighted(model: keras.Model, two_images: tf.Tensor) -> float | int | None:
-    """How far the first layer with a matrix of weights gets two images apart, 1 for -1 and 1; None where none is reached.
+    """Half the distance between what the first layer with a matrix of weights gets of two images of one value each.
 
-    Images of one value each: pooling keeps that, and so does no normalisation by an image's own values, which needs no
-    others. Of an embedding it is the number of its rows.
+    Pooling keeps such values, and what normalises by an image's own values gives 0, which asks for no other images.
+
+    Returns:
+        The distance, as a mean; of an embedding the number of its rows; None where no such layer is reached.
     """
     found: list[float | int] = []
 

@@ -43,6 +43,11 @@ def test_images_are_such_as_the_first_layers_take(model, images, precision):
     assert images_of(build_model(f"users_models:{model}", 16, PRECISIONS[precision]), SHAPE) == images
 
 
+@pytest.mark.parametrize("model", ["classifier", "feature_map", "Subclassed", "odd_output", "huge_dense"])
+def test_pooling_and_flattening_are_no_scaling(model):
+    assert images_of(build_model(f"tiny_models:{model}", 16, PRECISIONS["float32"]), SHAPE) == Images()
+
+
 def test_keras_own_models_get_what_they_take():
     for name, images in [("mobilenet_v2", Images()), ("mobilenet_v3_small", PIXELS), ("efficientnet_b0", PIXELS)]:
         assert images_of(build_model(name, 32, PRECISIONS["float32"]), (32, 32, 3)) == images

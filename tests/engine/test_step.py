@@ -148,7 +148,7 @@ def test_skipped_updates_are_those_that_the_scales_tell(model, updates):
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize("model", ["unscaled", "clips_scaled_gradients", "two_unscaled_optimizers"])
 def test_a_step_that_does_not_train_under_loss_scaling_fails(model, jit):
-    with pytest.raises(CaseFailure, match=r"does not train under loss scaling: .* an update is 2\d\d times as large"):
+    with pytest.raises(CaseFailure, match=r"does not train under loss scaling: .* an update is \d\d\d times as large"):
         Step(spec(model, "mixed_float16", jit=jit, module=USERS))
     Step(spec(model, "float32", jit=jit, module=USERS)).check()
 
