@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mpbench.engine.keras_settings import check_process_settings
 from mpbench.errors import CaseFailure, NotBesideOthers, UsageProblem
 from mpbench.system import machine, nvidia
 from mpbench.system.cluster import Cluster
@@ -42,12 +43,11 @@ def activate(choice: str, require_gpu: bool, replicas: int = 1, cluster: Cluster
     # NVML's order and nvidia-smi's; CUDA's own puts the fastest card first, and the facts would name another one.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     with held_back_stderr() as said:
-        import keras
+        import keras  # noqa: F401
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
-    if keras.config.image_data_format() != "channels_last":
-        raise UsageProblem("keras.json: image_data_format is channels_first: valid is channels_last")
+    check_process_settings("keras.json, or what ran before")
     if choice == "cpu":
         with suppress(RuntimeError):  # somebody's conftest has started TensorFlow already: steps are placed anyway
             tf.config.set_visible_devices([], "GPU")
