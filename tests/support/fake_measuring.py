@@ -30,11 +30,12 @@ def measure_groups(plans, progress, keep, profile):
 def measure_group(plan, progress):
     progress(f"{plan.label}: measuring {len(plan.members)} arms")
     time.sleep(SECONDS)
+    rounds = {arm: kept_rounds(DRAW.uniform(0.001, 0.002) for _ in range(ROUNDS)) for arm in plan.members}
     outcomes = {}
     for arm, member in plan.members.items():
         spec = member.spec
-        rounds = kept_rounds(DRAW.uniform(0.001, 0.002) for _ in range(ROUNDS))
-        speedup = 1.5 if member.baseline else None
+        ratios = sorted(b / a for a, b in zip(rounds[arm], rounds[member.baseline or arm], strict=True))
+        speedup = (ratios[len(ratios) // 2], ratios[0], ratios[-1]) if member.baseline else (None,) * 3
         outcomes[arm] = Measured(
             record(
                 spec.model,
@@ -45,13 +46,11 @@ def measure_group(plan, progress):
                 control=member.control,
                 way=member.way,
                 replicas=spec.replicas,
-                rounds=len(rounds),
+                rounds=len(rounds[arm]),
                 baseline=member.baseline and plan.members[member.baseline].spec.precision.name,
-                speedup=speedup,
-                speedup_low=speedup,
-                speedup_high=speedup,
+                **dict(zip(("speedup", "speedup_low", "speedup_high"), speedup, strict=True)),
             ),
-            rounds,
+            rounds[arm],
         )
     return outcomes
 
