@@ -22,6 +22,9 @@ MIN_PAIRS = 5
 """With fewer pairs nothing would be left to estimate the spread from after trimming."""
 
 CONFIDENCE = 0.95
+WIDEST_FACTOR = 1e6
+"""Between an interval's middle and its ends: one as wide as this says nothing, and a wider one need not be computed."""
+
 MAD_TO_SD = 1.4826
 """A normal sample's standard deviation over its median absolute deviation."""
 
@@ -205,4 +208,5 @@ def positive(values: ArrayLike) -> Floats:
 
 
 def _exp(logs: Interval) -> Interval:
-    return Interval(math.exp(logs.estimate), math.exp(logs.low), math.exp(logs.high))
+    reach = min(logs.high - logs.estimate, math.log(WIDEST_FACTOR))
+    return Interval(math.exp(logs.estimate), math.exp(logs.estimate - reach), math.exp(logs.estimate + reach))
