@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpbench.config.profiles import SEED, THESIS_IMAGES
-from mpbench.data import decoding, generated, source
+from mpbench.data import decoding, division, generated, location
 from mpbench.data.archives import Progress, shown, throttled
 from mpbench.data.decoding import Pixels, UndecodableImage
+from mpbench.data.division import MIN_IMAGES_PER_CLASS
 from mpbench.data.loader import Files, Loader
-from mpbench.data.source import MIN_IMAGES_PER_CLASS, DataSet, LabelledImage
+from mpbench.data.source import DataSet, LabelledImage
 from mpbench.errors import UsageProblem, described
 from mpbench.system import cache
 
@@ -175,27 +176,28 @@ def find_images(choice: str, count: int | None, progress: Progress) -> DataSet:
         count: at most so many are used; None: all.
 
     Raises:
-        UsageProblem: see `data.source.find`.
+        UsageProblem: see `data.location.find`.
     """
     try:
         if choice == "generated":
             return generated.data_set(count or THESIS_IMAGES, SEED, progress)
-        data = source.find(choice, progress)
+        data = location.find(choice, progress)
+        progress(data.summary)
     except OSError as error:
         raise UsageProblem(
             f"--mp-data: {choice}: {described(error)}: valid is a cache folder with space (XDG_CACHE_HOME moves it)"
         ) from error
+    counts = Counter(image.label for image in data.images)
     for label, name in enumerate(data.classes):
-        of_class = sum(image.label == label for image in data.images)
-        if of_class < source.MIN_IMAGES_PER_CLASS:
+        if counts[label] < MIN_IMAGES_PER_CLASS:
             raise UsageProblem(
-                f"--mp-data: {shown(data.label)}: class {shown(name)} has {of_class} images: valid are "
-                f"{source.MIN_IMAGES_PER_CLASS} or more of each class"
+                f"--mp-data: {shown(data.label)}: class {shown(name)} has {counts[label]} images: valid are "
+                f"{MIN_IMAGES_PER_CLASS} or more of each class"
             )
     if count is None or count >= len(data.images):
         return data
     progress(f"{data.label}: {count} of {len(data.images)} images are used")
-    return DataSet(data.label, data.classes, tuple(source.sample(data.images, count, SEED)))
+    return DataSet(data.label, data.classes, tuple(division.sample(data.images, count, SEED)))
 
 
 def checked_images(data: DataSet, image_size_px: int, progress: Progress) -> Images:
@@ -205,7 +207,7 @@ def checked_images(data: DataSet, image_size_px: int, progress: Progress) -> Ima
         UsageProblem: see `data.images.check`.
     """
     # Split before the undecodable ones are left out: whether one of them is must not move another to the other side.
-    training = {image.name for image in source.split(data.images, SEED)[0]}
+    training = {image.name for image in division.split(data.images, SEED)[0]}
     checked = check(data, image_size_px, progress)
     if checked.skipped:
         _list_skipped(data.label, checked.skipped, progress)

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import os
+import re
 import socket
 import tarfile
 import threading
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpbench.data import source
-from mpbench.data.source import MIN_IMAGES_PER_CLASS, LabelledImage, find, sample, scan, split
+from mpbench.data import location, source
+from mpbench.data.division import MIN_IMAGES_PER_CLASS, sample, split
+from mpbench.data.location import find
+from mpbench.data.source import LabelledImage, scan
 from mpbench.errors import UsageProblem
 
 KAGGLE = ["cat.0.jpg", "cat.1.jpg", "dog.0.jpg"]
@@ -84,7 +87,7 @@ def test_kaggles_folder_and_its_parent_and_its_archives(home):
 
 def test_class_folders_and_their_parent_and_their_archive(home):
     tree(home / "x", *[f"PetImages/{name}" for name in CLASSES], "readme.txt", "PetImages/Cat/Thumbs.db")
-    tree(home / "x" / "PetImages", "__MACOSX/a.jpg", ".git/a.jpg", "Cat/._0.jpg", "Cat/deeper/9.jpg", "loose.jpg")
+    tree(home / "x" / "PetImages", "__MACOSX/a.jpg", ".git/a.jpg", "Cat/._0.jpg", "loose.jpg")
     (home / "x" / "PetImages" / "Empty").mkdir()
     zipped(home / "pets.zip", *[f"PetImages/{name}" for name in CLASSES], "readme.txt")
     for place in ("x", "x/PetImages", "pets.zip"):
@@ -95,9 +98,100 @@ def test_class_folders_and_their_parent_and_their_archive(home):
         assert all(image.path.is_file() for image in data.images)
 
 
-def test_classes_below_a_class_are_not_seen(home):
-    folder = tree(home / "x", *CLASSES, "Dog/small/0.jpg", "Dog/large/0.jpg")
-    assert names(scan(folder, "x")) == CLASSES
+def test_class_folders_are_read_with_all_that_is_below_them(home):
+    folder = tree(home / "x", *CLASSES, "Dog/small/0.jpg", "Dog/large/very/0.jpg", "Bird/by-day/0.jpg")
+    data = scan(folder, "x")
+    assert names(data) == sorted([*CLASSES, "Dog/small/0.jpg", "Dog/large/very/0.jpg", "Bird/by-day/0.jpg"])
+    assert data.summary == "x: 3 classes: Bird 1, Cat 2, Dog 3"
+    cats = tree(home / "y", *[f"cats/by-{when}/{i}.jpg" for when in ("day", "night") for i in range(3)], "dogs/0.jpg")
+    assert scan(cats, "y").summary == "y: 2 classes: cats 6, dogs 1"
+    # Fewer than two folders of the same names tell nothing.
+    tree(cats, "dogs/by-day/1.jpg")
+    assert scan(cats, "y").summary == "y: 2 classes: cats 6, dogs 2"
+
+
+@given(st.data())
+def test_no_image_is_lost_without_a_word(tmp_path_factory, data):
+    folders = st.sampled_from(["cat", "dog", "train", "test1", "val", "a", "day", "docs"])
+    files = st.sampled_from(["0.jpg", "1.jfif", "cat.1.jpg", "dog.1.jpg", "a.heic", "a.txt", ".a.jpg"])
+    paths = st.lists(folders, max_size=3).map("/".join)
+    tree_names = {f"{data.draw(paths)}/{data.draw(files)}".lstrip("/") for _ in range(data.draw(st.integers(1, 12)))}
+    folder = tree(tmp_path_factory.mktemp("tree"), *tree_names)
+    try:
+        found = scan(folder, "x")
+    except UsageProblem:
+        return
+    assert len(found.classes) > 1
+    ignored = sum(int(count) for phrase in found.ignored for count in re.findall(r"(\d+) images", phrase))
+    ignored += sum(map(int, re.findall(r" (\d+)", next((p for p in found.ignored if p.startswith("other")), ""))))
+    assert len(found.images) + ignored == len(tree_names)
+
+
+def test_what_is_not_used_is_said(home):
+    folder = tree(
+        home / "x", *CLASSES, "test1/1.jpg", "test1/2.jpg", "loose.jpg", "notes", "Cat/a.txt", "Dog/.DS_Store"
+    )
+    (folder / "Bird").mkdir()
+    (folder / "again").symlink_to(folder / "Cat")
+    assert scan(folder, "x").summary == (
+        "x: 2 classes: Cat 2, Dog 1; not used: 1 images in no class's folder, 2 images in test1; no images in Bird; "
+        "other files: without a suffix 1, .txt 1, hidden 1; links to folders that are read already: 1"
+    )
+    kaggle = tree(home / "y", *[f"train/{name}" for name in KAGGLE], "train/IMG_1.jpg", "test1/1.jpg", "sample.csv")
+    assert scan(kaggle, "y").ignored == (
+        "1 images that are not named cat.<n> or dog.<n>", "1 images in test1", "other files: .csv 1",
+    )  # fmt: skip
+    many = tree(home / "z", *[f"{i:03}/0.jpg" for i in range(200)])
+    assert scan(many, "z").summary.endswith("007 1, 008 1, 009 1, and 190 more")
+
+
+def test_what_is_not_used_of_an_archive_is_said(home):
+    zipped(home / "a.zip", *[f"pets/{name}" for name in CLASSES], "test1/1.jpg", "pets/Cat/a.txt", "pets/Dog/._0.jpg")
+    said = ("1 images in test1", "other files: .txt 1, hidden 1")
+    assert find(str(home / "a.zip"), quiet).ignored == said
+    assert find(str(home / "a.zip"), quiet).ignored == said  # from the cache
+    assert find(str(home / "a.zip" / "pets"), quiet).ignored == ("other files: .txt 1",)
+    with zipfile.ZipFile(home / "all.zip", "w") as archive:
+        archive.writestr("train.zip", zipped(home / "train.zip", *[f"train/{name}" for name in KAGGLE]).read_bytes())
+        archive.writestr("test1.zip", b"x")
+        archive.writestr("sample.csv", b"x")
+    assert find(str(home / "all.zip"), quiet).ignored == ("other files: .zip 1, .csv 1",)
+
+
+def test_a_class_of_which_no_image_can_be_read_does_not_vanish(home):
+    members = ["Cat/day/0.jpg", "Cat/night/0.jpg", "Dog/0.heic"]
+    tree(home / "x", *members)
+    zipped(home / "x.zip", *members)
+    for place in ("x", "x.zip"):
+        data = find(str(home / place), quiet)
+        assert data.summary == f"{place}: 2 classes: Cat 2, Dog 0; not used: other files: .heic 1"
+    scan_refused(tree(home / "y", "Cat/0.heic", "Dog/0.AVIF"), "no images that can be read (.avif, .heic cannot)")
+
+
+def test_a_folder_within_a_zip(home):
+    both = [f"{part}/{name}" for part in ("train", "val") for name in CLASSES]
+    zipped(home / "a.zip", *both)
+    refused(lambda: find(str(home / "a.zip"), quiet), f"one of them: {home}/a.zip/train, {home}/a.zip/val")
+    data = find(str(home / "a.zip" / "val"), quiet)
+    assert (data.label, names(data)) == ("a.zip/val", CLASSES)
+    refused(
+        lambda: find(str(home / "a.zip" / "test"), quiet), "a.zip/test: no folder", "valid is one that has: train, val"
+    )
+    refused(lambda: find(str(home / "a.zip" / "val" / "Cat" / "0.jpg"), quiet), "no folder")
+    refused(lambda: find(f"{home}/a.zip/../../x", quiet), "Not a directory")
+    (home / "a.txt").write_text("x")
+    refused(lambda: find(str(home / "a.txt" / "val"), quiet), "a.txt: is not a zip")
+
+
+def test_folders_that_are_no_classes_by_their_names(home):
+    train = tree(home / "a", *[f"train/{name}" for name in CLASSES], "test1/1.jpg")
+    assert scan(train, "a").summary == "a: 2 classes: Cat 2, Dog 1; not used: 1 images in test1"
+    vehicles = tree(home / "b", "bus/0.jpg", "train/0.jpg", "test set/0.jpg")
+    assert scan(vehicles, "b").summary == "b: 2 classes: bus 1, train 1; not used: 1 images in test set"
+    scan_refused(tree(home / "c", "train/0.jpg", "test/0.jpg"), "test, train: by their names parts of a data set")
+    scan_refused(tree(home / "d", "control/0.jpg", "test/0.jpg"), "one class only (control) besides test, which by")
+    parts = [f"seg_{part}/seg_{part}/{name}" for part in ("train", "test") for name in CLASSES]
+    scan_refused(tree(home / "e", *parts, "seg_pred/0.jpg"), "several data sets", "given/seg_test, given/seg_train")
 
 
 def test_case_does_not_matter(home):
@@ -119,9 +213,16 @@ def test_more_than_two_classes_in_the_home_folder_and_relative(home, monkeypatch
 
 def test_several_data_sets(home):
     both = tree(home / "x", *[f"train/{name}" for name in CLASSES], *[f"validation/{name}" for name in CLASSES])
-    scan_refused(both, "several", "train, validation")
-    scan_refused(tree(home / "y", *[f"a/{name}" for name in KAGGLE], *[f"b/{name}" for name in KAGGLE]), "a, b")
-    scan_refused(tree(home / "z", "one/0.jpg", "two/0.jpg", *[f"train/{name}" for name in CLASSES]), "., train")
+    scan_refused(both, "several", "given/train, given/validation")
+    kaggle = [f"b/{name}" for name in KAGGLE]
+    scan_refused(tree(home / "y", *[f"a/{name}" for name in KAGGLE], *kaggle), "several", "given/a, given/b")
+    beside = tree(home / "z", "one/0.jpg", "two/0.jpg", *[f"train/{name}" for name in CLASSES])
+    scan_refused(beside, "a data set in train and images in one, two", "valid is given/train")
+    scan_refused(tree(home / "u", *kaggle, "wild/0.jpg"), "a data set in b and images in wild", "valid is given/b")
+    alike = tree(home / "v", *[f"{kind}/{when}/0.jpg" for kind in ("cats", "dogs") for when in ("day", "night")])
+    scan_refused(
+        alike, "several data sets, or class folders with sub-folders of the same names", "given/cats, given/dogs"
+    )
 
 
 def test_no_images_and_one_class(home):
@@ -131,7 +232,6 @@ def test_no_images_and_one_class(home):
     scan_refused(home / "b", "one class only (Cat)")
     scan_refused(tree(home / "c", "train/cat.0.jpg", "train/cat.1.jpg"), "one class only (cat)")
     scan_refused(tree(home / "d", "1.jpg"), "one class only (d)")
-    scan_refused(tree(home / "e", "x/Cat/0.jpg", "y/Dog/0.jpg"), "x/Cat and y/Dog", "not sub-folders of one")
     refused(
         lambda: find(str(home / "b"), quiet), "one class", starts=f"--mp-data: {home / 'b'}: "
     )  # what was given, not the label
@@ -279,8 +379,8 @@ def served(home, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Served, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    monkeypatch.setattr(source, "DOWNLOAD_URL", f"http://127.0.0.1:{server.server_port}/pets.zip")
-    monkeypatch.setattr(source, "DOWNLOAD_SHA256", hashlib.sha256(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(location, "DOWNLOAD_URL", f"http://127.0.0.1:{server.server_port}/pets.zip")
+    monkeypatch.setattr(location, "DOWNLOAD_SHA256", hashlib.sha256(archive.read_bytes()).hexdigest())
     yield folder
     server.shutdown()
     thread.join()
@@ -295,7 +395,7 @@ def test_download_once(served, home, capsys):
     said = []
     data = find("download", said.append)
     assert (data.label, data.classes, names(data)) == ("pets.zip", ("Cat", "Dog"), CLASSES)
-    assert said == [f"fetching {source.DOWNLOAD_URL}"]
+    assert said == [f"fetching {location.DOWNLOAD_URL}"]
     assert find("download", said.append) == data
     assert Served.requests == 1
     assert len(said) == 1
@@ -330,7 +430,7 @@ def test_download_that_breaks_off(served, home, monkeypatch):
 
 
 def test_a_server_that_says_nothing(served, home, monkeypatch):
-    monkeypatch.setattr(source, "DOWNLOAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(location, "DOWNLOAD_TIMEOUT_S", 0.2)
     go_on = threading.Event()
     monkeypatch.setattr(Served, "copyfile", lambda self, file, out: go_on.wait(10))
     refused(lambda: find("download", quiet), "cannot be fetched (TimeoutError", "give its path")
@@ -343,7 +443,7 @@ def test_download_without_a_network(home, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    monkeypatch.setattr(source, "DOWNLOAD_URL", f"http://127.0.0.1:{port}/pets.zip")
+    monkeypatch.setattr(location, "DOWNLOAD_URL", f"http://127.0.0.1:{port}/pets.zip")
     refused(
         lambda: find("download", quiet), "cannot be fetched (URLError", "download it elsewhere and give its path",
         starts="--mp-data: download: ",
@@ -356,7 +456,7 @@ def test_an_interrupted_download_leaves_nothing(served, home, monkeypatch):
         target.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(source, "fetch", interrupted)
+    monkeypatch.setattr(location, "fetch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         find("download", quiet)
     assert downloads(home) == []
@@ -367,5 +467,5 @@ def test_progress_of_a_download(served, home, monkeypatch):
     (served / "pets.zip").write_bytes(bytes(3 << 20))
     said = []
     refused(lambda: find("download", said.append), "SHA-256")
-    assert said[0] == f"fetching {source.DOWNLOAD_URL}"
+    assert said[0] == f"fetching {location.DOWNLOAD_URL}"
     assert said[-1] == "fetching pets.zip: 3 MiB"
