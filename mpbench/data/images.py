@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from mpbench.errors import UsageProblem, described
 from mpbench.system import cache
 
 MAX_UNDECODABLE_SHARE = 0.10
+CHECK_SECONDS, CHECK_SECONDS_PER_IMAGE = 60.0, 0.5
+"""Of CPU time that checking a set may take; a photograph of 12 megapixels takes 0.1 s."""
+
 AHEAD_PER_WORKER = 8
 NAMED_IMAGES = 3
 
@@ -57,13 +61,19 @@ def check(data: DataSet, size_px: int, progress: Progress) -> Checked:
         progress: called with how far it is every few seconds.
 
     Raises:
-        UsageProblem: too many cannot be decoded, or too few of a class can.
+        UsageProblem: too many cannot be decoded, or too few of a class can, or it takes too long.
     """
     say = throttled(progress)
     images, skipped, digests = [], [], {}
+    seconds: dict[str, float] = {}
+    limit = CHECK_SECONDS + CHECK_SECONDS_PER_IMAGE * len(data.images)
+    taken = 0.0
     ahead = AHEAD_PER_WORKER * _workers()
     with closing(_mapped(functools.partial(_examined, size_px=size_px), data.images, ahead)) as examined:
-        for image, (digest, reason) in zip(data.images, examined, strict=True):
+        for image, (digest, reason, seconds[image.name]) in zip(data.images, examined, strict=True):
+            taken += seconds[image.name]
+            if taken > limit:
+                raise _too_slow(data, seconds)
             if reason is None:
                 images.append(image)
                 digests[image.name] = digest
@@ -107,16 +117,25 @@ def batches(
             yield batch.pixels, batch.valid
 
 
-def _examined(image: LabelledImage, size_px: int) -> tuple[str, str | None]:
-    """Digest of an image's file, and why it cannot be decoded."""
-    digest = ""
+def _too_slow(data: DataSet, seconds: Mapping[str, float]) -> UsageProblem:
+    slowest = sorted(seconds, key=lambda name: -seconds[name])[:NAMED_IMAGES]
+    some = ", ".join(f"{shown(name)} {seconds[name]:.1f} s" for name in slowest)
+    return UsageProblem(
+        f"--mp-data: {shown(data.label)}: decoding {len(seconds)} of {len(data.images)} images took "
+        f"{sum(seconds.values()):.0f} s ({some}): valid are {CHECK_SECONDS_PER_IMAGE:g} s an image"
+    )
+
+
+def _examined(image: LabelledImage, size_px: int) -> tuple[str, str | None, float]:
+    """Digest of an image's file, why it cannot be decoded, and the CPU time in seconds that both took."""
+    digest, reason, start = "", None, time.thread_time()
     try:
         data = decoding.read(image.path)
         digest = hashlib.sha256(data).hexdigest()
         decoding.decoded(data, size_px)
     except UndecodableImage as error:
-        return digest, str(error)
-    return digest, None
+        reason = str(error)
+    return digest, reason, time.thread_time() - start
 
 
 def _workers() -> int:
