@@ -36,10 +36,10 @@ def find(source: str, progress: Progress) -> DataSet:
         folder = extracted(archive, progress)
         return scan(folder, archive.name, others=left_out(folder, PurePath()))
     try:
-        path = Path(source).expanduser()
+        path = cache.expanded(source)
         archive, inside = _archive_and_folder(path)
         mode = archive.stat().st_mode
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~nobody; ValueError: a NUL
+    except (OSError, ValueError) as error:  # ValueError: a NUL
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageProblem(f"--mp-data: {shown(source)}: {reason}: {VALID_DATA}, or {DOWNLOAD}, or generated") from None
     if stat.S_ISDIR(mode):

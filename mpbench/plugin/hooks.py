@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ from mpbench.plugin.selection import is_named, select
 from mpbench.plugin.session_files import write_summary
 from mpbench.plugin.stash import (
     BASELINE,
+    BEGAN_S,
     BROKE_OFF,
     CLOCKS,
     COMPARED,
@@ -158,6 +160,7 @@ def pytest_configure(config: pytest.Config) -> None:
     run.profiler = functools.partial(profiler, steps=settings.profile_steps, on_cpu=settings.why)
     probes = config.stash[PROBES] = ProbeRun(run)
     config.add_cleanup(probes.close)
+    config.stash[BEGAN_S] = time.time()
     config.stash[PROBED] = {}
     config.stash[COMPARED] = {}
     config.stash[CLOCKS] = {}
@@ -218,7 +221,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("-p no:benchmark: mpbench reports through pytest-benchmark and needs it")
     benchmarks = benchmark_session(config)
-    saver = config.stash[SAVER] = RunSaver(adapter.journal_folder(benchmarks), config.stash[RUN].progress)
+    progress = config.stash[RUN].progress
+    saver = config.stash[SAVER] = RunSaver(adapter.journal_folder(benchmarks), progress, config.rootpath)
     adapter.guard_saving(benchmarks, saver)
 
 
@@ -313,7 +317,9 @@ def _open_journal(session: pytest.Session) -> None:
     if benchmarks.disabled or not stash[RUN].cluster.is_chief:
         return
     items = [item for item in session.items if phase_of(item) or probe_case_of(item)]
-    writer = stash[JOURNAL_WRITER] = adapter.JournalWriter(benchmarks, stash[SAVER], stash[RUN], stash[PROBES], items)
+    writer = stash[JOURNAL_WRITER] = adapter.JournalWriter(
+        benchmarks, stash[SAVER], stash[RUN], stash[PROBES], items, stash[BEGAN_S]
+    )
     stash[RESTORED].update(writer.begin(session.config.getoption("mp_resume")))
 
 
