@@ -16,6 +16,7 @@ from mpbench.gate.verdict import Verdict, is_red
 from mpbench.journal.saving import shown
 from mpbench.plugin import benchmark_adapter as adapter
 from mpbench.plugin.console import benchmark_session, write_line
+from mpbench.plugin.refusals import JUDGING, NOTHING_MEASURED, given, is_worker
 from mpbench.plugin.session_files import this_run, write_report, write_summary
 from mpbench.plugin.stash import (
     BASELINE,
@@ -48,12 +49,28 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     measured: dict[str, Measured] = config.stash[REPORTED]
     compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
+    if not (measured or compared):
+        _nothing_measured(session)
     if GATE not in config.stash or not (measured or compared):
         return
     verdicts: list[Verdict] = config.stash[GATE].verdicts(this_run(config))
     config.stash[VERDICTS] = verdicts
     if is_red(verdicts) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _nothing_measured(session: pytest.Session) -> None:
+    """Who asked for a verdict and gets none must not be green."""
+    config = session.config
+    # --benchmark-compare-fail may be about other people's benchmarks.
+    judging = given(config, *(JUDGING if SAVER in config.stash else ["mp_gate"]))
+    if (
+        judging
+        and session.exitstatus == pytest.ExitCode.OK
+        and not (config.getoption("collectonly") or is_worker(config))
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        config.stash[BROKE_OFF] = f"{judging[0]}: {NOTHING_MEASURED}"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -83,6 +100,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 terminalreporter.write_line(line)
         for line in _close_journal(config):
             terminalreporter.write_line(line)
+        if config.stash.get(BROKE_OFF, "").endswith(NOTHING_MEASURED):
+            terminalreporter.write_line(config.stash[BROKE_OFF], red=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
