@@ -1,4 +1,4 @@
-"""What mpbench takes from pytest-benchmark's session object beyond its hooks, and the two methods that it replaces.
+"""What mpbench takes from pytest-benchmark's session object beyond its hooks, and the methods that it replaces.
 
 pytest-benchmark numbers a file and then writes it in place, both without a lock, and raises inside the hook in which
 the terminal's summary is made. So the session's two ways of saving are replaced by ones that lock, write whole files
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -176,9 +176,13 @@ class JournalWriter:
         return Finished(benchmark, list(rounds), self._group(id), measurement, now, code)
 
 
-def guard_saving(benchmark_session: Any, saver: RunSaver) -> None:
-    """Replace the session's two ways of saving."""
-    storage, say = benchmark_session.storage, benchmark_session.logger.info
+def guard_saving(benchmark_session: Any, saver: RunSaver, interrupted: Callable[[], None]) -> None:
+    """Replace the session's two ways of saving, and let the tables follow where Ctrl-C ends them.
+
+    Args:
+        interrupted: called where it does.
+    """
+    storage, say, save_all = benchmark_session.storage, benchmark_session.logger.info, benchmark_session.handle_saving
 
     def save_json(output_json: Mapping[str, Any]) -> None:
         if saver.save_json(benchmark_session.json, output_json):
@@ -188,6 +192,14 @@ def guard_saving(benchmark_session: Any, saver: RunSaver) -> None:
         if path := saver.save_run(benchmark_session.machine_id, name, output_json):
             say(f"Saved benchmark data in: {path}")
 
+    def handle_saving() -> None:
+        try:
+            save_all()
+        except KeyboardInterrupt:
+            saver.problems.append("NOT SAVED, or not wholly: Ctrl-C")
+            interrupted()
+
+    benchmark_session.handle_saving = handle_saving
     benchmark_session.save_json = save_json
     if run_folder(benchmark_session) is not None:
         storage.save = save

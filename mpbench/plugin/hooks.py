@@ -232,7 +232,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     benchmarks, progress = benchmark_session(config), config.stash[RUN].progress
     saver = config.stash[SAVER] = RunSaver(adapter.journal_folder(benchmarks), progress, config.rootpath)
-    adapter.guard_saving(benchmarks, saver)
+    adapter.guard_saving(benchmarks, saver, lambda: setattr(session, "exitstatus", pytest.ExitCode.INTERRUPTED))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -41,8 +41,17 @@ from mpbench.report.summary import Ending, Failure
 from mpbench.why.reading.command import session_lines
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    try:
+        _judge(session)
+        yield
+    except KeyboardInterrupt:
+        # pytest expects none here, and would end with a traceback: this is its way to end early with a line.
+        pytest.exit("Ctrl-C while the session was ending", returncode=pytest.ExitCode.INTERRUPTED)
+
+
+def _judge(session: pytest.Session) -> None:
     config = session.config
     config.stash[COMPLETE] = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     if SAVER in config.stash and config.stash[SAVER].problems and session.exitstatus == pytest.ExitCode.OK:
@@ -105,12 +114,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    for line in _close_journal(config):  # an internal error, or no terminal
-        write_line(config, line)
-    # Not at the session's end: there saving may fail, and --no-summary skips the terminal's.
     session = config.stash.get(SESSION, None)
-    if session is None:
-        return
+    try:
+        for line in _close_journal(config):  # an internal error, or no terminal
+            write_line(config, line)
+        # Not at the session's end: there saving may fail, and --no-summary skips the terminal's.
+        if session is not None:
+            _write_files(session)
+    except KeyboardInterrupt:
+        write_line(config, "Ctrl-C while the report or the summary was written")
+        if session is not None:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _write_files(session: pytest.Session) -> None:
+    config = session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     reports = [*reporter.stats.get("error", []), *reporter.stats.get("failed", [])] if reporter else []
     failures = [Failure(report.nodeid, _reason(report)) for report in reports]

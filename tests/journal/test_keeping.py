@@ -254,6 +254,46 @@ def test_ctrl_c_keeps_the_journal_for_resuming(project, interruptible):
         assert len({*(name for run_ in saved(project) for name in (*run_.cases, *run_.accuracy))}) == kept
 
 
+CTRL_C = """
+import os, signal, time, mpbench.journal.saving, mpbench.plugin.session_files, mpbench.plugin.session_end
+pytest_plugins = ("mpbench.plugin",)
+
+def ctrl_c(*args):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+{where}
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "saved", "line"),
+    [
+        ("mpbench.journal.saving.publish_run = ctrl_c", 0, "NOT SAVED, or not wholly: Ctrl-C"),
+        ("mpbench.journal.saving.encoded = ctrl_c", 0, "NOT SAVED, or not wholly: Ctrl-C"),
+        ("def pytest_benchmark_group_stats(): ctrl_c()", 1, "Exit: Ctrl-C while the session was ending"),
+        ("def pytest_terminal_summary(): ctrl_c()", 1, "Exit: Ctrl-C while the session was ending"),
+        ("mpbench.plugin.session_end.gate_lines = ctrl_c", 1, "Exit: Ctrl-C while the session was ending"),
+        ("mpbench.plugin.session_files.write_page = ctrl_c", 1, "Ctrl-C while the report or the summary was written"),
+    ],
+)
+def test_ctrl_c_while_a_session_ends(project, interruptible, where, saved, line):
+    (project.path / "conftest.py").write_text(CTRL_C.format(where=where))
+    status, output = run(
+        project, "--benchmark-autosave", "--mp-gate", "--mp-report=page.html", "-k", "vgg16 and training"
+    )
+    assert status == 2, output
+    assert line in output.splitlines()
+    assert "Traceback" not in output
+    assert "KeyboardInterrupt" not in output
+    assert len(list(storage(project).rglob("0*.json"))) == saved
+    if not saved:
+        assert "Table 4, training" in output
+        assert "2 measured cases are not saved: `python -m mpbench recover` saves" in output
+        assert recover(project).returncode == 0
+        assert len(list(storage(project).rglob("0*.json"))) == 1
+
+
 def test_ctrl_c_of_a_session_that_saves_nothing(project, interruptible):
     process = start(project, seconds=0.3)
     until(lambda: journalled(project) >= 2)
