@@ -152,6 +152,8 @@ class _Found:
                         if _is(entry.is_dir):
                             if is_image_name(f"{entry.name}/a.jpg"):
                                 (linked if entry.is_symlink() else pending).append(directory / entry.name)
+                            else:
+                                kinds[kind_of(f"{entry.name}/")] += 1
                         elif is_image_name(entry.name) and _is(entry.is_file):
                             names.append(entry.name)
                         elif entry.name != CONTENTS_NAME:

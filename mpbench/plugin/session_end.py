@@ -44,7 +44,12 @@ from mpbench.why.reading.command import session_lines
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     try:
-        _judge(session)
+        try:
+            _judge(session)
+        except KeyboardInterrupt:  # saving and the tables follow
+            session.config.stash[BROKE_OFF] = "--mp-gate: not judged: Ctrl-C"
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            write_line(session.config, session.config.stash[BROKE_OFF])
         yield
     except KeyboardInterrupt:
         # pytest expects none here, and would end with a traceback: this is its way to end early with a line.
@@ -80,6 +85,7 @@ def _nothing_measured(session: pytest.Session) -> None:
     ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         config.stash[BROKE_OFF] = f"{judging[0]}: {NOTHING_MEASURED}"
+        write_line(config, config.stash[BROKE_OFF])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -109,8 +115,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 terminalreporter.write_line(line)
         for line in _close_journal(config):
             terminalreporter.write_line(line)
-        if config.stash.get(BROKE_OFF, "").endswith(NOTHING_MEASURED):
-            terminalreporter.write_line(config.stash[BROKE_OFF], red=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -255,7 +255,8 @@ def test_ctrl_c_keeps_the_journal_for_resuming(project, interruptible):
 
 
 CTRL_C = """
-import os, signal, time, mpbench.journal.saving, mpbench.plugin.session_files, mpbench.plugin.session_end
+import os, signal, time
+import mpbench.gate.session, mpbench.journal.saving, mpbench.plugin.session_end, mpbench.plugin.session_files
 pytest_plugins = ("mpbench.plugin",)
 
 def ctrl_c(*args):
@@ -273,6 +274,7 @@ def ctrl_c(*args):
         ("mpbench.journal.saving.encoded = ctrl_c", 0, "NOT SAVED, or not wholly: Ctrl-C"),
         ("def pytest_benchmark_group_stats(): ctrl_c()", 1, "Exit: Ctrl-C while the session was ending"),
         ("def pytest_terminal_summary(): ctrl_c()", 1, "Exit: Ctrl-C while the session was ending"),
+        ("mpbench.gate.session.SessionGate.verdicts = ctrl_c", 1, "--mp-gate: not judged: Ctrl-C"),
         ("mpbench.plugin.session_end.gate_lines = ctrl_c", 1, "Exit: Ctrl-C while the session was ending"),
         ("mpbench.plugin.session_files.write_page = ctrl_c", 1, "Ctrl-C while the report or the summary was written"),
     ],
