@@ -114,7 +114,7 @@ class _Found:
         given: begins every refusal.
         typed: the folder as the user named it.
         images: their names by directory; none where there are only such as are not read.
-        below: of each directory, those in it that hold images or have some below them.
+        below: of each directory, those in it that hold images or have some below them, as keys.
         kinds: how many files are no images that are read, by their suffix.
         folders: all that were seen.
         again: how many links lead to a folder that was seen already.
@@ -124,7 +124,7 @@ class _Found:
     given: str
     typed: str
     images: dict[Path, list[str]] = field(default_factory=dict)
-    below: dict[Path, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    below: dict[Path, dict[Path, None]] = field(default_factory=lambda: defaultdict(dict))
     kinds: Counter[str] = field(default_factory=Counter)
     folders: list[Path] = field(default_factory=list)
     again: int = 0
@@ -175,7 +175,7 @@ class _Found:
             return
         self.images.setdefault(directory, []).extend(names)
         while directory != self.root and directory not in self.below[directory.parent]:
-            self.below[directory.parent].append(directory)
+            self.below[directory.parent][directory] = None
             directory = directory.parent
 
     def kaggle_classes(self, directory: Path) -> set[str]:
@@ -244,8 +244,10 @@ class _Found:
                 names = some(sorted(shown(folder.name) for folder in self.below[root]))
                 raise self.refused(f"{names}: by their names parts of a data set, not classes: {VALID_DATA}")
             inner = {folder: {child.name.casefold() for child in self.below[folder]} for folder in folders}
-            alike = [one for one in folders if any(one != two and len(inner[one] & inner[two]) > 1 for two in folders)]
-            if alike:
+            counts = Counter(name for names in inner.values() for name in names)
+            shared = {name for name, count in counts.items() if count > 1}
+            alike = [folder for folder in folders if len(inner[folder] & shared) > 1]
+            if len(alike) > 1:
                 raise self.several(
                     alike, ", or class folders with sub-folders of the same names, which cannot be told apart"
                 )
@@ -253,7 +255,7 @@ class _Found:
 
     def is_divided(self, folder: Path) -> bool:
         while len(self.below[folder]) == 1:
-            folder = self.below[folder][0]
+            (folder,) = self.below[folder]
         return len(self.below[folder]) > 1
 
     def ignored(self, used: Collection[Path]) -> tuple[str, ...]:
