@@ -49,7 +49,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
         except KeyboardInterrupt:  # saving and the tables follow
             session.config.stash[BROKE_OFF] = "--mp-gate: not judged: Ctrl-C"
             session.exitstatus = pytest.ExitCode.INTERRUPTED
-            write_line(session.config, session.config.stash[BROKE_OFF])
+            _say_at_end(session.config)
         yield
     except KeyboardInterrupt:
         # pytest expects none here, and would end with a traceback: this is its way to end early with a line.
@@ -85,7 +85,12 @@ def _nothing_measured(session: pytest.Session) -> None:
     ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         config.stash[BROKE_OFF] = f"{judging[0]}: {NOTHING_MEASURED}"
-        write_line(config, config.stash[BROKE_OFF])
+        _say_at_end(config)
+
+
+def _say_at_end(config: pytest.Config) -> None:
+    """Now: --no-summary would leave it out later. The line of the last test's dot has not ended yet."""
+    write_line(config, f"\n{config.stash[BROKE_OFF]}")
 
 
 @pytest.hookimpl(wrapper=True)
