@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sysconfig
+import traceback
+from pathlib import Path
+
 
 class UsageProblem(ValueError):
     """An option that cannot be met: one line that names it, what was given and what is valid."""
@@ -16,8 +21,37 @@ class NotBesideOthers(CaseFailure):
 
 
 def described(error: BaseException) -> str:
-    """An exception in one line: its type and the beginning of its text; Keras's go on for many lines."""
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+    """An exception in one line: its type and the beginning of its reason; Keras's texts go on for many lines."""
+    return f"{type(error).__name__}: {next(iter(_without_preamble(str(error)).strip().splitlines()), '')}"
+
+
+_KERAS_CALL = re.compile(
+    r"Exception encountered when calling .*?\n\n\x1b\[1m(.*?)(?:\x1b\[0m|\Z)"
+    r"|Could not automatically infer the output shape .*? Error encountered:\s*(.*)",
+    re.DOTALL,
+)
+"""What Keras wraps an error in that comes of a layer's call: the reason stands within, in bold, or at the end."""
+
+_GRAPH_ERROR = re.compile(
+    r"Graph execution error:\n|Detected at node .*\n| *File \".*\n|<stack traces unavailable>\n|\s*\n"
+    r"|{{function_node .*?}} "
+)
+"""What TensorFlow begins an error with that comes of running a graph, piece by piece."""
+
+
+def _without_preamble(text: str) -> str:
+    while found := _KERAS_CALL.match(text.strip()):
+        text = found[1] or found[2]
+    while found := _GRAPH_ERROR.match(text):
+        text = text[found.end() :]
+    return text
+
+
+def place_in_own_code(error: BaseException) -> str:
+    """Where a user's code raised it, such as ` (models.py, line 12)`; nothing where no frame is a user's."""
+    others = (str(Path(__file__).parent), *sysconfig.get_paths().values(), "<")
+    own = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(others)]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,7 @@ from mpbench.config.model_names import APPLICATIONS, squeezed
 from mpbench.config.profiles import SEED
 from mpbench.engine.models import build_pooled_base
 from mpbench.errors import UsageProblem, described
-from mpbench.system.cache import sha256_of
+from mpbench.system.cache import expanded, sha256_of
 from mpbench.system.downloads import network_timeout
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def find_weights(choice: str, model: str) -> Weights:
         return Weights("factory")
     if choice in ("imagenet", "random"):
         return Weights(choice)
-    path = Path(choice).expanduser()
+    path = expanded(choice)
     if path.is_dir():
         path = _file_for(model, path)
     if not path.is_file():

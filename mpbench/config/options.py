@@ -12,7 +12,7 @@ from mpbench.config.settings import CACHES, PROFILED_STEPS
 if TYPE_CHECKING:
     import pytest
 
-DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archive), or the path of a zip or a folder"
+DATA_HELP = "cats and dogs: generated (drawn here), download (Microsoft's archive), or a zip, a folder or one in a zip"
 
 
 def add_options(parser: pytest.Parser) -> None:

@@ -6,6 +6,7 @@ What both archives and folders must agree on is here too: which names are images
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import shutil
@@ -13,15 +14,21 @@ import stat
 import time
 import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path, PurePath, PurePosixPath
+from typing import IO, Any
 
 from mpbench.errors import UsageProblem, described
 from mpbench.system import cache
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+UNREAD_SUFFIXES = frozenset(
+    (".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".dng", ".cr2", ".cr3", ".nef", ".arw")
+)
+"""Images too, and of a class that has only such it must be said that it has none."""
+
 APPLES_FOLDER = "__MACOSX"
 """Where macOS puts resource forks, named as the files that they belong to."""
 
@@ -42,8 +49,10 @@ TRAINING_ARCHIVE = "train.zip"
 """The labelled part of Kaggle's outer archive."""
 
 INNER_NAME = ".train.zip"
-COUNT_NAME = ".count"
+CONTENTS_NAME = ".contents"
 """Both hidden: no member is unpacked under such a name."""
+
+MAX_SUFFIX_CHARACTERS = 12
 
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Of the others, zipfile unpacks a whole chunk at once, however much that is."""
@@ -60,6 +69,16 @@ def is_image_name(name: str) -> bool:
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") or part == APPLES_FOLDER for part in path.parts)
     return not hidden and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def kind_of(name: str) -> str:
+    """What a file is that is no image to be read: its suffix, or that it is hidden or only looks like a file."""
+    path = PurePosixPath(name)
+    if any(part.startswith(".") or part == APPLES_FOLDER for part in path.parts):
+        return "hidden"
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return "links to nothing"
+    return path.suffix.lower()[:MAX_SUFFIX_CHARACTERS] or "without a suffix"
 
 
 def throttled(progress: Progress) -> Progress:
@@ -119,6 +138,20 @@ def extracted(archive: Path, progress: Progress) -> Path:
     return target
 
 
+def left_out(folder: Path, inside: PurePath) -> dict[str, dict[str, int]]:
+    """What an archive held besides images, by folder and kind, each relative to a folder in it.
+
+    Args:
+        folder: from `extracted`.
+        inside: of all that the archive holds, what is looked at.
+    """
+    found = {}
+    for name, kinds in _contents(folder)["others"].items():
+        if (path := PurePath(name)).is_relative_to(inside):
+            found[path.relative_to(inside).as_posix()] = kinds
+    return found
+
+
 class _Refused(Exception):
     """Why an archive is not unpacked, in words that follow its name."""
 
@@ -131,21 +164,35 @@ class _Member:
     info: zipfile.ZipInfo
 
 
+def _contents(folder: Path) -> dict[str, Any]:
+    """What was noted of an unpacked archive.
+
+    Raises:
+        OSError, ValueError: nothing was, or by a version that took other files for images.
+    """
+    contents = json.loads((folder / CONTENTS_NAME).read_text(encoding="utf-8"))
+    if not isinstance(contents, dict) or contents.get("suffixes") != list(IMAGE_SUFFIXES):
+        raise ValueError("of another version")
+    return contents
+
+
 def _is_whole(folder: Path) -> bool:
     """Whether all is there: some systems delete single old files from caches."""
     try:
-        count = int((folder / COUNT_NAME).read_text())
+        count = _contents(folder).get("images")
     except (OSError, ValueError):
         return False
-    return count == sum(name != COUNT_NAME for _, _, names in os.walk(folder) for name in names)
+    return bool(count == sum(name != CONTENTS_NAME for _, _, names in os.walk(folder) for name in names))
 
 
 def _unpack(file: IO[bytes], name: str, destination: Path, say: Progress) -> None:
+    folds = _folds_names(destination)
     with _opened(file) as outer:
-        members = _checked_members(outer)
+        outside = members = _checked_members(outer, folds)
         images = _images(members)
         if images:
             _unpack_images(outer, images, name, destination, say)
+            _note(members, destination)
             return
         inner = [member for member in members if PurePosixPath(member.name).name.lower() == TRAINING_ARCHIVE]
         if len(inner) != 1:
@@ -155,7 +202,7 @@ def _unpack(file: IO[bytes], name: str, destination: Path, say: Progress) -> Non
         # To a file of its own: a deflated archive cannot be read in the order in which its members lie.
         _copy(outer, inner[0], destination / INNER_NAME)
     with (destination / INNER_NAME).open("rb") as inner_file, _opened(inner_file) as archive:
-        members = _checked_members(archive)
+        members = _checked_members(archive, folds)
         images = _images(members)
         if not images:
             deeper = any(member.name.lower().endswith(".zip") for member in members)
@@ -163,6 +210,7 @@ def _unpack(file: IO[bytes], name: str, destination: Path, say: Progress) -> Non
             raise _Refused(f"holds {what}: {VALID_DATA}")
         _unpack_images(archive, images, name, destination, say)
     (destination / INNER_NAME).unlink()
+    _note([*members, *(member for member in outside if member not in inner)], destination)
 
 
 def _unpack_images(
@@ -177,7 +225,17 @@ def _unpack_images(
             made.add(path.parent)
         _copy(archive, image, path)
         say(f"unpacking {name}: {done + 1} of {len(images)} images")
-    (destination / COUNT_NAME).write_text(str(len(images)))
+
+
+def _note(members: Sequence[_Member], destination: Path) -> None:
+    """How many images were unpacked, and of what else there was how much."""
+    others: dict[str, Counter[str]] = {}
+    for member in members:
+        if not is_image_name(member.name):
+            folder = "." if kind_of(member.name) == "hidden" else str(PurePosixPath(member.name).parent)
+            others.setdefault(folder, Counter())[kind_of(member.name)] += 1
+    contents = {"images": len(_images(members)), "suffixes": IMAGE_SUFFIXES, "others": others}
+    (destination / CONTENTS_NAME).write_text(json.dumps(contents), encoding="utf-8")
 
 
 def _opened(file: IO[bytes]) -> zipfile.ZipFile:
@@ -187,11 +245,16 @@ def _opened(file: IO[bytes]) -> zipfile.ZipFile:
         raise _Refused(f"is damaged ({described(error)}): valid is a whole zip") from error
 
 
-def _checked_members(archive: zipfile.ZipFile) -> list[_Member]:
-    """The files in an archive; one hostile name condemns it, whether or not that member would be unpacked."""
+def _checked_members(archive: zipfile.ZipFile, folds: bool) -> list[_Member]:
+    """The files in an archive; one hostile name condemns it, whether or not that member would be unpacked.
+
+    Args:
+        folds: whether names that differ in case alone are one where the images go.
+    """
     infos = archive.infolist()
     if len(infos) > MAX_MEMBERS:
         raise _Refused(f"holds {len(infos)} files: valid are {MAX_MEMBERS} or fewer")
+    same = _folded if folds else str
     members, names = [], set()
     for info in infos:
         # Not `filename`, which ends at a NUL, and is replaced by some Python versions with what an extra field says.
@@ -205,12 +268,20 @@ def _checked_members(archive: zipfile.ZipFile) -> list[_Member]:
             continue
         if info.flag_bits & ENCRYPTED_FLAG:
             raise _Refused(f"{info.orig_filename!r} is encrypted: valid is a zip without a password")
-        if _folded(name) in names:
-            raise _Refused(f"{info.orig_filename!r} is in it twice (case aside): valid is each name once")
-        names.add(_folded(name))
+        if same(name) in names:
+            where = " (case aside, which this file system cannot tell apart)" if folds else ""
+            raise _Refused(f"{info.orig_filename!r} is in it twice{where}: valid is each name once")
+        names.add(same(name))
         members.append(_Member(name, info))
+    spelt: dict[str, str] = {}
     for member in members:
-        if any(_folded(str(parent)) in names for parent in PurePosixPath(member.name).parents):
+        for folder in map(str, PurePosixPath(member.name).parents):
+            if spelt.setdefault(same(folder), folder) != folder:
+                raise _Refused(
+                    f"{folder!r} and {spelt[same(folder)]!r} are one folder in this file system: valid are names that "
+                    "differ in more than case"
+                )
+        if any(same(str(parent)) in names for parent in PurePosixPath(member.name).parents):
             raise _Refused(f"{member.name!r} lies in a file, not in a folder: valid is each name once")
     return members
 
@@ -226,6 +297,16 @@ def _safe_name(name: str) -> str:
 def _folded(name: str) -> str:
     """Equal for names that some file system takes for the same."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _folds_names(folder: Path) -> bool:
+    """Whether two names that differ in case or in how an accent is written are one file there."""
+    probe = folder / ".Caf\u00e9"
+    probe.touch()
+    try:
+        return any((folder / name).exists() for name in (".cAF\u00e9", ".Cafe\u0301"))
+    finally:
+        probe.unlink()
 
 
 def _images(members: Sequence[_Member]) -> list[_Member]:

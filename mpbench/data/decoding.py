@@ -42,7 +42,13 @@ MAX_PIXELS = 80_000_000
 
 MAX_SIDE_PX = 20_000
 MAX_JPEG_SCANS = 500
-"""Usual are about 10. Every scan passes over the whole image: a small file could take hours."""
+MAX_SCANNED_PIXELS = 1_000_000_000
+"""Usual are about 10 scans. Each passes over the whole image, in about 1 ns a pixel: a small file could take hours."""
+
+MAX_JPEG_SEGMENTS = 10_000
+MAX_HEADER_READS, MAX_READS = 20_000, 1_000_000
+"""How often Pillow reads until it knows an image's size, and after that. A file of tiny pieces takes it a
+second for each 2 MiB, a GIF of comments minutes; usual are below 1000, and 2 for each run of a run-length coded BMP."""
 
 RESIZED_TOLERANCE_LEVELS = 1
 """Of 256: the most by which a value differs from Pillow's, whose filter rounds its weights otherwise."""
@@ -51,10 +57,11 @@ JPEG_START = b"\xff\xd8\xff"
 MAX_KEPT_BYTES = 32 << 20
 """Of decoded pixels, in each thread: an image of 11 megapixels."""
 
-JPEG_SCAN = b"\xff\xda"
+SEGMENT = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+"""The start of a JPEG file's next segment, and its marker: padding, restart markers and other bytes are passed over."""
+
+JPEG_SCAN, JPEG_END = 0xDA, 0xD9
 SEQUENTIAL_FRAMES = (0xC0, 0xC1)
-OTHER_FRAMES = tuple(marker for marker in range(0xC2, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
-"""Markers of a JPEG file's segments; those in between are tables."""
 
 CHANNELS = 3
 PACKAGES = ("pillow", "simplejpeg", "cykooz-resizer", "numpy")
@@ -129,11 +136,13 @@ def decode_into(data: bytes, out: Pixels) -> None:
         if data.startswith(JPEG_START) and _quickly(data, out):
             return
         _silence_pillow()
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        file = _Counted(data)
+        with Image.open(file, formats=_formats()) as image:
             width, height = image.size
             _check(width, height)
             if image.format in ("JPEG", "MPO"):
-                _check_scans(data)
+                _check_scans(data, width * height)
+            file.left = MAX_READS
             image.load()
             out[:] = _resized_by_pillow(_in_rgb(image), out.shape[0])
     except UndecodableImage:
@@ -157,28 +166,40 @@ def _check(width: int, height: int) -> None:
         raise UndecodableImage(f"{width}x{height} pixels, more than {MAX_SIDE_PX} on a side or {MAX_PIXELS} in all")
 
 
-def _check_scans(jpeg: bytes) -> None:
-    """Refuse what would take too much time."""
-    if jpeg.count(JPEG_SCAN) > MAX_JPEG_SCANS:
-        raise UndecodableImage(f"a JPEG file with more than {MAX_JPEG_SCANS} scans")
-
-
-def _has_one_scan(jpeg: bytes) -> bool:
-    """Whether a file is sequential with all its colours in the first scan: libjpeg then refuses another one.
-
-    Looking through the whole file for scans takes five times as long as through its segments.
-    """
-    at, colours = 2, 0
-    while at + 9 < len(jpeg) and jpeg[at] == 0xFF:
-        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+def _check_scans(jpeg: bytes, pixels: int) -> None:
+    """Refuse what would take too much time: libjpeg decodes each scan, and walks over segments as this does."""
+    at, scans, colours = 2, 0, 0
+    for _ in range(MAX_JPEG_SEGMENTS):
+        found = SEGMENT.search(jpeg, at)
+        marker = found[1][0] if found else JPEG_END
+        if found is None or marker == JPEG_END:
+            return
+        at = found.end()
         if marker in SEQUENTIAL_FRAMES:
-            colours = jpeg[at + 9]
-        elif marker == JPEG_SCAN[1]:
-            return bool(colours == jpeg[at + 4])
-        elif marker in OTHER_FRAMES:
-            return False
-        at += 2 + length
-    return False
+            colours = int.from_bytes(jpeg[at + 7 : at + 8], "big")
+        elif marker == JPEG_SCAN:
+            if not scans and colours and colours == int.from_bytes(jpeg[at + 2 : at + 3], "big"):
+                return  # sequential, with all its colours in one scan: libjpeg refuses another one
+            scans += 1
+            if scans > MAX_JPEG_SCANS or scans * pixels > MAX_SCANNED_PIXELS:
+                raise UndecodableImage(
+                    f"a JPEG file of {scans} scans or more: valid are {MAX_JPEG_SCANS}, and {MAX_SCANNED_PIXELS} "
+                    "pixels in all of them"
+                )
+        at += max(2, int.from_bytes(jpeg[at : at + 2], "big"))
+    raise UndecodableImage(f"a JPEG file of more than {MAX_JPEG_SEGMENTS} segments")
+
+
+class _Counted(io.BytesIO):
+    """A file's bytes for Pillow, which may ask for them so many times."""
+
+    left = MAX_HEADER_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise UndecodableImage("made of too many pieces")
+        return super().read(size)
 
 
 def _quickly(data: bytes, out: Pixels) -> bool:
@@ -188,8 +209,7 @@ def _quickly(data: bytes, out: Pixels) -> bool:
         if colours != "YCbCr":
             return False
         _check(width, height)
-        if not _has_one_scan(data):
-            _check_scans(data)
+        _check_scans(data, width * height)
         pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, buffer=_buffer(height * width * CHANNELS))
     except UndecodableImage:
         raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,15 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpbench.config.profiles import SEED, THESIS_IMAGES
-from mpbench.data import decoding, generated, source
+from mpbench.data import decoding, division, generated, location
 from mpbench.data.archives import Progress, shown, throttled
 from mpbench.data.decoding import Pixels, UndecodableImage
+from mpbench.data.division import MIN_IMAGES_PER_CLASS
 from mpbench.data.loader import Files, Loader
-from mpbench.data.source import MIN_IMAGES_PER_CLASS, DataSet, LabelledImage
+from mpbench.data.source import DataSet, LabelledImage
 from mpbench.errors import UsageProblem, described
 from mpbench.system import cache
 
 MAX_UNDECODABLE_SHARE = 0.10
+CHECK_SECONDS, CHECK_SECONDS_PER_IMAGE = 60.0, 0.5
+"""Of CPU time that checking a set may take; a photograph of 12 megapixels takes 0.1 s."""
+
 AHEAD_PER_WORKER = 8
 NAMED_IMAGES = 3
 
@@ -56,13 +61,19 @@ def check(data: DataSet, size_px: int, progress: Progress) -> Checked:
         progress: called with how far it is every few seconds.
 
     Raises:
-        UsageProblem: too many cannot be decoded, or too few of a class can.
+        UsageProblem: too many cannot be decoded, or too few of a class can, or it takes too long.
     """
     say = throttled(progress)
     images, skipped, digests = [], [], {}
+    seconds: dict[str, float] = {}
+    limit = CHECK_SECONDS + CHECK_SECONDS_PER_IMAGE * len(data.images)
+    taken = 0.0
     ahead = AHEAD_PER_WORKER * _workers()
     with closing(_mapped(functools.partial(_examined, size_px=size_px), data.images, ahead)) as examined:
-        for image, (digest, reason) in zip(data.images, examined, strict=True):
+        for image, (digest, reason, seconds[image.name]) in zip(data.images, examined, strict=True):
+            taken += seconds[image.name]
+            if taken > limit:
+                raise _too_slow(data, seconds)
             if reason is None:
                 images.append(image)
                 digests[image.name] = digest
@@ -106,16 +117,25 @@ def batches(
             yield batch.pixels, batch.valid
 
 
-def _examined(image: LabelledImage, size_px: int) -> tuple[str, str | None]:
-    """Digest of an image's file, and why it cannot be decoded."""
-    digest = ""
+def _too_slow(data: DataSet, seconds: Mapping[str, float]) -> UsageProblem:
+    slowest = sorted(seconds, key=lambda name: -seconds[name])[:NAMED_IMAGES]
+    some = ", ".join(f"{shown(name)} {seconds[name]:.1f} s" for name in slowest)
+    return UsageProblem(
+        f"--mp-data: {shown(data.label)}: decoding {len(seconds)} of {len(data.images)} images took "
+        f"{sum(seconds.values()):.0f} s ({some}): valid are {CHECK_SECONDS_PER_IMAGE:g} s an image"
+    )
+
+
+def _examined(image: LabelledImage, size_px: int) -> tuple[str, str | None, float]:
+    """Digest of an image's file, why it cannot be decoded, and the CPU time in seconds that both took."""
+    digest, reason, start = "", None, time.thread_time()
     try:
         data = decoding.read(image.path)
         digest = hashlib.sha256(data).hexdigest()
         decoding.decoded(data, size_px)
     except UndecodableImage as error:
-        return digest, str(error)
-    return digest, None
+        reason = str(error)
+    return digest, reason, time.thread_time() - start
 
 
 def _workers() -> int:
@@ -175,27 +195,28 @@ def find_images(choice: str, count: int | None, progress: Progress) -> DataSet:
         count: at most so many are used; None: all.
 
     Raises:
-        UsageProblem: see `data.source.find`.
+        UsageProblem: see `data.location.find`.
     """
     try:
         if choice == "generated":
             return generated.data_set(count or THESIS_IMAGES, SEED, progress)
-        data = source.find(choice, progress)
+        data = location.find(choice, progress)
+        progress(data.summary)
     except OSError as error:
         raise UsageProblem(
             f"--mp-data: {choice}: {described(error)}: valid is a cache folder with space (XDG_CACHE_HOME moves it)"
         ) from error
+    counts = Counter(image.label for image in data.images)
     for label, name in enumerate(data.classes):
-        of_class = sum(image.label == label for image in data.images)
-        if of_class < source.MIN_IMAGES_PER_CLASS:
+        if counts[label] < MIN_IMAGES_PER_CLASS:
             raise UsageProblem(
-                f"--mp-data: {shown(data.label)}: class {shown(name)} has {of_class} images: valid are "
-                f"{source.MIN_IMAGES_PER_CLASS} or more of each class"
+                f"--mp-data: {shown(data.label)}: class {shown(name)} has {counts[label]} images: valid are "
+                f"{MIN_IMAGES_PER_CLASS} or more of each class"
             )
     if count is None or count >= len(data.images):
         return data
     progress(f"{data.label}: {count} of {len(data.images)} images are used")
-    return DataSet(data.label, data.classes, tuple(source.sample(data.images, count, SEED)))
+    return DataSet(data.label, data.classes, tuple(division.sample(data.images, count, SEED)))
 
 
 def checked_images(data: DataSet, image_size_px: int, progress: Progress) -> Images:
@@ -205,7 +226,7 @@ def checked_images(data: DataSet, image_size_px: int, progress: Progress) -> Ima
         UsageProblem: see `data.images.check`.
     """
     # Split before the undecodable ones are left out: whether one of them is must not move another to the other side.
-    training = {image.name for image in source.split(data.images, SEED)[0]}
+    training = {image.name for image in division.split(data.images, SEED)[0]}
     checked = check(data, image_size_px, progress)
     if checked.skipped:
         _list_skipped(data.label, checked.skipped, progress)

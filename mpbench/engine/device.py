@@ -15,7 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mpbench.engine.keras_settings import check_process_settings
 from mpbench.errors import CaseFailure, NotBesideOthers, UsageProblem
+from mpbench.system import machine, nvidia
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
 from mpbench.system.machine import status_bytes
@@ -41,12 +43,11 @@ def activate(choice: str, require_gpu: bool, replicas: int = 1, cluster: Cluster
     # NVML's order and nvidia-smi's; CUDA's own puts the fastest card first, and the facts would name another one.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     with held_back_stderr() as said:
-        import keras
+        import keras  # noqa: F401
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
-    if keras.config.image_data_format() != "channels_last":
-        raise UsageProblem("keras.json: image_data_format is channels_first: valid is channels_last")
+    check_process_settings("keras.json, or what ran before")
     if choice == "cpu":
         with suppress(RuntimeError):  # somebody's conftest has started TensorFlow already: steps are placed anyway
             tf.config.set_visible_devices([], "GPU")
@@ -183,11 +184,31 @@ def reset_peak_memory(device: Device) -> int:
         import tensorflow as tf
 
         tf.config.experimental.reset_memory_stats("GPU:0")
-        return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
+        return memory_in_use(device)
     with suppress(OSError):
         # Linux: 5 resets the high-water mark of the resident set (man 5 proc).
         Path("/proc/self/clear_refs").write_text("5")
     return 0
+
+
+def memory_in_use(device: Device) -> int:
+    """Bytes in use now: of TensorFlow's allocator on a GPU, of the process on a CPU (resident; 0 where unknown)."""
+    if device.kind == "gpu":
+        import tensorflow as tf
+
+        return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
+    try:
+        return status_bytes("/proc/self/status", "VmRSS:")
+    except (OSError, ValueError, StopIteration):
+        return 0
+
+
+def free_memory_bytes(device: Device) -> int | None:
+    """Bytes that could still be used; None if unknown."""
+    if device.kind == "cpu":
+        return machine.free_memory_bytes()
+    total = nvidia.gpu_facts().get("gpu_memory_bytes")
+    return None if total is None else int(total) - memory_in_use(device)
 
 
 def peak_memory_bytes(device: Device) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpbench.config.model_names import APPLICATIONS
 from mpbench.config.profiles import LEARNING_RATE, SEED
+from mpbench.engine.keras_settings import check_process_settings, legacy_hint, legacy_keras
 from mpbench.errors import CaseFailure, UsageProblem, described
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ def load_factory(name: str) -> Callable[[tuple[int, int, int]], Any]:
         for part in path.split("."):
             target = getattr(target, part)
     except Exception as error:  # a user's module may raise anything while it is imported
-        raise UsageProblem(f"--mp-models: {name!r} cannot be imported: {described(error)}") from error
+        raise UsageProblem(f"--mp-models: {name!r} cannot be imported: {described(error)}{legacy_hint()}") from error
     if not callable(target):
         raise UsageProblem(f"--mp-models: {name!r} is a {type(target).__name__}: valid is a callable")
+    check_process_settings(f"--mp-models: {name!r}")
     return target  # type: ignore[no-any-return]
 
 
@@ -51,7 +53,9 @@ def check_factory(name: str, image_size_px: int) -> None:
     """Build a user's model once, before anything is measured.
 
     Raises:
-        UsageProblem: the factory raises or returns something else than a Keras model with weights.
+        UsageProblem: the factory raises, changes what Keras has set for the whole process, or returns something else
+            than a Keras model with one input, which takes the shape, and one output. A model that has a training step
+            and no call of its own, as of two networks, may have neither.
     """
     import keras
 
@@ -60,20 +64,51 @@ def check_factory(name: str, image_size_px: int) -> None:
     try:
         model = factory(shape)
     except Exception as error:  # whatever a user's factory raises
-        raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {described(error)}") from error
+        reason = f"{described(error)}{legacy_hint()}"
+        raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {reason}") from error
+    check_process_settings(f"--mp-models: {name!r}")
     if not isinstance(model, keras.Model):
         raise UsageProblem(
-            f"--mp-models: {name!r} returned a {type(model).__name__}: valid is a Keras model for input {shape}"
+            f"--mp-models: {name!r} returned a {type(model).__name__}{legacy_keras(model)}: "
+            f"valid is a Keras 3 model for input {shape}"
         )
+    if not can_be_called(model):
+        return
     try:
-        output = model(keras.Input(shape))
+        _check_takes(model, shape)
+        outputs = keras.tree.flatten(model(keras.Input(shape)))
     except Exception as error:  # whatever a user's layers raise
         what = f"a model that does not take {shape}: {described(error)}"
         raise UsageProblem(f"--mp-models: {name!r} returned {what}") from error
-    if not isinstance(output, keras.KerasTensor):
-        raise UsageProblem(
-            f"--mp-models: {name!r} returned a model with {len(keras.tree.flatten(output))} outputs: valid is one"
-        )
+    if len(outputs) != 1 or not isinstance(outputs[0], keras.KerasTensor):
+        raise UsageProblem(f"--mp-models: {name!r} returned a model with {len(outputs)} outputs: valid is one")
+
+
+def can_be_called(model: keras.Model) -> bool:
+    """Whether a model has a forward pass; one of several networks may have nothing but its training step."""
+    import keras
+
+    return type(model).call is not keras.Model.call or not has_own_step(model)
+
+
+def has_own_step(model: keras.Model) -> bool:
+    """Whether it brings its training step."""
+    import keras
+
+    return type(model).train_step is not keras.Model.train_step
+
+
+def _check_takes(model: keras.Model, shape: tuple[int, int, int]) -> None:
+    """Raise ValueError where a model with a graph is of other inputs: called on a symbolic one it may not look."""
+    import keras
+
+    inputs = keras.tree.flatten(getattr(model, "inputs", None) or ())
+    taken = [tuple(one.shape[1:]) for one in inputs]
+    if len(taken) > 1:
+        raise ValueError(f"it has {len(taken)} inputs, {taken}")
+    for one in taken:
+        if len(one) != len(shape) or any(size not in (None, given) for size, given in zip(one, shape, strict=True)):
+            raise ValueError(f"its input is {one}")
 
 
 @contextmanager
@@ -112,10 +147,13 @@ def build_model(name: str, image_size_px: int, precision: Precision) -> keras.Mo
     with dtype_policy(precision.policy), _seeded_initializers():
         if ":" in name:
             model = load_factory(name)(shape)
-            if not model.built:
+            check_process_settings(name)
+            callable_itself = can_be_called(model)
+            if not model.built and callable_itself:
                 model(keras.Input(shape))
             check_follows_policy(model, name, precision)
-            return model if model.compiled or len(output_shape(model, shape)) != 4 else add_head(model, shape)
+            taken_as_it_is = model.compiled or not callable_itself or len(output_shape(model, shape)) != 4
+            return model if taken_as_it_is else add_head(model, shape)
         return add_head(_application(name)(weights=None, include_top=False, input_shape=shape), shape)
 
 
@@ -206,14 +244,19 @@ def _seeded_initializers() -> Iterator[None]:
 
 
 def check_follows_policy(model: keras.Model, name: str, precision: Precision) -> None:
-    """Raise CaseFailure unless the layers that hold most of a factory's weights compute in the precision's dtype."""
+    """Raise CaseFailure unless the layers that hold most of a factory's weights follow the precision's dtype policy."""
+    import keras
+
+    policy = keras.DTypePolicy(precision.policy)
     layers = [layer for layer in _leaf_layers(model) if layer.weights]
-    following = sum(layer.count_params() for layer in layers if layer.compute_dtype == precision.compute_dtype)
-    if layers and following < sum(layer.count_params() for layer in layers) / 2:
-        raise CaseFailure(
-            f"{name} does not compute in {precision.compute_dtype} under the dtype policy {precision.policy}: "
-            "its factory must build its layers under Keras's global policy"
-        )
+    most = sum(layer.count_params() for layer in layers) / 2
+    for what, dtypes in (("compute", "compute_dtype"), ("keep its weights", "variable_dtype")):
+        dtype = getattr(policy, dtypes)
+        if layers and sum(layer.count_params() for layer in layers if getattr(layer, dtypes) == dtype) < most:
+            raise CaseFailure(
+                f"{name} does not {what} in {dtype} under the dtype policy {precision.policy}: "
+                "its factory must build its layers under Keras's global policy"
+            )
 
 
 def _leaf_layers(layer: Any) -> list[Any]:
@@ -225,14 +268,19 @@ def _leaf_layers(layer: Any) -> list[Any]:
 
 
 def _ends(model: keras.Model, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
-    """A model's symbolic input and output."""
+    """A model's symbolic input and output; the output as it is where it stands in a list or dict alone."""
     import keras
 
     try:
-        return model.input, model.output
+        image, out = model.input, model.output
     except AttributeError:  # a subclassed model has no graph of its own, a Sequential one none before its first call
         image = keras.Input(image_shape)
-        return image, model(image)
+        out = model(image)
+    (out,) = keras.tree.flatten(out)
+    if None in out.shape[1:]:  # of images of any size
+        image = keras.Input(image_shape)
+        (out,) = keras.tree.flatten(model(image))
+    return image, out
 
 
 def output_shape(model: keras.Model, image_shape: tuple[int, int, int]) -> tuple[int | None, ...]:

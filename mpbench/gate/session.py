@@ -10,6 +10,7 @@ from mpbench.gate.judge import judge
 from mpbench.gate.rules import MISSING_CHOICES, Rules, read_rules
 from mpbench.gate.verdict import Verdict
 from mpbench.records.runs import SavedRun, load_runs
+from mpbench.system.cache import expanded
 from mpbench.system.storage import DEFAULT_FOLDER
 
 
@@ -57,4 +58,4 @@ def storage_folder(storage: str) -> Path:
     """
     if "://" in storage and not storage.startswith("file://"):
         raise UsageProblem(f"--benchmark-storage: {storage}: valid with --mp-gate is a folder, file://PATH")
-    return Path(storage.removeprefix("file://")).expanduser()
+    return expanded(storage.removeprefix("file://"))

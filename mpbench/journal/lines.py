@@ -10,7 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ class Finished:
         group: equal for the cases that are measured together.
         measurement: equal for those that were; a later one of a group takes the place of an earlier.
         time: ISO 8601, UTC.
+        code: SHA-256 of each file of the program that measured it, as `system.code` has it; empty in old journals.
     """
 
     benchmark: dict[str, Any]
@@ -90,6 +91,7 @@ class Finished:
     group: str
     measurement: str
     time: str
+    code: dict[str, str] = field(default_factory=dict)
 
     @property
     def fullname(self) -> str:
@@ -250,7 +252,10 @@ def _finished(entry: Mapping[str, Any], header: Header) -> Finished:
         if not isinstance(entry.get(key), str):
             raise ValueError(f"{key} is no text")
     _time(entry["time"])
-    case = Finished(benchmark, [float(s) for s in rounds], entry["group"], entry["measurement"], entry["time"])
+    code = entry.get("code", {})
+    if not isinstance(code, dict) or not all(isinstance(digest, str) for digest in code.values()):
+        raise ValueError("code is no object of texts")
+    case = Finished(benchmark, [float(s) for s in rounds], entry["group"], entry["measurement"], entry["time"], code)
     saved_run(header, [case], lambda rounds: {})  # raises where it cannot be believed
     return case
 

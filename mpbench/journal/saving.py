@@ -14,7 +14,9 @@ from typing import Any
 from mpbench.errors import UsageProblem, described, printable, reason
 from mpbench.journal.files import Journal, journals, opened, read
 from mpbench.journal.lines import Contents, Finished, Header, UnreadableJournal, encoded
-from mpbench.records.runs import facts_of
+from mpbench.records.runs import NO_COMMIT, facts_of
+from mpbench.records.speed import BROKEN_OFF
+from mpbench.system.code import digest_of
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
 FREE_SETTINGS = (
@@ -22,6 +24,9 @@ FREE_SETTINGS = (
     *("profile_steps", "why", "energy", "cache_compiled"),
 )
 """They pick the cases and do not change how one is measured: a session that resumes may have others."""
+
+NAMED_FILES = 5
+"""Of those that have changed."""
 
 NAMED_JOURNALS = 3
 """Of those that dead sessions have left: more lines would hide the rest of the start."""
@@ -33,10 +38,12 @@ class RunSaver:
     Args:
         storage: the folder of saved runs.
         say: shows one line at once.
+        root: the files of a program are named relative to it; the working directory if None.
     """
 
-    def __init__(self, storage: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, storage: Path, say: Callable[[str], None], root: Path | None = None) -> None:
         self.storage = storage
+        self._root = root or Path.cwd()
         self.journal: Journal | None = None
         self.problems: list[str] = []
         self._say = say
@@ -114,11 +121,11 @@ class RunSaver:
     def _fitting(self, left: Sequence[tuple[Path, int, Contents]], header: Header) -> tuple[Path, int, Contents]:
         for entry in reversed(left):
             old = entry[2].header
-            if old is not None and not differences(old, header):
+            if old is not None and not differences(old, header) and not changed_code(entry[2], self._root):
                 return entry
         path, _, contents = left[-1]
         assert contents.header is not None
-        fields = ", ".join(differences(contents.header, header))
+        fields = ", ".join([*differences(contents.header, header), *changed_code(contents, self._root)])
         raise UsageProblem(
             f"--mp-resume: {shown(path)} was measured otherwise: {fields}: valid is the same again; "
             f"`{self._recover}` saves what it holds"
@@ -226,6 +233,20 @@ def differences(old: Header, new: Header) -> list[str]:
     return [f"{name} {printable(str(before.get(name)))} -> {printable(str(now.get(name)))}" for name in names]
 
 
+def changed_code(contents: Contents, root: Path) -> list[str]:
+    """Which files of the program that measured a journal's cases are others now: a commit's id does not tell."""
+    noted = {(key, digest) for case in contents.cases.values() for key, digest in case.code.items()}
+    now = {key: digest_of(key, root) for key, _ in noted}
+    changed = sorted({key for key, digest in noted if not digest or digest != now[key]})
+    more = f" and {len(changed) - NAMED_FILES} more" if len(changed) > NAMED_FILES else ""
+    found = [f"changed since then: {printable(', '.join(changed[:NAMED_FILES]))}{more}"] if changed else []
+    commit = contents.header.commit_info if contents.header else {}
+    unknown = commit.get("dirty") or commit.get("id") in NO_COMMIT
+    if unknown and not all(case.code for case in contents.cases.values()):
+        found.append("without a commit, by a version that did not note its files")
+    return found
+
+
 def _conditions(header: Header) -> dict[str, Any]:
     settings = json.loads(json.dumps(header.settings))  # a journal has lists where a session has tuples
     accuracy = settings.pop("accuracy", {})
@@ -244,15 +265,22 @@ def _conditions(header: Header) -> dict[str, Any]:
 
 
 def _whole_groups(cases: Mapping[str, Finished], groups: Mapping[str, str]) -> dict[str, Finished]:
-    """The selected cases whose group's selected cases were all measured together: speedups are of paired rounds."""
+    """The selected cases whose group's selected cases were all measured together, and to the end.
+
+    Speedups are of paired rounds, and a group is measured in several visits.
+    """
     whole = {}
     for group in set(groups.values()):
         wanted = [name for name, of_group in groups.items() if of_group == group]
-        found = [cases[name] for name in wanted if name in cases]
+        found = [cases[name] for name in wanted if name in cases and not _broken_off(cases[name])]
         together = {(case.group, case.measurement) for case in found}
         if len(found) == len(wanted) and together == {(group, found[0].measurement)}:
             whole.update({case.fullname: case for case in found})
     return whole
+
+
+def _broken_off(case: Finished) -> bool:
+    return bool(case.benchmark["extra_info"].get("noisy_because") == BROKEN_OFF)
 
 
 def _names(run: Mapping[str, Any]) -> set[str]:

@@ -3,4 +3,9 @@
 pytest loads this module, by the entry point or by a line in conftest.py; what it is made of is named below.
 """
 
-pytest_plugins = ("mpbench.plugin.hooks", "mpbench.plugin.session_end", "mpbench.plugin.fixtures")
+pytest_plugins = (
+    "mpbench.plugin.hooks",
+    "mpbench.plugin.refusals",
+    "mpbench.plugin.session_end",
+    "mpbench.plugin.fixtures",
+)

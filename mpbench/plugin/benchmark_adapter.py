@@ -1,4 +1,4 @@
-"""What mpbench takes from pytest-benchmark's session object beyond its hooks, and the two methods that it replaces.
+"""What mpbench takes from pytest-benchmark's session object beyond its hooks, and the methods that it replaces.
 
 pytest-benchmark numbers a file and then writes it in place, both without a lock, and raises inside the hook in which
 the terminal's summary is made. So the session's two ways of saving are replaced by ones that lock, write whole files
@@ -7,8 +7,9 @@ and never raise: a wrapper around that hook could do none of this but lock, and 
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,13 +20,17 @@ import pytest_benchmark
 from mpbench.accuracy.experiment import Comparison
 from mpbench.config.settings import Settings
 from mpbench.engine.run import Run
+from mpbench.errors import printable
 from mpbench.journal.lines import Finished, Header
 from mpbench.journal.saving import RunSaver
 from mpbench.records.accuracy import read_accuracy
 from mpbench.records.diagnostics import Probed, read_probe
 from mpbench.records.speed import Measured, read_case
+from mpbench.system.code import code_files
 from mpbench.system.storage import DEFAULT_FOLDER
 from mpbench.why.measuring.session import ProbeRun
+
+COMMIT_PROBLEM_CHARACTERS = 300
 
 
 def run_folder(benchmark_session: Any) -> Path | None:
@@ -70,6 +75,15 @@ def header(benchmark_session: Any, settings: Settings, cases: list[str]) -> Head
     )
 
 
+def commit_problem(error: str) -> str:
+    """Why pytest-benchmark could not have the commit, from its error, in one line."""
+    said = re.search(r"fatal: (.*?)(?:\\n|'\)$|$)", error)
+    text = printable(said[1].replace("\\'", "'") if said else error)[:COMMIT_PROBLEM_CHARACTERS]
+    if "dubious ownership" in text:
+        text += "; git config --global --add safe.directory FOLDER trusts it"
+    return text
+
+
 class JournalWriter:
     """Writes a session's finished cases into its journal, and reads resumed ones out of it.
 
@@ -79,16 +93,24 @@ class JournalWriter:
         run: its speed cases.
         probes: its cases that look for causes.
         items: pytest's, of all selected cases.
+        since_s: when the session began, in seconds since the epoch: nothing of the program was imported earlier.
     """
 
     def __init__(
-        self, benchmark_session: Any, saver: RunSaver, run: Run, probes: ProbeRun, items: Sequence[Any]
+        self,
+        benchmark_session: Any,
+        saver: RunSaver,
+        run: Run,
+        probes: ProbeRun,
+        items: Sequence[Any],
+        since_s: float,
     ) -> None:
         self._benchmark_session = benchmark_session
         self._saver = saver
         self._run = run
         self._probes = probes
         self._items = {item.nodeid: item for item in items}
+        self._since_s = since_s
         self._measurements: dict[frozenset[str], str] = {}
 
     def begin(self, resume: bool) -> dict[str, Comparison]:
@@ -99,6 +121,8 @@ class JournalWriter:
         """
         groups = {id: self._group(id) for id in self._items}
         of_session = header(self._benchmark_session, self._run.settings, list(groups))
+        if problem := of_session.commit_info.get("error"):
+            self._run.progress(f"the commit is not known: {commit_problem(str(problem))}")
         compared = {}
         for id, case in self._saver.begin(of_session, resume, groups).items():
             extra_info, rounds = case.benchmark["extra_info"], tuple(case.rounds)
@@ -114,13 +138,16 @@ class JournalWriter:
     def finished(self, cases: Mapping[str, Measured | Probed | Comparison]) -> None:
         """Put cases that were measured together into the journal, by id; once more where they say more now."""
         measurement = self._measurements.setdefault(frozenset(cases), secrets.token_hex(8))
-        self._saver.finished([self._entry(id, case, measurement) for id, case in cases.items()])
+        models = {str(getattr(case.record, "model", "")) for case in cases.values()}
+        factories = {model.partition(":")[0].partition(".")[0] for model in models if ":" in model}
+        code = code_files(self._benchmark_session.config.rootpath, factories, self._since_s)
+        self._saver.finished([self._entry(id, case, measurement, code) for id, case in cases.items()])
 
     def _group(self, id: str) -> str:
         case = self._run.cases.get(id) or self._probes.cases.get(id)
         return " ".join(case.group) if case else id
 
-    def _entry(self, id: str, case: Measured | Probed | Comparison, measurement: str) -> Finished:
+    def _entry(self, id: str, case: Measured | Probed | Comparison, measurement: str, code: dict[str, str]) -> Finished:
         """A case as its `benchmark` fixture will report it; what its test adds to extra_info is not in it yet."""
         item = self._items[id]
         mark = item.get_closest_marker("benchmark")
@@ -146,12 +173,16 @@ class JournalWriter:
         }
         rounds = case.pass_seconds if isinstance(case, Comparison) else case.rounds
         now = datetime.now(timezone.utc).isoformat()
-        return Finished(benchmark, list(rounds), self._group(id), measurement, now)
+        return Finished(benchmark, list(rounds), self._group(id), measurement, now, code)
 
 
-def guard_saving(benchmark_session: Any, saver: RunSaver) -> None:
-    """Replace the session's two ways of saving."""
-    storage, say = benchmark_session.storage, benchmark_session.logger.info
+def guard_saving(benchmark_session: Any, saver: RunSaver, interrupted: Callable[[], None]) -> None:
+    """Replace the session's two ways of saving, and let the tables follow where Ctrl-C ends them.
+
+    Args:
+        interrupted: called where it does.
+    """
+    storage, say, save_all = benchmark_session.storage, benchmark_session.logger.info, benchmark_session.handle_saving
 
     def save_json(output_json: Mapping[str, Any]) -> None:
         if saver.save_json(benchmark_session.json, output_json):
@@ -161,6 +192,14 @@ def guard_saving(benchmark_session: Any, saver: RunSaver) -> None:
         if path := saver.save_run(benchmark_session.machine_id, name, output_json):
             say(f"Saved benchmark data in: {path}")
 
+    def handle_saving() -> None:
+        try:
+            save_all()
+        except KeyboardInterrupt:
+            saver.problems.append("NOT SAVED, or not wholly: Ctrl-C")
+            interrupted()
+
+    benchmark_session.handle_saving = handle_saving
     benchmark_session.save_json = save_json
     if run_folder(benchmark_session) is not None:
         storage.save = save

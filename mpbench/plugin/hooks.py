@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from typing import Any
 
 import pytest
@@ -42,10 +43,12 @@ from mpbench.plugin.items import (
     probe_case_of,
 )
 from mpbench.plugin.output_files import check_outputs
+from mpbench.plugin.refusals import is_worker, problem_of_marks, problem_of_options, refuse
 from mpbench.plugin.selection import is_named, select
 from mpbench.plugin.session_files import write_summary
 from mpbench.plugin.stash import (
     BASELINE,
+    BEGAN_S,
     BROKE_OFF,
     CLOCKS,
     COMPARED,
@@ -159,6 +162,7 @@ def pytest_configure(config: pytest.Config) -> None:
     run.profiler = functools.partial(profiler, steps=settings.profile_steps, on_cpu=settings.why)
     probes = config.stash[PROBES] = ProbeRun(run)
     config.add_cleanup(probes.close)
+    config.stash[BEGAN_S] = time.time()
     config.stash[PROBED] = {}
     config.stash[COMPARED] = {}
     config.stash[CLOCKS] = {}
@@ -191,7 +195,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if settings.sweep:
             names = (*names, POINT)
             cases = [(*case, str(point)) for case in cases for point in settings.sweep]
-    if names:
+    if missing := [name for name in names if name not in metafunc.fixturenames]:
+        fixture = "measure or accuracy" if speed else "probe"
+        metafunc.config.stash[PROBLEMS].append(
+            f"{metafunc.definition.nodeid}: mark {mark.name}: the test does not take {', '.join(missing)}: valid is "
+            f"one that takes {', '.join(names)}, benchmark and {fixture}"
+        )
+    elif names:
         metafunc.parametrize(names, cases, ids=["-".join(case) for case in cases])
 
 
@@ -207,20 +217,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: "experiment" in getattr(item, "fixturenames", ()))
 
 
+@pytest.hookimpl(tryfirst=True)  # before a worker of pytest-xdist tells what it has collected
 def pytest_collection_finish(session: pytest.Session) -> None:
-    for problem in session.config.stash[PROBLEMS]:
-        raise pytest.UsageError(problem)
+    if problem := problem_of_marks(session):
+        refuse(session, problem)
+        return
     for line in session.config.stash[BASELINE].said:
         session.config.stash[RUN].progress(line)
     # The last word on what was selected: -k, -m, --lf and --deselect have all been applied.
     config = session.config
     if not select(session):
         return  # other people's tests: the plugin is there wherever mpbench is installed, and leaves them alone
-    if not config.pluginmanager.hasplugin("benchmark"):
-        raise pytest.UsageError("-p no:benchmark: mpbench reports through pytest-benchmark and needs it")
-    benchmarks = benchmark_session(config)
-    saver = config.stash[SAVER] = RunSaver(adapter.journal_folder(benchmarks), config.stash[RUN].progress)
-    adapter.guard_saving(benchmarks, saver)
+    if problem := problem_of_options(config):
+        refuse(session, problem)
+        return
+    benchmarks, progress = benchmark_session(config), config.stash[RUN].progress
+    saver = config.stash[SAVER] = RunSaver(adapter.journal_folder(benchmarks), progress, config.rootpath)
+    adapter.guard_saving(benchmarks, saver, lambda: setattr(session, "exitstatus", pytest.ExitCode.INTERRUPTED))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -232,7 +245,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     config = session.config
     run, experiment, get = config.stash[RUN], config.stash[EXPERIMENT], config.getoption
     # An xdist worker cannot end the session with a usage error: there the first case to run reports it.
-    idle = get("collectonly") or get("benchmark_skip", False) or hasattr(config, "workerinput")
+    idle = get("collectonly") or get("benchmark_skip", False) or is_worker(config)
     accuracy_cases = [item for item in session.items if phase_of(item) == ACCURACY]
     probes = config.stash[PROBES]
     if (run.cases or probes.cases or accuracy_cases) and not idle and not session.testsfailed:
@@ -315,7 +328,9 @@ def _open_journal(session: pytest.Session) -> None:
     if benchmarks.disabled or not stash[RUN].cluster.is_chief:
         return
     items = [item for item in session.items if phase_of(item) or probe_case_of(item)]
-    writer = stash[JOURNAL_WRITER] = adapter.JournalWriter(benchmarks, stash[SAVER], stash[RUN], stash[PROBES], items)
+    writer = stash[JOURNAL_WRITER] = adapter.JournalWriter(
+        benchmarks, stash[SAVER], stash[RUN], stash[PROBES], items, stash[BEGAN_S]
+    )
     stash[RESTORED].update(writer.begin(session.config.getoption("mp_resume")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest
 from typing import Any
 
 import pytest
@@ -60,6 +61,24 @@ def probe_case_of(item: pytest.Item) -> ProbeCase | None:
     return ProbeCase(item.nodeid, _source(item, params), kind, values)
 
 
+def misplaced_mark(item: pytest.Item) -> str | None:
+    """Why a marked item is no case, though it is a test; None where all is well."""
+    speed, cause = item.get_closest_marker(MARK), item.get_closest_marker(CAUSE_MARK)
+    mark = speed or cause
+    if mark is None or not isinstance(item, pytest.Function):
+        return None
+    if speed and cause:
+        return f"{item.nodeid}: marks {MARK} and {CAUSE_MARK}: valid is one of them"
+    wanted = ("model", "precision") if speed else parameters_of(mark)
+    if set(wanted) <= set(item.callspec.params if hasattr(item, "callspec") else ()):
+        return None
+    what = "a method of unittest.TestCase" if item.cls and issubclass(item.cls, unittest.TestCase) else "a test"
+    return (
+        f"{item.nodeid}: mark {mark.name}: given to {what} without the parameters {' and '.join(wanted)}: valid is a "
+        "function, or a method of a plain class, that is marked where it is defined"
+    )
+
+
 def models_of(mark: pytest.Mark, settings: Settings) -> list[str]:
     """Canonical names of the models that a mark asks for; raises UsageProblem where it is malformed."""
     valid = (*PHASES, ACCURACY)
@@ -78,7 +97,7 @@ def parameters_of(mark: pytest.Mark) -> tuple[str, ...]:
 
 def kind_and_models_of(mark: pytest.Mark, settings: Settings) -> tuple[str, list[str]]:
     """Kind and models of the cases that look for causes, as their mark has it; raises UsageProblem as `models_of`."""
-    if len(mark.args) != 1 or mark.args[0] not in PARAMETERS or set(mark.kwargs) - {"models"}:
+    if len(mark.args) != 1 or mark.args[0] not in tuple(PARAMETERS) or set(mark.kwargs) - {"models"}:
         raise UsageProblem(
             f"mark {CAUSE_MARK}: given {(*mark.args, *mark.kwargs)}: "
             f"valid is one of {', '.join(PARAMETERS)}, and models=[names]"

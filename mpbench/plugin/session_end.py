@@ -16,6 +16,7 @@ from mpbench.gate.verdict import Verdict, is_red
 from mpbench.journal.saving import shown
 from mpbench.plugin import benchmark_adapter as adapter
 from mpbench.plugin.console import benchmark_session, write_line
+from mpbench.plugin.refusals import JUDGING, NOTHING_MEASURED, given, is_worker
 from mpbench.plugin.session_files import this_run, write_report, write_summary
 from mpbench.plugin.stash import (
     BASELINE,
@@ -41,20 +42,56 @@ from mpbench.terminal import terminal_line
 from mpbench.why.reading.command import session_lines
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    try:
+        try:
+            _judge(session)
+        except KeyboardInterrupt:  # saving and the tables follow
+            session.config.stash[BROKE_OFF] = "--mp-gate: not judged: Ctrl-C"
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            _say_at_end(session.config)
+        yield
+    except KeyboardInterrupt:
+        # pytest expects none here, and would end with a traceback: this is its way to end early with a line.
+        pytest.exit("Ctrl-C while the session was ending", returncode=pytest.ExitCode.INTERRUPTED)
+
+
+def _judge(session: pytest.Session) -> None:
     config = session.config
     config.stash[COMPLETE] = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     if SAVER in config.stash and config.stash[SAVER].problems and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     measured: dict[str, Measured] = config.stash[REPORTED]
     compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
+    if not (measured or compared):
+        _nothing_measured(session)
     if GATE not in config.stash or not (measured or compared):
         return
     verdicts: list[Verdict] = config.stash[GATE].verdicts(this_run(config))
     config.stash[VERDICTS] = verdicts
     if is_red(verdicts) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _nothing_measured(session: pytest.Session) -> None:
+    """Who asked for a verdict and gets none must not be green."""
+    config = session.config
+    # --benchmark-compare-fail may be about other people's benchmarks.
+    judging = given(config, *(JUDGING if SAVER in config.stash else ["mp_gate"]))
+    if (
+        judging
+        and session.exitstatus == pytest.ExitCode.OK
+        and not (config.getoption("collectonly") or is_worker(config))
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        config.stash[BROKE_OFF] = f"{judging[0]}: {NOTHING_MEASURED}"
+        _say_at_end(config)
+
+
+def _say_at_end(config: pytest.Config) -> None:
+    """Now: --no-summary would leave it out later. The line of the last test's dot has not ended yet."""
+    write_line(config, f"\n{config.stash[BROKE_OFF]}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -87,12 +124,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    for line in _close_journal(config):  # an internal error, or no terminal
-        write_line(config, line)
-    # Not at the session's end: there saving may fail, and --no-summary skips the terminal's.
     session = config.stash.get(SESSION, None)
-    if session is None:
-        return
+    try:
+        for line in _close_journal(config):  # an internal error, or no terminal
+            write_line(config, line)
+        # Not at the session's end: there saving may fail, and --no-summary skips the terminal's.
+        if session is not None:
+            _write_files(session)
+    except KeyboardInterrupt:
+        write_line(config, "Ctrl-C while the report or the summary was written")
+        if session is not None:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _write_files(session: pytest.Session) -> None:
+    config = session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     reports = [*reporter.stats.get("error", []), *reporter.stats.get("failed", [])] if reporter else []
     failures = [Failure(report.nodeid, _reason(report)) for report in reports]

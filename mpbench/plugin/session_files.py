@@ -8,6 +8,7 @@ import pytest
 
 from mpbench.errors import reason
 from mpbench.plugin.console import typed, write_line
+from mpbench.plugin.refusals import is_worker
 from mpbench.plugin.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
 from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.command import write_page
@@ -27,7 +28,7 @@ def this_run(config: pytest.Config) -> SavedRun:
 
 def write_summary(config: pytest.Config, ending: Ending) -> None:
     summary = config.getoption("mp_summary")
-    if not summary or config.getoption("collectonly") or hasattr(config, "workerinput"):
+    if not summary or config.getoption("collectonly") or is_worker(config):
         return
     cases, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
     verdicts = config.stash.get(VERDICTS, [] if config.getoption("mp_gate") else None)

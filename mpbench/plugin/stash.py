@@ -21,6 +21,9 @@ from mpbench.system.lock import SessionLock
 from mpbench.system.neighbours import Neighbours
 from mpbench.why.measuring.session import ProbeRun
 
+BEGAN_S = pytest.StashKey[float]()
+"""Seconds since the epoch."""
+
 RUN = pytest.StashKey[Run]()
 LOCK = pytest.StashKey[SessionLock]()
 NEIGHBOURS = pytest.StashKey[Neighbours]()

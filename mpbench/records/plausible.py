@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 from mpbench.records import thumbnails
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.arms import FIELDS
 from mpbench.records.diagnostics import FEEDS, ProbeRecord
 from mpbench.records.profile import read_profile
-from mpbench.records.speed import CaseRecord
+from mpbench.records.speed import BROKEN_OFF, DRIFTING, FOR_WANT_OF_TIME, CaseRecord
 from mpbench.stats.contingency import (
     Contingency,
     equivalence_p,
@@ -51,6 +52,7 @@ CASE_RANGES: dict[str, tuple[float, float]] = {
     "temperature_c": (-273.15, 1e4),
     "utilisation_percent": (0, 100),
     "power_limited_share": (0, 1),
+    "drift": (0, MAX_RATIO),
 }
 """Least and largest possible value of a field; None is possible where its type allows it."""
 
@@ -129,6 +131,10 @@ def check_case(record: CaseRecord) -> None:
         raise ValueError(f"speedup: {record.speedup}, but no baseline that it refers to")
     if record.skipped_steps > (kept := record.rounds * record.steps_per_round):
         raise ValueError(f"skipped_steps: {record.skipped_steps}: valid are no more than the {kept} that were kept")
+    if record.noisy_because not in (valid := ("", FOR_WANT_OF_TIME, DRIFTING, BROKEN_OFF)):
+        raise ValueError(f"noisy_because: {record.noisy_because!r}: valid are {', '.join(filter(None, valid))}")
+    if record.visits and not re.fullmatch(r"0(,[1-9]\d{0,6})*", record.visits):
+        raise ValueError(f"visits: {record.visits[:40]!r}: valid are block numbers from 0 on, comma-separated")
     if record.step_profile:
         read_profile(record.step_profile)
 

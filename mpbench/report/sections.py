@@ -17,6 +17,7 @@ from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.report import environment
 from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.report.answers import answers, by_phase
+from mpbench.report.benefit import equal_benefit
 from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Report, Section, Sentence, Table
 from mpbench.report.drawing import MOST_DRAWINGS
 from mpbench.report.figures import (
@@ -32,7 +33,7 @@ from mpbench.report.figures import (
 )
 from mpbench.report.photographs import photographs
 from mpbench.report.summary import Ending
-from mpbench.report.tables import Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
+from mpbench.report.tables import DOUBTS, Beside, energy_tables, notes, sweep_table, way_tables
 from mpbench.report.thesis_tables import thesis_tables
 from mpbench.stats.change_test import FASTER, SAME, SLOWER
 from mpbench.why.reading.feed_verdict import INPUT_BOUND
@@ -85,8 +86,9 @@ def _notes(run: SavedRun) -> list[Note]:
     kinds |= {probed.record.device for probed in run.probes.values()}
     said = [Note("CPU", CPU_NOTE)] if "cpu" in kinds else []
     records = [case.record for case in run.cases.values()]
-    if any(r.noisy for r in records):
-        said.append(Note("NOISY", "So marked: the time limit came before the figure was steady; it may be off."))
+    for word, text in DOUBTS.items():
+        if any(r.doubt == word for r in records):
+            said.append(Note(word, f"So marked: {text}."))
     if any(not r.warmup_settled for r in records):
         said.append(Note("WARM-UP", "Some cases were still getting faster or slower when their measurement began."))
     if any(r.throttled for r in records):

@@ -35,9 +35,9 @@ def folder(*parts: str) -> Path:
     Raises:
         OSError: there is no room for temporary files either.
     """
-    wanted = platformdirs.user_cache_path("mpbench", appauthor=False).joinpath(*parts)
-    with suppress(OSError):
-        # Without a home the path is a relative one that would end up in the working directory.
+    with suppress(OSError, RuntimeError):  # RuntimeError: no home, as in containers
+        wanted = platformdirs.user_cache_path("mpbench", appauthor=False).joinpath(*parts)
+        # Some versions then give a relative path, that would end up in the working directory.
         if wanted.is_absolute():
             wanted.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=wanted):
@@ -45,6 +45,14 @@ def folder(*parts: str) -> Path:
     substitute = _temporary().joinpath(*parts)
     substitute.mkdir(parents=True, exist_ok=True)
     return substitute
+
+
+def expanded(path: str) -> Path:
+    """A path with the home in place of `~`; as it is where there is no home, or nobody of that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 @contextmanager

@@ -16,16 +16,16 @@ def main() -> None:
     device = devices.activate("auto", require_gpu=False)
     import tensorflow as tf
 
+    from mpbench.engine.batch import labels, synthetic_batch
     from mpbench.engine.models import build_model, compile_model
     from mpbench.engine.plan import StepSpec
-    from mpbench.engine.step import labels, synthetic_batch
 
     def seconds(name: str, built_first: bool) -> float:
         spec = StepSpec(name, PRECISIONS["float32"], "training", 2, 80, None, device)
         with tf.device(device.placement):
             model = build_model(name, 80, spec.precision)
             compile_model(model, spec.precision, False, spec.image_shape)
-            batch, targets = synthetic_batch(spec), labels(model, 2, spec.image_shape)
+            batch, targets = synthetic_batch(2, spec.image_shape), labels(model, 2, spec.image_shape)
             start = time.perf_counter()
             if built_first:
                 model.optimizer.build(model.trainable_variables)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.system import machine
+from mpbench.system.cache import expanded
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,12 +49,19 @@ def described() -> str:
 
 def anonymous(text: str) -> str:
     """A text without this machine's name, its user's and its folders."""
-    folders = {str(ROOT): ".", sys.prefix: "VENV", str(Path.home()): "~", tempfile.gettempdir(): "TMP"}
+    folders = {str(ROOT): ".", sys.prefix: "VENV", str(expanded("~")): "~", tempfile.gettempdir(): "TMP"}
     for folder in sorted(folders, key=len, reverse=True):
         text = text.replace(folder, folders[folder])
-    for name in {socket.gethostname(), platform.node(), getpass.getuser()} - {"", "root"}:
+    for name in {socket.gethostname(), platform.node(), _user()} - {"", "root"}:
         text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "HOST", text)
     return text
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # an account without a name, as in some containers
+        return ""
 
 
 def anonymous_json(value: Any) -> Any:

@@ -138,11 +138,76 @@ def test_bombs(tmp_path, size, word, action):
     assert not caught
 
 
-def test_a_jpeg_of_endless_scans(tmp_path):
+SCAN = b"\xff\xda"
+
+
+def with_scans(content, count):
+    """A progressive JPEG with its last scan so many times more."""
+    last = content.rindex(SCAN)
+    return content[:-2] + content[last:-2] * count + content[-2:]
+
+
+def test_a_jpeg_of_endless_scans(tmp_path, monkeypatch):
     content = encoded(noise(), "JPEG", progressive=True)
-    last = content.rindex(decoding.JPEG_SCAN)
-    assert decoded(tmp_path, content[:-2] + content[last:-2] * 20 + content[-2:]).shape == (8, 8, 3)
-    refused(tmp_path, content[:-2] + content[last:-2] * 500 + content[-2:], "scans")
+    assert decoded(tmp_path, with_scans(content, 20)).shape == (8, 8, 3)
+    refused(tmp_path, with_scans(content, 500), "scans")
+    pixels = 20 * 14
+    monkeypatch.setattr(decoding, "MAX_SCANNED_PIXELS", 30 * pixels)
+    assert decoded(tmp_path, with_scans(content, 20)).shape == (8, 8, 3)
+    refused(tmp_path, with_scans(content, 21), "31 scans", str(30 * pixels))
+    assert decoded(tmp_path, with_scans(content, 20) + SCAN * 100).shape == (8, 8, 3)  # what follows the image
+
+
+def with_chunks(png, at, kind, body, count):
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    at = png.index(at) - 4
+    return png[:at] + chunk * count + png[at:]
+
+
+def with_blocks(gif, block):
+    at = gif.index(b",\0\0\0\0")
+    return gif[:at] + block + gif[at:]
+
+
+def of_pieces(kind, count):
+    """A file made of so many pieces besides a few, and the image in it."""
+    jpeg, png, gif = (
+        encoded(noise().quantize() if name == "GIF" else noise(), name) for name in ("JPEG", "PNG", "GIF")
+    )
+    tags = b"".join(struct.pack("<HHII", i, 1, 1, 0) for i in range(count))
+    return {
+        "padding alone": b"\xff\xd8\xff" + b"\xff" * count,
+        "escapes": b"\xff\xd8\xff" + b"\xff\0" * count,
+        "junk": b"\xff\xd8\xff" + b"\0" * count,
+        "segments": jpeg[:2] + b"\xff\xfe\0\2" * count + jpeg[2:],
+        "segments of a grey one": jpeg[:2] + b"\xff\xfe\0\2" * count + encoded(noise("L"), "JPEG")[2:],
+        "chunks": with_chunks(png, b"IDAT", b"abCd", b"", count),
+        "comments": with_blocks(gif, b"!\xfe\1a\0" * count),
+        "long comments": with_blocks(gif, (b"!\xfe\xff" + b"a" * 255 + b"\0") * count),
+        "sub-blocks": with_blocks(gif, b"!\xfe" + b"\1a" * count + b"\0"),
+        "tags": b"II*\0" + struct.pack("<IH", 8, count) + tags + bytes(4),
+    }[kind]
+
+
+PIECES = (
+    "padding alone", "escapes", "junk", "segments", "segments of a grey one", "chunks", "comments", "long comments",
+    "sub-blocks", "tags",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PIECES)
+def test_a_file_of_too_many_pieces(tmp_path, kind):
+    refused(tmp_path, of_pieces(kind, 30_000), "10000 segments" if kind == "segments" else "too many pieces")
+    if kind not in ("padding alone", "escapes", "junk", "tags"):
+        assert decoded(tmp_path, of_pieces(kind, 200)).shape == (8, 8, 3)
+
+
+def test_a_file_of_too_many_pieces_after_its_size(tmp_path, monkeypatch):
+    png = encoded(noise(), "PNG")
+    monkeypatch.setattr(decoding, "MAX_READS", 1000)
+    refused(tmp_path, with_chunks(png, b"IDAT", b"IDAT", b"", 1000), "too many pieces")
+    refused(tmp_path, with_chunks(png, b"IEND", b"abCd", b"", 1000), "too many pieces")
+    assert decoded(tmp_path, with_chunks(png, b"IEND", b"abCd", b"", 100)).shape == (8, 8, 3)
 
 
 def test_odd_proportions_are_fine(tmp_path):
@@ -253,16 +318,20 @@ def test_without_the_fast_filter_pillow_resizes(monkeypatch):
     np.testing.assert_array_equal(decoding.decoded(content, 8), by_pillow(content, 8))
 
 
-def test_only_a_file_with_all_colours_in_one_scan_has_one_scan():
+def test_scans_are_counted_as_libjpeg_reads_them(monkeypatch):
     sequential, progressive = encoded(noise(), "JPEG"), encoded(noise(), "JPEG", progressive=True)
-    assert decoding._has_one_scan(sequential)
-    assert decoding._has_one_scan(encoded(noise("L"), "JPEG"))
-    assert not decoding._has_one_scan(progressive)
-    scan = sequential.index(decoding.JPEG_SCAN)
-    fewer = sequential[: scan + 4] + b"\x01" + sequential[scan + 5 :]
-    assert not decoding._has_one_scan(fewer)
-    for end in range(scan + 10):
-        assert end > scan + 4 or not decoding._has_one_scan(sequential[:end])
-    repeated = sequential[:-2] + sequential[scan:-2] * 600 + sequential[-2:]
-    with pytest.raises(UndecodableImage, match="more than 500 scans"):
-        decoding.decoded(repeated, 8)
+    monkeypatch.setattr(decoding, "MAX_JPEG_SCANS", 1)
+    decoding._check_scans(sequential, 1)
+    scan = sequential.index(SCAN)
+    # All colours are in the first one: libjpeg reads no other.
+    decoding._check_scans(sequential[:-2] + sequential[scan:-2] * 600 + sequential[-2:], 1)
+    decoding._check_scans(encoded(noise("L"), "JPEG"), 1)
+    fewer = sequential[: scan + 4] + b"\1" + sequential[scan + 5 : -2]
+    decoding._check_scans(fewer, 1)
+    for between in (b"", b"\xff\xff", b"junk", b"\xff\0", b"\xff\xd0", b"\xff\xfe\0\6" + b"\xff\xd9ab"):
+        with pytest.raises(UndecodableImage, match="of 2 scans or more"):
+            decoding._check_scans(fewer + between + sequential[scan:], 1)
+    with pytest.raises(UndecodableImage, match="of 2 scans or more"):
+        decoding._check_scans(progressive, 1)
+    for end in range(len(sequential)):
+        decoding._check_scans(sequential[:end], 1)

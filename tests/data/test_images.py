@@ -12,7 +12,7 @@ from image_files import GOOD, data_set, encoded
 from PIL import Image
 from waiting import until
 
-from mpbench.data import archives, decoding
+from mpbench.data import archives, decoding, images
 from mpbench.data.decoding import UndecodableImage
 from mpbench.data.images import batches, check
 from mpbench.data.loader import AHEAD_BATCHES
@@ -64,6 +64,18 @@ def test_fewer_images_of_a_class_than_ten(tmp_path):
         check(data_set(tmp_path, [[GOOD] * 20, [*[GOOD] * 9, b""]]), 8, quiet)
     with pytest.raises(UsageProblem, match="class class0 has 0 images"):
         check(DataSet("set", ("class0", "class1"), ()), 8, quiet)
+
+
+def test_a_set_that_takes_too_long(tmp_path, monkeypatch):
+    data = data_set(tmp_path, [[GOOD] * 10, [GOOD] * 10])
+    monkeypatch.setattr(images, "CHECK_SECONDS", 0.0)
+    check(data, 8, quiet)
+    monkeypatch.setattr(images, "CHECK_SECONDS_PER_IMAGE", 0.0)
+    with pytest.raises(
+        UsageProblem, match=r"set: decoding 1 of 20 images took 0 s \(0\.000\.jpg 0\.0 s\): valid are 0 s"
+    ):
+        check(data, 8, quiet)
+    assert not own_threads()
 
 
 def own_threads():

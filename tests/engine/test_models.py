@@ -152,7 +152,10 @@ def test_an_output_without_a_known_loss_is_refused():
         ("tiny_models:no_model", "returned a str"),
         ("tiny_models:raises", "RuntimeError: out of ideas"),
         ("tiny_models:two_outputs", "returned a model with 2 outputs: valid is one"),
-        ("tiny_models:ignores_the_shape", "returned a model that does not take (16, 16, 3): ValueError"),
+        ("tiny_models:ignores_the_shape", "does not take (16, 16, 3): ValueError: its input is (8, 8, 1)"),
+        ("users_models:grey", "does not take (16, 16, 3): ValueError: its input is (16, 16, 1)"),
+        ("users_models:two_inputs", "ValueError: it has 2 inputs, [(16, 16, 3), (16, 16, 3)]"),
+        ("users_models:fails_in_a_layer", "does not take (16, 16, 3): ValueError: Dimensions must be equal"),
     ],
 )
 def test_a_factory_that_gives_no_model_is_one_clear_line(name, words):
@@ -166,6 +169,21 @@ def test_a_factory_that_gives_no_model_is_one_clear_line(name, words):
 @pytest.mark.parametrize("name", ["classifier", "compiled_regressor", "Subclassed"])
 def test_a_good_factory_passes(name):
     check_factory(f"tiny_models:{name}", 16)
+
+
+@pytest.mark.parametrize("name", ["list_of_one", "dict_of_one", "uint8_pixels", "masks_of_any_size", "gan"])
+def test_what_users_return_passes(name):
+    check_factory(f"users_models:{name}", 16)
+
+
+@pytest.mark.parametrize(
+    ("precision", "what"),
+    [("float32", "compute in float32"), ("mixed_bfloat16", "compute in bfloat16"), ("float16", "keep its weights in")],
+)
+def test_a_factory_that_sets_a_policy_of_its_own_fits_no_other(precision, what):
+    build_model("users_models:sets_the_policy", 16, PRECISIONS["mixed_float16"])
+    with pytest.raises(CaseFailure, match=f"does not {what}"):
+        build_model("users_models:sets_the_policy", 16, PRECISIONS[precision])
 
 
 def test_a_factory_is_found_by_its_name():

@@ -1,9 +1,13 @@
 """mpbench.engine.step with tiny real Keras models: a step really trains, and says so when it does not."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mpbench.config.precisions import PRECISIONS
+from mpbench.engine.loss_scaling import LossScaling
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
@@ -14,8 +18,8 @@ pytestmark = pytest.mark.tensorflow
 CPU = Device("cpu", "/CPU:0")
 
 
-def spec(model="classifier", precision="float32", phase="training", jit=None):
-    return StepSpec(f"tiny_models:{model}", PRECISIONS[precision], phase, 4, 16, jit, CPU)
+def spec(model="classifier", precision="float32", phase="training", jit=None, module="tiny_models"):
+    return StepSpec(f"{module}:{model}", PRECISIONS[precision], phase, 4, 16, jit, CPU)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -37,8 +41,8 @@ def test_a_step_is_what_fit_does():
     import keras
     import tensorflow as tf
 
+    from mpbench.engine.batch import labels, synthetic_batch
     from mpbench.engine.models import build_model, compile_model
-    from mpbench.engine.step import labels, synthetic_batch
 
     one = spec("feature_map", "mixed_float16")
     step = Step(one)
@@ -108,12 +112,110 @@ def test_a_factory_that_ignores_the_policy_fails_rather_than_being_measured_twic
         Step(spec(model, "mixed_float16"))
 
 
-def test_accumulated_gradients_are_not_taken_for_skipped_steps():
-    step = Step(spec("accumulates_gradients"))
-    step.run(8)
+USERS = "users_models"
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("sound_step", "sound_step_in_a_function", "twice_a_step", "every_fourth_step", "accumulates_in_keras"),
+        *("two_optimizers", "two_scaled_optimizers", "gan", "autoencoder", "unscaled_adam"),
+    ],
+)
+def test_a_step_of_the_models_own_is_measured_as_it_is(model, precision):
+    step = Step(spec(model, precision, module=USERS))
+    step.run(10)
     step.check()
-    with pytest.raises(CaseFailure, match="gradient_accumulation_steps"):
-        Step(spec("accumulates_gradients", "mixed_float16"))
+    assert step.skipped_steps() == 0
+    without_scaling = precision != "mixed_float16" or model in ("two_optimizers", "gan")
+    assert step.loss_scale() == (None if without_scaling else 2.0**15)
+
+
+@pytest.mark.parametrize(
+    ("model", "updates"), [("twice_a_step", 2), ("every_fourth_step", 1 / 4), ("two_scaled_optimizers", 2)]
+)
+def test_skipped_updates_are_those_that_the_scales_tell(model, updates):
+    step = Step(spec(model, "mixed_float16", module=USERS))
+    for optimizer in step._scaling.optimizers:
+        optimizer.dynamic_scale.assign(2.0**120)  # the gradients overflow
+    step._scaling = LossScaling(step._scaling.optimizers)
+    step.run(8)
+    assert step.skipped_steps() == 8 * updates
+    assert not step._scaling.settled
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("model", ["unscaled", "clips_scaled_gradients", "two_unscaled_optimizers"])
+def test_a_step_that_does_not_train_under_loss_scaling_fails(model, jit):
+    with pytest.raises(CaseFailure, match=r"does not train under loss scaling: .* an update is \d\d\d times as large"):
+        Step(spec(model, "mixed_float16", jit=jit, module=USERS))
+    Step(spec(model, "float32", jit=jit, module=USERS)).check()
+
+
+def test_an_unscaled_loss_that_trains_all_the_same_is_told():
+    said = []
+    Step(spec("unscaled_adam", "mixed_float16", module=USERS), said.append)
+    assert any(line.startswith("is its loss scaled (optimizer.scale_loss)?") for line in said)
+
+
+def test_looking_at_the_scale_leaves_no_trace():
+    """The same weights as of a step that was not looked at: Keras's own, which needs none of it."""
+    looked_at, other = (
+        Step(spec(model, "mixed_float16", module=USERS)) for model in ("sound_step", "sound_keras_step")
+    )
+    for step in (looked_at, other):
+        step.run(5)
+    for mine, others in zip(looked_at.model.get_weights(), other.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, others)
+    assert looked_at.loss_scale() == other.loss_scale()
+
+
+def test_without_keras_loss_scaling_it_is_said_that_skips_cannot_be_known():
+    said = []
+    Step(spec("two_optimizers", "mixed_float16", module=USERS), said.append)
+    assert any("which steps it skips cannot be known" in line for line in said)
+    assert "its training step is given images and targets like its output" in said
+    said.clear()
+    Step(spec("two_scaled_optimizers", "mixed_float16", module=USERS), said.append)
+    assert not any("cannot be known" in line for line in said)
+
+
+def test_a_step_that_takes_images_alone_is_not_given_a_pair():
+    said = []
+    step = Step(spec("autoencoder", module=USERS), said.append)
+    assert int(step._last["rank"]) == 4
+    assert "its training step is given images alone" in said
+
+
+def test_what_has_no_weights_to_train_or_no_call_says_so():
+    for precision in ("float32", "mixed_float16"):
+        with pytest.raises(CaseFailure, match="none of its weights is trainable"):
+            Step(spec("frozen", precision, module=USERS))
+    Step(spec("frozen", phase="inference", module=USERS)).check()
+    with pytest.raises(CaseFailure, match=r"no call\(\): there is no inference to measure"):
+        Step(spec("gan", phase="inference", module=USERS))
+
+
+def test_a_step_that_raises_says_where_in_one_line():
+    with pytest.raises(CaseFailure) as caught:
+        Step(spec("broken_step", module=USERS))
+    assert re.fullmatch(
+        r"its training step cannot be traced: KeyError: .no such thing.* \(users_models.py, line \d+\)",
+        str(caught.value),
+    )
+
+
+@pytest.mark.parametrize("model", ["two_scaled_optimizers", "autoencoder", "uint8_pixels", "own_sparse_loss"])
+def test_they_take_batches_of_any_size_too(model):
+    from mpbench.config.profiles import LARGEST_BATCH
+
+    step = Step(replace(spec(model, "mixed_float16", module=USERS), batch_size=LARGEST_BATCH), whole=False)
+    step.trace()
+    for batch_size in (3, 5):
+        step.set_batch(batch_size)
+        step.run(2)
+    step.check()
 
 
 def test_steps_trained_before_are_not_counted():

@@ -143,6 +143,49 @@ def test_a_smaller_selection_takes_its_part_and_loses_nothing(project):
     assert sorted(map(size, saved(project))) == sorted([2, kept - 2])
 
 
+@pytest.fixture
+def helped(project):
+    """The same project, whose cases import a module of its own, without git."""
+    (project.path / "helper.py").write_text("x = 1")
+    for path in (project.path / "bench").glob("test_*.py"):
+        path.write_text(f"import helper\n{path.read_text()}")
+    (project.path / "conftest.py").write_text(
+        'import sys\nsys.path.insert(0, ".")\npytest_plugins = ("mpbench.plugin",)'
+    )
+    kill_at(project, 3)
+    return project
+
+
+def test_the_same_program_is_resumed_without_git(helped):
+    (helped.path / "unrelated.py").write_text("x = 1")
+    status, output = run(helped, "--mp-resume", "--benchmark-autosave", "-k", "vgg16")
+    assert status == 0, output
+    assert "--mp-resume: 2 of" in output
+
+
+@pytest.mark.parametrize("file", ["helper.py", "bench/test_training.py", "conftest.py"])
+def test_another_program_is_not_resumed(helped, file):
+    with (helped.path / file).open("a") as text:
+        text.write("\n# changed\n")
+    status, output = run(helped, "--mp-resume", "--benchmark-autosave")
+    assert status == 4
+    (line,) = [line for line in output.splitlines() if "--mp-resume: " in line]
+    assert f"was measured otherwise: changed since then: {file}: valid is the same again" in line
+    assert journalled(helped)
+    status, output = run(helped, "--mp-resume", "--mp-batch-size=3")
+    assert "batch_size None -> 3, changed since then" in output
+
+
+def test_a_program_that_was_edited_while_it_was_measured_is_not_resumed(project):
+    (project.path / "bench" / "test_aa.py").write_text(
+        "def test_edit():\n    with open('bench/test_training.py', 'a') as file: file.write('# later')"
+    )
+    kill_at(project, 3)
+    status, output = run(project, "--mp-resume", "--benchmark-autosave")
+    assert status == 4
+    assert "changed since then: bench/test_training.py" in output
+
+
 def test_resuming_what_was_measured_otherwise_is_refused(project):
     kill_at(project, 2)
     status, output = run(project, "--mp-resume", "--mp-batch-size=3", "--mp-max-time=9")
@@ -209,6 +252,48 @@ def test_ctrl_c_keeps_the_journal_for_resuming(project, interruptible):
         assert "not saved: `python -m mpbench recover` saves what is in" in output
         assert recover(project).returncode == 0
         assert len({*(name for run_ in saved(project) for name in (*run_.cases, *run_.accuracy))}) == kept
+
+
+CTRL_C = """
+import os, signal, time
+import mpbench.gate.session, mpbench.journal.saving, mpbench.plugin.session_end, mpbench.plugin.session_files
+pytest_plugins = ("mpbench.plugin",)
+
+def ctrl_c(*args):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+{where}
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "saved", "line"),
+    [
+        ("mpbench.journal.saving.publish_run = ctrl_c", 0, "NOT SAVED, or not wholly: Ctrl-C"),
+        ("mpbench.journal.saving.encoded = ctrl_c", 0, "NOT SAVED, or not wholly: Ctrl-C"),
+        ("def pytest_benchmark_group_stats(): ctrl_c()", 1, "Exit: Ctrl-C while the session was ending"),
+        ("def pytest_terminal_summary(): ctrl_c()", 1, "Exit: Ctrl-C while the session was ending"),
+        ("mpbench.gate.session.SessionGate.verdicts = ctrl_c", 1, "--mp-gate: not judged: Ctrl-C"),
+        ("mpbench.plugin.session_end.gate_lines = ctrl_c", 1, "Exit: Ctrl-C while the session was ending"),
+        ("mpbench.plugin.session_files.write_page = ctrl_c", 1, "Ctrl-C while the report or the summary was written"),
+    ],
+)
+def test_ctrl_c_while_a_session_ends(project, interruptible, where, saved, line):
+    (project.path / "conftest.py").write_text(CTRL_C.format(where=where))
+    status, output = run(
+        project, "--benchmark-autosave", "--mp-gate", "--mp-report=page.html", "-k", "vgg16 and training"
+    )
+    assert status == 2, output
+    assert line in output.splitlines()
+    assert "Traceback" not in output
+    assert "KeyboardInterrupt" not in output
+    assert len(list(storage(project).rglob("0*.json"))) == saved
+    if not saved:
+        assert "Table 4, training" in output
+        assert "2 measured cases are not saved: `python -m mpbench recover` saves" in output
+        assert recover(project).returncode == 0
+        assert len(list(storage(project).rglob("0*.json"))) == 1
 
 
 def test_ctrl_c_of_a_session_that_saves_nothing(project, interruptible):

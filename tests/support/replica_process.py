@@ -12,6 +12,7 @@ from mpbench.config.precisions import PRECISIONS
 from mpbench.engine import device as devices
 from mpbench.engine import distribution as replicas
 from mpbench.engine import step as steps
+from mpbench.engine.batch import Targets
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
@@ -46,7 +47,7 @@ replicas.start(CPU, 2, Cluster())
 said = {"same_batch": [np.asarray(one).tolist() for one in replicas.spread(tf.constant([1.0, 2.0]), 2).values]}
 joined, targets = steps.synthetic_batch(IMAGES, (16, 16, 3)), tf.range(IMAGES) % 5
 steps.synthetic_batch = lambda *args: joined
-steps.labels = lambda *args: targets
+steps.target_forms = lambda *args: [Targets("class numbers", lambda images: targets)]
 steps.replicas.spread = halves
 for precision in ("float32", "mixed_float16"):
     shared, alone = step(precision, "training", 2), step(precision, "training", 1)
@@ -69,7 +70,7 @@ planted = [sound.values[0], tf.fill(sound.values[1].shape, float("nan"))]
 shared._batch = replicas._started().experimental_distribute_values_from_function(
     lambda context: planted[context.replica_id_in_sync_group]
 )
-shared._call = shared._trace()
+shared._call, _ = shared._trace()
 shared.run(2)
 said["overflow"] = {
     "skipped": shared.skipped_steps() - skipped_before,

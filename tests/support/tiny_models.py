@@ -142,13 +142,6 @@ def the_same_again(shape):
     return _kept.setdefault(keras.config.dtype_policy().name, classifier(shape))
 
 
-def accumulates_gradients(shape):
-    model = classifier(shape)
-    optimizer = keras.optimizers.Adam(1e-3, gradient_accumulation_steps=4)
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy())
-    return model
-
-
 def trained_before(shape):
     model = classifier(shape)
     model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy())

@@ -67,6 +67,23 @@ def test_a_missing_home_does_not_lead_into_the_working_directory(home, monkeypat
     assert names(home) == []
 
 
+def test_without_a_home_and_a_name(home, monkeypatch, no_atexit):
+    def homeless(*_, **__):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(cache.platformdirs, "user_cache_path", homeless)
+    assert cache.folder("a").is_dir()
+    assert names(home) == []
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert cache.expanded("~/a") == Path("~/a")
+
+
+def test_expanded(home):
+    assert cache.expanded("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
+    assert cache.expanded("~/a") == Path.home() / "a"
+
+
 def test_published_file_and_folder(tmp_path):
     with cache.publish(tmp_path / "file") as partial:
         assert partial.name.startswith(".partial-")

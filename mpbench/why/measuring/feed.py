@@ -25,15 +25,12 @@ from mpbench.why.measuring.probe import Probe
 SETTLING_BATCHES = 4
 """Per batch that the pipeline works ahead: at most so many are taken before a round, settled or not."""
 
-HALF_RANGE = 128
-"""Pixels from 0 to 255 become [-1, 1)."""
-
 
 def feed_probes(spec: StepSpec, loader: Loader, progress: Callable[[str], None] = lambda _: None) -> dict[str, Probe]:
     """A step on a batch that stays on the device (`device`) and the same on the pipeline's batches (`fed`).
 
     They share one compiled step and one model, so that they differ in nothing else. A fed step takes a batch, brings it
-    to the device as uint8, and makes it float32 in [-1, 1) there; the labels stay the same.
+    to the device as uint8, and makes it there what the model takes (`Step.images`); the labels stay the same.
 
     Args:
         spec: what to build.
@@ -123,7 +120,7 @@ class _Feeder:
         shape = (loader.batch_size, *step.spec.image_shape)
         with tf.device(step.spec.device.placement):
             self._scaled = tf.function(
-                lambda pixels: tf.cast(pixels, tf.float32) / HALF_RANGE - 1, autograph=False, jit_compile=step.jit
+                step.images.of_pixels, autograph=False, jit_compile=step.jit
             ).get_concrete_function(tf.TensorSpec(shape, tf.uint8))
 
     def run(self, steps: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mpbench.why.measuring.costs import operation_flops
+from mpbench.engine.costs import operation_flops
 from mpbench.why.reading.attribution import Attribution
 
 _FREE = frozenset(

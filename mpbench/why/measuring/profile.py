@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mpbench.config.settings import PROFILED_STEPS
+from mpbench.engine.costs import update_bytes
 from mpbench.engine.device import held_back_stderr
 from mpbench.errors import described, printable
 from mpbench.records.profile import ProfileRecord
 from mpbench.system.device import Device
-from mpbench.why.measuring.costs import update_bytes
 from mpbench.why.measuring.layer_costs import LayerCosts, layer_costs, names_in
 from mpbench.why.reading.attribution import OPTIMIZER, Attribution, KnownLayer
 from mpbench.why.reading.figures import profile_record

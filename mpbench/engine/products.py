@@ -1,0 +1,214 @@
+"""In which dtype a traced step computes its matrix products and convolutions, layer by layer.
+
+A dtype policy says what a layer is to compute in; the graph says what it does. Told by the operations that stand in the
+graph between the beginning and the end of a layer's call, so that names need not be understood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mpbench.engine.costs import known_size, operation_flops
+
+PRODUCTS = frozenset(
+    {
+        *("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "Conv2D", "Conv3D"),
+        *(
+            "Conv2DBackpropInput",
+            "Conv3DBackpropInputV2",
+            "DepthwiseConv2dNative",
+            "CudnnRNN",
+            "CudnnRNNV2",
+            "CudnnRNNV3",
+        ),
+    }
+)
+"""Of the forward pass: transposed convolutions are gradients of convolutions."""
+
+ATTRIBUTES = ("transpose_a", "adj_x", "equation")
+NAMED_LAYERS = 3
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Where layers were called while a function was traced.
+
+    Attributes:
+        of: for each call the graph, the numbers of the first operation in it and of the first after it, and the layer.
+    """
+
+    of: list[tuple[Any, int, int, keras.layers.Layer]]
+
+
+@contextmanager
+def watched_calls() -> Iterator[Calls]:
+    """While a function is traced: where its layers are called."""
+    calls = Calls([])
+    kind = keras.layers.Layer
+    own = kind.__call__
+
+    def call(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        graph = tf.compat.v1.get_default_graph()
+        first = graph.version  # the number of operations
+        out = own(self, *args, **kwargs)
+        calls.of.append((graph, first, graph.version, self))
+        return out
+
+    kind.__call__ = call
+    try:
+        yield calls
+    finally:
+        kind.__call__ = own
+
+
+@dataclass(frozen=True)
+class Work:
+    """The products of one layer in one dtype.
+
+    Attributes:
+        layer: its name.
+        declared: dtype that its policy says.
+        dtype: that they compute in.
+        share: of the FLOPs of all products of the forward pass.
+    """
+
+    layer: str
+    declared: str
+    dtype: str
+    share: float
+
+
+def work_by_layer(graph: Any, calls: Calls) -> list[Work]:
+    """What the layers of a step compute in which dtype, the largest share first.
+
+    Args:
+        graph: of the step, as it was traced while `calls` were watched.
+    """
+    flops: defaultdict[tuple[int, str], float] = defaultdict(float)
+    layers: dict[int, keras.layers.Layer] = {}
+    owners = _owners(calls)
+    for op, layer, times in _operations(graph, owners, None, 1):
+        dtype = op.inputs[0].dtype if op.inputs else None
+        if layer is None or dtype is None or not dtype.is_floating:
+            continue  # outside all layers: the backward pass, whose products follow the forward pass's, or an optimizer
+        layers[id(layer)] = layer
+        flops[id(layer), dtype.name] += times * _flops(op)
+    total = sum(flops.values()) or 1.0
+    found = [
+        Work(layers[key].name, str(layers[key].compute_dtype), dtype, one / total)
+        for (key, dtype), one in flops.items()
+    ]
+    return sorted(found, key=lambda work: -work.share)
+
+
+def described_work(work: Iterable[Work]) -> str:
+    """For people: `92 % of the FLOPs of its matrix products and convolutions in float32 (dense 61 %, dense_1 31 %)`."""
+    work = list(work)
+    dtypes = " and ".join(dict.fromkeys(one.dtype for one in work))
+    named = ", ".join(f"{one.layer} {_percent(one.share)}" for one in work[:NAMED_LAYERS])
+    more = f", {len(work) - NAMED_LAYERS} more" if len(work) > NAMED_LAYERS else ""
+    share = _percent(sum(one.share for one in work))
+    return f"{share} of the FLOPs of its matrix products and convolutions in {dtypes} ({named}{more})"
+
+
+def _percent(share: float) -> str:
+    return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+
+
+def _owners(calls: Calls) -> dict[int, list[keras.layers.Layer | None]]:
+    """For each graph by its id, the innermost layer of each operation by its number."""
+    by_graph: defaultdict[int, list[tuple[int, int, keras.layers.Layer]]] = defaultdict(list)
+    for graph, first, end, layer in calls.of:
+        by_graph[id(graph)].append((first, end, layer))
+    owners: dict[int, list[keras.layers.Layer | None]] = {}
+    for key, of_graph in by_graph.items():
+        of_graph.sort(key=lambda call: call[0] - call[1])  # the longest first, which the calls inside it overwrite
+        owners[key] = [None] * max(end for _, end, _ in of_graph)
+        for first, end, layer in of_graph:
+            owners[key][first:end] = [layer] * (end - first)
+    return owners
+
+
+def _operations(
+    graph: Any, owners: Mapping[int, list[keras.layers.Layer | None]], caller: keras.layers.Layer | None, times: int
+) -> Iterator[tuple[Any, keras.layers.Layer | None, int]]:
+    """The products that a graph computes, those of the functions that it calls too; their layers, and how often."""
+    of_graph = owners.get(id(graph), [])
+    alive = _alive(graph)
+    for number, op in enumerate(graph.get_operations()):
+        if op.name not in alive:
+            continue
+        layer = (of_graph[number] if number < len(of_graph) else None) or caller
+        if op.type in PRODUCTS:
+            yield op, layer, times
+        else:
+            for inner in _called(graph, op):
+                yield from _operations(inner, owners, layer, times * _turns(graph, op))
+
+
+def _alive(graph: Any) -> set[str]:
+    """Names of the operations that a result depends on: Keras calls a cell once to learn its output's shape alone."""
+    waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+    seen = {op.name for op in waiting}
+    while waiting:
+        op = waiting.pop()
+        for other in (*(tensor.op for tensor in op.inputs), *op.control_inputs):
+            if other.name not in seen:
+                seen.add(other.name)
+                waiting.append(other)
+    return seen
+
+
+def _called(graph: Any, op: Any) -> Iterator[Any]:
+    """The graphs of the functions that an operation calls: a loop's body, branches, a tf.function."""
+    for attribute in op.op_def.attr:
+        if attribute.type == "func":
+            yield from _function_graph(graph, op.get_attr(attribute.name).name)
+        elif attribute.type == "list(func)":
+            for function in op.get_attr(attribute.name):
+                yield from _function_graph(graph, function.name)
+
+
+def _function_graph(graph: Any, name: str) -> Iterator[Any]:
+    while graph is not None:
+        function = graph._get_function(name) if hasattr(graph, "_get_function") else None
+        inner = getattr(function, "graph", None)
+        if inner is not None:
+            yield inner
+            return
+        graph = getattr(graph, "outer_graph", None)
+
+
+def _turns(graph: Any, op: Any) -> int:
+    """How often a loop's body runs, where its condition compares with a constant; else 1."""
+    if op.type not in ("While", "StatelessWhile"):
+        return 1
+    for condition in _function_graph(graph, op.get_attr("cond").name):
+        bounds = [tf.get_static_value(one.inputs[1]) for one in condition.get_operations() if one.type == "Less"]
+        return max([1, *(int(bound) for bound in bounds if bound is not None)])
+    return 1
+
+
+def _flops(op: Any) -> float:
+    """Of one operation; of a batch of unknown size, for one image. 0 where its shapes do not tell."""
+    inputs, outputs = ([_shape(tensor) for tensor in tensors] for tensors in (op.inputs, op.outputs))
+    if op.type.startswith("CudnnRNN"):  # each weight is multiplied once for each value of the batch at each time
+        return 2.0 * math.prod(inputs[0][:2]) * known_size(inputs[3])
+    known = {attribute.name for attribute in op.op_def.attr}
+    attributes = {name: op.get_attr(name) for name in ATTRIBUTES if name in known}
+    try:
+        return operation_flops(op.type, inputs, outputs, attributes)
+    except (ValueError, IndexError):
+        return 0.0
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(1 if size is None else int(size) for size in tensor.shape) if tensor.shape.rank is not None else ()
