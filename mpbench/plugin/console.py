@@ -21,11 +21,12 @@ def benchmark_session(config: pytest.Config) -> Any:
 
 
 def write_line(config: pytest.Config, line: str) -> None:
-    """Show a line at once, past pytest's capturing."""
+    """Show a line at once, past pytest's capturing; after an empty line, or the end of one, where it begins with one."""
+    lead = "\n" if line.startswith("\n") else ""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
     if reporter is not None and capture is not None:
         with capture.global_and_fixture_disabled():
             reporter.ensure_newline()
-            reporter.write_line(terminal_line(line))
+            reporter.write_line(lead + terminal_line(line.removeprefix(lead)))
             reporter.flush()
