@@ -21,7 +21,7 @@ def benchmark_session(config: pytest.Config) -> Any:
 
 
 def write_line(config: pytest.Config, line: str) -> None:
-    """Show a line at once, past pytest's capturing; after an empty line, or the end of one, where it begins with one."""
+    """Show a line at once, past pytest's capturing; the line end that it may begin with stays."""
     lead = "\n" if line.startswith("\n") else ""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
