@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -238,6 +239,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[SESSION] = session
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        # pytest expects none here, and would end with a traceback: this is its way to end early with a line.
+        pytest.exit("Ctrl-C while the session was ending", returncode=pytest.ExitCode.INTERRUPTED)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -42,19 +42,14 @@ from mpbench.terminal import terminal_line
 from mpbench.why.reading.command import session_lines
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
     try:
-        try:
-            _judge(session)
-        except KeyboardInterrupt:  # saving and the tables follow
-            session.config.stash[BROKE_OFF] = "--mp-gate: not judged: Ctrl-C"
-            session.exitstatus = pytest.ExitCode.INTERRUPTED
-            _say_at_end(session.config)
-        yield
-    except KeyboardInterrupt:
-        # pytest expects none here, and would end with a traceback: this is its way to end early with a line.
-        pytest.exit("Ctrl-C while the session was ending", returncode=pytest.ExitCode.INTERRUPTED)
+        _judge(session)
+    except KeyboardInterrupt:  # the tables follow
+        session.config.stash[BROKE_OFF] = "--mp-gate: not judged: Ctrl-C"
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+        _say_at_end(session.config)
 
 
 def _judge(session: pytest.Session) -> None:
@@ -91,7 +86,8 @@ def _nothing_measured(session: pytest.Session) -> None:
 
 def _say_at_end(config: pytest.Config) -> None:
     """Now: --no-summary would leave it out later. The line of the last test's dot has not ended yet."""
-    write_line(config, f"\n{config.stash[BROKE_OFF]}")
+    write_line(config, "")
+    write_line(config, config.stash[BROKE_OFF])
 
 
 @pytest.hookimpl(wrapper=True)
