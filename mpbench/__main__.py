@@ -1,19 +1,20 @@
-"""`python -m mpbench`: what is done with saved runs, one sub-command each. Exit status as pytest's: 0 fine, 2
-interrupted, 4 bad usage."""
+"""`python -m mpbench`: what is done with saved runs, one sub-command each. Exit status as pytest's: 0 fine, 1 the gate
+failed or something was left, 2 interrupted, 3 an error of mpbench's own, 4 bad usage. It is decided before anything is
+printed."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import json
-import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mpbench.errors import UsageProblem
+from mpbench.errors import UsageProblem, reason
 from mpbench.gate.command import add_gate
 from mpbench.history.series import (
     ASCII_BLOCKS,
@@ -28,10 +29,11 @@ from mpbench.history.series import (
 from mpbench.journal.recover import add_recover
 from mpbench.records.runs import load_runs
 from mpbench.report.command import add_report
-from mpbench.system.storage import DEFAULT_FOLDER
+from mpbench.system.storage import DEFAULT_FOLDER, write_file
+from mpbench.terminal import show, show_data, warn
 from mpbench.why.reading.command import add_explain
 
-FINE, INTERRUPTED, BAD_USAGE = 0, 2, 4
+FINE, INTERRUPTED, INTERNAL_ERROR, BAD_USAGE = 0, 2, 3, 4
 
 if TYPE_CHECKING:
     SubParsers = argparse._SubParsersAction["Parser"]
@@ -43,6 +45,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageProblem(f"{self.prog.rsplit(' ', 1)[-1]}: {message}: -h shows what is valid")
 
+    def print_help(self, file: Any = None) -> None:
+        show_data(self.format_help().rstrip())
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command and return its exit status.
@@ -52,21 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    status = FINE
     try:
-        options = _parser().parse_args(arguments)
-        status = int(options.run(options))
-        sys.stdout.flush()
-        return status
+        return int((options := _parser().parse_args(arguments)).run(options))
     except UsageProblem as problem:
-        print(" ".join(str(problem).split()), file=sys.stderr)
+        warn(" ".join(str(problem).split()))
         return BAD_USAGE
-    except BrokenPipeError:
-        # Who read the output has seen enough; Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return status
+    except OSError as error:  # a name that is too long, a folder that nobody may look into
+        warn(f"{error.filename or 'mpbench'}: {reason(error)}: valid is what can be read")
+        return BAD_USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception:  # not 1, which Python would exit with: that is a red gate's
+        for line in traceback.format_exc().splitlines():
+            warn(line)
+        return INTERNAL_ERROR
 
 
 def _parser() -> Parser:
@@ -114,27 +118,26 @@ def _history(options: argparse.Namespace) -> int:
             f"history: {folder}: no such folder: valid is one of saved runs; "
             f"--benchmark-autosave makes {DEFAULT_FOLDER}"
         )
-    runs = load_runs(folder, lambda line: print(line, file=sys.stderr))
-    if options.case is not None and runs:
-        names = list(dict.fromkeys(s.case for s in all_series(runs)))
-        if not matching(all_series(runs), options.case):
-            raise UsageProblem(f"--case: {options.case}: no case is like that: valid is a part of {_some(names)}")
+    runs = load_runs(folder, warn)
+    if options.case is not None and runs and not matching(every := all_series(runs), options.case):
+        names = list(dict.fromkeys(s.case for s in every))
+        raise UsageProblem(f"--case: {options.case}: no case is like that: valid is a part of {_some(names)}")
     series = all_series(run for run in runs if since is None or run.time >= since)
     if options.case is not None:
         series = matching(series, options.case)
     if output is not None and not series:
         raise UsageProblem(f"-o: {output}: there is nothing to draw in {folder}")
-    if options.json:
-        print(json.dumps(as_data(series), indent=1))
-    elif series:
-        print("\n".join(lines(series, _blocks())))
-    else:
-        print(f"No saved speed case in {folder}{'' if since is None else f' since {options.since}'}.")
     if output is not None:
         try:
-            output.write_bytes(picture(series, output.suffix[1:].lower()))
+            write_file(output, picture(series, output.suffix[1:].lower()))
         except OSError as error:
-            raise UsageProblem(f"-o: {output}: {error.strerror}: valid is a file that can be written") from None
+            raise UsageProblem(f"-o: {output}: {reason(error)}: valid is a file that can be written") from None
+    if options.json:
+        show_data(json.dumps(as_data(series), indent=1))
+    elif series:
+        show(lines(series, _blocks()))
+    else:
+        show([f"No saved speed case in {folder}{'' if since is None else f' since {options.since}'}."])
     return FINE
 
 

@@ -59,6 +59,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
+def harmless(text: str) -> str:
+    """Text from a file: what cannot be printed stands as its escape, such as `\\x1b`, so that two texts stay two; it
+    neither steers a terminal nor breaks XML."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def reason(error: Exception) -> str:
     """Why something could not be written, without its path."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import scipy.optimize
+import scipy.special  # noqa: F401 -- now: pytester forgets what a test has imported, and numpy's parts load only once
 from child_runs import BARE
 from hypothesis import settings
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from mpbench.engine.keras_settings import check_process_settings
 from mpbench.errors import CaseFailure, NotBesideOthers, UsageProblem
+from mpbench.system import machine, nvidia
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
 from mpbench.system.machine import status_bytes
@@ -183,11 +184,31 @@ def reset_peak_memory(device: Device) -> int:
         import tensorflow as tf
 
         tf.config.experimental.reset_memory_stats("GPU:0")
-        return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
+        return memory_in_use(device)
     with suppress(OSError):
         # Linux: 5 resets the high-water mark of the resident set (man 5 proc).
         Path("/proc/self/clear_refs").write_text("5")
     return 0
+
+
+def memory_in_use(device: Device) -> int:
+    """Bytes in use now: of TensorFlow's allocator on a GPU, of the process on a CPU (resident; 0 where unknown)."""
+    if device.kind == "gpu":
+        import tensorflow as tf
+
+        return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
+    try:
+        return status_bytes("/proc/self/status", "VmRSS:")
+    except (OSError, ValueError, StopIteration):
+        return 0
+
+
+def free_memory_bytes(device: Device) -> int | None:
+    """Bytes that could still be used; None if unknown."""
+    if device.kind == "cpu":
+        return machine.free_memory_bytes()
+    total = nvidia.gpu_facts().get("gpu_memory_bytes")
+    return None if total is None else int(total) - memory_in_use(device)
 
 
 def peak_memory_bytes(device: Device) -> int:

@@ -11,12 +11,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from mpbench.errors import CaseFailure
 from mpbench.records.rounds import Judged, paired
-from mpbench.stats.intervals import DEFAULT_RESAMPLES, MIN_PAIRS, Interval, speedup_interval, time_interval
+from mpbench.stats.intervals import MIN_PAIRS, Interval, log_ratios, speedup_interval, time_interval, wander
 from mpbench.stats.stationarity import is_stationary
 
 Clock = Callable[[], float]
@@ -33,18 +34,41 @@ WARMUP_WINDOW_ROUNDS = 6
 WARMUP_SHARE = 0.5
 """Warm-up ends, settled or not, after this share of the time limit."""
 
-MIN_BLOCKS = 10
-"""No verdict before this many blocks (nvbench's minimum too); below it an interval is narrow by luck."""
+MIN_VISITS = 3
+"""A group is measured in so many visits at least, between which others of the session are: what wanders within minutes
+then shows."""
 
-LOOK_GROWTH = 1.2
-"""Blocks between two looks at the interval grow by this factor: looking after every block would stop at a lucky
-one, and an interval that is only looked at when it is narrow covers less than its nominal 95 %."""
+VISIT_BLOCKS = 10
+"""Blocks of each of the first visits. No verdict before MIN_VISITS of them: with fewer rounds an interval is narrow by
+luck, and it does not show whether rounds depend on each other."""
+
+LEAST_VISIT_BLOCKS = 2
+"""The same where the time limit comes first: MIN_VISITS of them are more than MIN_PAIRS."""
+
+LOOK_GROWTH = 1.3
+"""Later visits make the blocks grow by this factor each. The interval is looked at after each visit: looking after
+every block would stop at a lucky one, and an interval that is only looked at when it is narrow covers less than its
+nominal 95 %."""
 
 LOOKS_TO_STOP = 2
 """The interval must be narrow enough at this many looks in a row, for the same reason."""
 
+GO_ON_LEVEL = 0.1
+"""A group goes on, however narrow its intervals, while one of its figures moves slowly in a way that chance gives to
+fewer series than this: a longer series shows what it is."""
+
+GO_ON_REACH = 0.1
+"""Of the tolerance: what moves by less is of no interest, however surely it moves."""
+
+DRIFT_LEVEL = 0.01
+"""A figure whose slow movement chance gives to fewer series than this, and that moves by more than the tolerance, is
+DRIFTING: one number does not describe it."""
+
+LONGEST_LEAD_IN_SECONDS = 1.0
+"""After others have run, the first block of a visit is dropped: it finds caches and clocks as they left them. A block
+that takes longer than this makes up for that by itself."""
+
 ENDED_ELSEWHERE = "it failed on another worker, whose log says why"
-LOOK_RESAMPLES = 500
 DEFAULT_TOLERANCE = 0.01
 
 
@@ -88,7 +112,9 @@ class Series:
         interval: what was made narrow: the speedup, or where there is none the time of a step in seconds.
         speedup: over the baseline; None for the baseline itself and where it was not measured.
         over_reference: the same over its reference.
-        noisy: the time limit came before the interval was narrow enough.
+        noisy: the time limit came before the interval was narrow enough, or the figure drifts.
+        drift: by how much the figure moved while it was measured, relative; None where it may have been chance or was
+            within the tolerance.
         error: what ended this arm early; its rounds are then no result.
     """
 
@@ -105,6 +131,7 @@ class Series:
     speedup: Interval | None = None
     over_reference: Interval | None = None
     noisy: bool = True
+    drift: float | None = None
     error: Exception | None = None
 
     @property
@@ -130,7 +157,8 @@ class Plan:
 
     Attributes:
         tolerance: half-width of the 95 % interval to reach, relative (0.01 for 1 %).
-        max_seconds: time limit for the blocks of one group; MIN_PAIRS blocks are measured whatever they take.
+        max_seconds: time limit for the blocks of one group; MIN_VISITS of LEAST_VISIT_BLOCKS are measured whatever they
+            take.
         round_seconds: least length of a round of short steps.
     """
 
@@ -139,18 +167,8 @@ class Plan:
     round_seconds: float = ROUND_SECONDS
 
 
-def measure(
-    arms: Sequence[Arm],
-    plan: Plan,
-    *,
-    baseline: str | Mapping[str, str] | None = None,
-    references: Mapping[str, str] | None = None,
-    agree: Callable[[float], float] = lambda mine: mine,
-    clock: Clock = time.perf_counter,
-    seed: int = 0,
-    progress: Progress = lambda _: None,
-) -> dict[str, Series]:
-    """Measure the arms of one group interleaved, in blocks, each block in a random order of its own.
+class Measurement:
+    """The arms of one group, measured in visits, each of interleaved blocks, each block in a random order of its own.
 
     An arm that raises is dropped with its error kept; the others go on.
 
@@ -163,44 +181,99 @@ def measure(
         agree: makes one figure of those that several machines have, the same on all: where they share the work of a
             step, all must run the same rounds.
         clock: seconds, monotonic.
-        seed: of the orders of the blocks and of the bootstrap.
+        seed: of the orders of the blocks.
         progress: called with a short text as each part begins, and with the outcome.
 
-    Returns:
-        One series per arm, by name.
+    Attributes:
+        series: of each arm, by name; with intervals once a visit has ended.
+        visits: number of the first block of each.
     """
-    group = _Group(arms, clock, agree, seed, plan.round_seconds)
-    if not arms:
-        return group.series
-    bases = (
-        {arm.name: baseline for arm in arms if arm.name != baseline} if isinstance(baseline, str) else baseline or {}
-    )
-    progress("warming up")
-    _warm_up(group, plan.max_seconds * WARMUP_SHARE)
-    progress("measuring")
-    started = clock()
-    next_look, passes, block = MIN_BLOCKS, 0, 0
-    while group.live:
-        block_started = clock()
-        group.run_block(block)
-        block += 1
-        elapsed = agree(clock() - started)
-        if block >= next_look:
-            widest = _judge(group.series, bases, plan.tolerance, LOOK_RESAMPLES, seed)
-            passes = passes + 1 if widest <= plan.tolerance else 0
-            if passes == LOOKS_TO_STOP:
+
+    def __init__(
+        self,
+        arms: Sequence[Arm],
+        plan: Plan,
+        *,
+        baseline: str | Mapping[str, str] | None = None,
+        references: Mapping[str, str] | None = None,
+        agree: Callable[[float], float] = lambda mine: mine,
+        clock: Clock = time.perf_counter,
+        seed: int = 0,
+        progress: Progress = lambda _: None,
+    ) -> None:
+        self.visits: list[int] = []
+        self._plan = plan
+        self._agree = agree
+        self._clock = clock
+        self._progress = progress
+        self._references = references or {}
+        if isinstance(baseline, str):
+            baseline = {arm.name: baseline for arm in arms if arm.name != baseline}
+        self._bases = baseline or {}
+        self._group = _Group(arms, clock, agree, seed, plan.round_seconds)
+        self._blocks = 0
+        self._passes = 0
+        self._seconds = self._block_seconds = 0.0
+        self._goes_on = True
+
+    @property
+    def series(self) -> dict[str, Series]:
+        return self._group.series
+
+    @property
+    def done(self) -> bool:
+        """Whether no further visit is needed, or possible."""
+        return not self._group.live or not self._goes_on
+
+    def visit(self, after_others: bool = False) -> None:
+        """Measure for a while.
+
+        Args:
+            after_others: whether other groups have run since the last visit.
+        """
+        if not self.visits:
+            self._progress("warming up")
+            _warm_up(self._group, self._plan.max_seconds * WARMUP_SHARE)
+        elif after_others and self._block_seconds <= LONGEST_LEAD_IN_SECONDS:
+            self._group.lead_in()
+        self.visits.append(self._blocks)
+        count = len(self.visits)
+        first = count <= MIN_VISITS
+        wanted = VISIT_BLOCKS * count if first else math.ceil(self._blocks * LOOK_GROWTH)
+        limit = self._plan.max_seconds * min(count / MIN_VISITS, 1.0)
+        least = self._blocks + (LEAST_VISIT_BLOCKS if first else 1)
+        while self._group.live and self._blocks < wanted:
+            if self._blocks >= least and self._seconds + self._block_seconds > limit:
                 break
-            next_look = max(block + 1, math.ceil(block * LOOK_GROWTH))
-        block_seconds = agree(clock() - block_started)
-        if block >= MIN_PAIRS and elapsed + block_seconds > plan.max_seconds:
-            break
-    widest = _judge(group.series, bases, plan.tolerance, seed=seed)
-    for name, reference in (references or {}).items():
-        if _counts(group.series.get(reference)) and _counts(group.series.get(name)):
-            group.series[name].over_reference = _ratio(group.series[name], group.series[reference], seed=seed)
-    if group.live:
-        progress(f"{block} blocks in {clock() - started:.0f} s, 95 % interval within ±{100 * widest:.1f} %")
-    return group.series
+            began = self._clock()
+            self._group.run_block(self._blocks)
+            self._blocks += 1
+            self._block_seconds = self._agree(self._clock() - began)
+            self._seconds += self._block_seconds
+        self._look()
+
+    def _look(self) -> None:
+        """Put each arm's intervals into its series, and decide whether to go on."""
+        tolerance = self._plan.tolerance
+        widest, wandering = _judge(self.series, self._bases, tolerance)
+        for name, reference in self._references.items():
+            if _counts(self.series.get(reference)) and _counts(self.series.get(name)):
+                self.series[name].over_reference = _ratio(self.series[name], self.series[reference])
+        self._passes = self._passes + 1 if widest <= tolerance else 0
+        enough = self._passes >= LOOKS_TO_STOP and not wandering
+        in_time = self._seconds + self._block_seconds <= self._plan.max_seconds
+        self._goes_on = len(self.visits) < MIN_VISITS or (in_time and not enough)
+        if self._group.live:
+            width = "too few rounds for an interval" if math.isinf(widest) else f"within ±{100 * widest:.1f} %"
+            self._progress(f"visit {len(self.visits)}: {self._blocks} blocks in {self._seconds:.0f} s so far, {width}")
+
+
+def measure(arms: Sequence[Arm], plan: Plan, **arguments: Any) -> dict[str, Series]:
+    """Measure one group alone, visit after visit; arguments as of `Measurement`. Gives one series per arm, by name."""
+    measurement = Measurement(arms, plan, **arguments)
+    while not measurement.done:
+        measurement.visit()
+    return measurement.series
 
 
 class _Group:
@@ -215,9 +288,11 @@ class _Group:
         self.agree = agree
         self._round_seconds = round_seconds
         self._rng = np.random.default_rng(seed)
+        self._measuring = False
 
     def run_block(self, block: int) -> None:
         """One round of every live arm, in random order; rounds with a skipped step are counted, not kept."""
+        self._measuring = True
         for arm, series, seconds, skipped in self._rounds():
             series.skipped_steps += skipped
             if not skipped:
@@ -226,14 +301,21 @@ class _Group:
                 if self.agree(float(arm.throttled())):
                     series.throttled_blocks.append(block)
 
+    def lead_in(self) -> None:
+        """One round of every live arm that does not count; its skipped steps count as those of warm-up."""
+        for _, series, _, skipped in self._rounds():
+            series.warmup_rounds += 1
+            series.warmup_skipped_steps += skipped
+
     def warmup_block(self, windows: dict[str, list[float]]) -> None:
         """One round of every live arm, kept only in `windows`; a skipped step empties the arm's window."""
         for arm, series, seconds, skipped in self._rounds():
             name = arm.name
             series.warmup_rounds += 1
             series.warmup_skipped_steps += skipped
-            windows[name] = [] if skipped else [*windows[name], seconds][-WARMUP_WINDOW_ROUNDS:]
-            wanted = min(MAX_STEPS_PER_ROUND, max(1, math.ceil(self._round_seconds / seconds)))
+            windows[name] = [] if skipped or not seconds else [*windows[name], seconds][-WARMUP_WINDOW_ROUNDS:]
+            steps = math.ceil(self._round_seconds / seconds) if seconds else MAX_STEPS_PER_ROUND
+            wanted = min(MAX_STEPS_PER_ROUND, max(1, steps))
             if wanted >= 2 * series.steps_per_round:
                 # The first rounds hold the first steps and are slow: a round may still have to grow.
                 series.steps_per_round = wanted
@@ -269,6 +351,8 @@ class _Group:
             if gc_was_enabled:
                 gc.enable()
         seconds, skipped = self.agree(seconds), int(self.agree(skipped))
+        if not seconds and (self._measuring or steps == MAX_STEPS_PER_ROUND):
+            seconds, error = math.inf, CaseFailure(f"a round of {steps} steps took no time by this clock")
         if math.isinf(seconds):
             self.series[arm.name].error = error or CaseFailure(ENDED_ELSEWHERE)
             self.live.remove(arm)
@@ -290,37 +374,44 @@ def _warm_up(group: _Group, max_seconds: float) -> None:
             return
 
 
-def _judge(
-    series: dict[str, Series],
-    bases: Mapping[str, str],
-    tolerance: float,
-    resamples: int = DEFAULT_RESAMPLES,
-    seed: int = 0,
-) -> float:
-    """Put each arm's interval and noise flag into its series; returns the widest relative half-width.
+def _judge(series: dict[str, Series], bases: Mapping[str, str], tolerance: float) -> tuple[float, bool]:
+    """Put each arm's interval and what is wrong with it into its series.
 
     Args:
         bases: for each arm the one that its speedup refers to; no arm is another's base and has one itself.
+
+    Returns:
+        The widest relative half-width, and whether a figure moves slowly.
     """
     with_base = {name: base for name, base in bases.items() if name in series and _counts(series.get(base))}
-    widest = 0.0
+    widest, wandering = 0.0, False
     for name, one in series.items():
         if one.error is not None:
             continue
-        one.speedup = None
+        one.speedup = one.drift = None
+        logs: Any = ()
         if name in with_base:
-            one.interval = one.speedup = _ratio(one, series[with_base[name]], resamples, seed)
+            base = series[with_base[name]]
+            one.interval = one.speedup = _ratio(one, base)
+            if one.speedup:
+                logs = log_ratios(*reversed(paired(one.judged, base.judged)))
         else:
             rounds = one.judged.rounds
-            one.interval = time_interval(rounds, resamples=resamples, seed=seed) if len(rounds) >= MIN_PAIRS else None
+            one.interval = time_interval(rounds) if len(rounds) >= MIN_PAIRS else None
             if any(base == name and series[other].error is None for other, base in with_base.items()):
                 # Its figure enters every ratio and is as good as they are; alone, it is judged by itself.
                 one.noisy = False
                 continue
+            logs = np.log(rounds)
+        moves = wander(logs)
+        reach = math.expm1(moves.reach)
+        wandering = wandering or (moves.p < GO_ON_LEVEL and reach > GO_ON_REACH * tolerance)
+        if moves.p < DRIFT_LEVEL and reach > tolerance:
+            one.drift = reach
         width = math.inf if one.interval is None else one.interval.relative_half_width
-        one.noisy = width > tolerance
+        one.noisy = width > tolerance or one.drift is not None
         widest = max(widest, width)
-    return widest
+    return widest, wandering
 
 
 def _counts(one: Series | None) -> bool:
@@ -328,13 +419,8 @@ def _counts(one: Series | None) -> bool:
     return one is not None and one.error is None and len(one.judged.rounds) >= MIN_PAIRS
 
 
-def _ratio(one: Series, base: Series, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Interval | None:
+def _ratio(one: Series, base: Series) -> Interval | None:
     mine, theirs = paired(one.judged, base.judged)
     if len(mine) < MIN_PAIRS:
         return None
-    return speedup_interval(
-        [seconds / base.images for seconds in theirs],
-        [seconds / one.images for seconds in mine],
-        resamples=resamples,
-        seed=seed,
-    )
+    return speedup_interval([seconds / base.images for seconds in theirs], [seconds / one.images for seconds in mine])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -79,11 +79,16 @@ class Grouped(Protocol):
 
 OneCase = TypeVar("OneCase", bound=Grouped)
 Result = TypeVar("Result")
-Keep = Callable[[Mapping[str, Result]], None]
+Measure = Callable[
+    [Sequence[Mapping[str, OneCase]], Callable[[int, Mapping[str, Result]], None]],
+    Iterator[tuple[int, Mapping[str, Result | Exception]]],
+]
+"""Takes for each group its cases by arm, and what it may call with the number of a group and its arms that are measured
+before it has finished with them; yields the number of each group that is finished, and what became of its arms."""
 
 
 class Outcomes(Generic[OneCase, Result]):
-    """What became of cases: the first of a group that is asked for has all selected ones of its group measured.
+    """What became of cases: the first that is asked for has those measured that are selected with it.
 
     Attributes:
         on_measured: called with the measured cases of a group by id, before any of them is reported; again where
@@ -93,6 +98,7 @@ class Outcomes(Generic[OneCase, Result]):
     def __init__(self) -> None:
         self.on_measured: Callable[[Mapping[str, Result]], None] = lambda measured: None
         self._by_id: dict[str, Result | Exception] = {}
+        self._going_on: Iterator[None] | None = None
 
     def __contains__(self, id: str) -> bool:
         return id in self._by_id
@@ -101,18 +107,12 @@ class Outcomes(Generic[OneCase, Result]):
         """Take cases as measured, by their ids; all selected ones of a group or none."""
         self._by_id.update(measured)
 
-    def result(
-        self,
-        case: OneCase,
-        cases: Iterable[OneCase],
-        measure: Callable[[Mapping[str, OneCase], Keep[Result]], Mapping[str, Result | Exception]],
-    ) -> Result:
-        """The measurement of one case; measures its whole group where that has not happened yet.
+    def result(self, case: OneCase, groups: Iterable[Sequence[OneCase]], measure: Measure[OneCase, Result]) -> Result:
+        """The measurement of one case; measures these groups where that has not happened yet.
 
         Args:
-            cases: all selected ones.
-            measure: takes a group's cases by arm, and what it may call with those that are measured before it has
-                finished with them; returns what became of each.
+            groups: the case's own among them; each of cases that are selected and measured together.
+            measure: see `Measure`; gone on with by the next case, since groups are finished in any order.
 
         Raises:
             CaseFailure: the case failed for a known reason.
@@ -120,37 +120,61 @@ class Outcomes(Generic[OneCase, Result]):
         """
         if case.id not in self._by_id:
             devices.check_not_deterministic()
-            members = {other.arm: other for other in cases if other.group == case.group}
-            kept: dict[str, Result] = {}
-
-            def keep(measured: Mapping[str, Result]) -> None:
-                by_id = {members[arm].id: one for arm, one in measured.items()}
-                if by_id != kept:
-                    kept.update(by_id)
-                    self.on_measured(by_id)
-
-            try:
-                outcomes = measure(members, keep)
-            except BaseException as error:  # a time-out's too: the other cases must not measure it all again
-                lost = CaseFailure(f"measuring its group ended with {described(error)}")
-                self._by_id.update({member.id: lost for member in members.values()})
-                self._by_id.update(kept)
-                raise
-            self._by_id.update({members[arm].id: outcome for arm, outcome in outcomes.items()})
-            keep({arm: one for arm, one in outcomes.items() if not isinstance(one, Exception)})
+            self._going_on = self._going_on or self._measured(list(groups), measure)
+            while case.id not in self._by_id:
+                next(self._going_on)
         outcome = self._by_id[case.id]
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
+    def _measured(self, groups: Sequence[Sequence[OneCase]], measure: Measure[OneCase, Result]) -> Iterator[None]:
+        """Measure groups, with a pause after each that is finished."""
+        kept: list[dict[str, Result]] = [{} for _ in groups]
 
-def measure_group(
-    plan: GroupPlan, progress: Callable[[str], None], keep: Keep[Measured], profile: Profiler | None
-) -> Mapping[str, Measured | Exception]:
-    """As `mpbench.engine.group` has it, which is imported when the first group is measured."""
-    from mpbench.engine import group
+        def keep(number: int, measured: Mapping[str, Result]) -> None:
+            ids = {case.arm: case.id for case in groups[number]}
+            by_id = {ids[arm]: one for arm, one in measured.items()}
+            if by_id != kept[number]:
+                kept[number] = by_id
+                self.on_measured(by_id)
 
-    return group.measure_group(plan, progress, keep, profile)
+        finished: set[int] = set()
+        try:
+            for number, of_group in measure([{case.arm: case for case in cases} for cases in groups], keep):
+                finished.add(number)
+                self._by_id.update({case.id: of_group[case.arm] for case in groups[number]})
+                keep(number, {arm: one for arm, one in of_group.items() if not isinstance(one, Exception)})
+                yield
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # a time-out's too: the other cases must not measure it all again
+            lost = CaseFailure(f"measuring its group ended with {described(error)}")
+            for number in set(range(len(groups))) - finished:
+                self._by_id.update({case.id: kept[number].get(case.id, lost) for case in groups[number]})
+            raise
+        finally:
+            self._going_on = None
+
+
+def groups_of(cases: Iterable[OneCase]) -> list[list[OneCase]]:
+    """Cases by the groups that they are measured in, in the order of the first of each."""
+    groups: dict[tuple[str, ...], list[OneCase]] = {}
+    for case in cases:
+        groups.setdefault(case.group, []).append(case)
+    return list(groups.values())
+
+
+def measure_groups(
+    plans: Sequence[GroupPlan],
+    progress: Callable[[str], None],
+    keep: Callable[[int, Mapping[str, Measured]], None],
+    profile: Profiler | None,
+) -> Iterator[tuple[int, Mapping[str, Measured | Exception]]]:
+    """As `mpbench.engine.session` has it, which is imported when the first case is measured."""
+    from mpbench.engine import session
+
+    return session.measure_groups(plans, progress, keep, profile)
 
 
 class Run:
@@ -247,8 +271,9 @@ class Run:
                 check_factory(name, size_px)
 
     def result(self, case: Case) -> Measured:
-        """The measurement of one case; see `Outcomes.result`."""
-        return self.outcomes.result(case, self.cases.values(), self._measure)
+        """The measurement of one case, measured with all others of the session; see `Outcomes.result`."""
+        groups = groups_of(other for other in self.cases.values() if other.id not in self.outcomes)
+        return self.outcomes.result(case, groups, self._measure)
 
     def take_first_steps(self, case: Case) -> None:
         """Build one case, take its first steps and check them, without measuring; raises as `result` does."""
@@ -260,9 +285,11 @@ class Run:
         """Show a line with the time since the session began."""
         self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
 
-    def _measure(self, members: Mapping[str, Case], keep: Keep[Measured]) -> Mapping[str, Measured | Exception]:
+    def _measure(
+        self, groups: Sequence[Mapping[str, Case]], keep: Callable[[int, Mapping[str, Measured]], None]
+    ) -> Iterator[tuple[int, Mapping[str, Measured | Exception]]]:
         profile = self.profiler(self.activate()) if self.profiler else None
-        return measure_group(self._plan(members.values()), self.progress, keep, profile)
+        return measure_groups([self._plan(members.values()) for members in groups], self.progress, keep, profile)
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
         from mpbench.engine.plan import GroupPlan, Member, StepSpec

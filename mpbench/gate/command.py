@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from mpbench.gate.session import default_rules
 from mpbench.gate.verdict import is_red
 from mpbench.records.runs import UnreadableRun, load_runs, read_run
 from mpbench.system.storage import DEFAULT_FOLDER
+from mpbench.terminal import show, warn
 
 PASSED, FAILED = 0, 1
 
@@ -54,14 +54,17 @@ def run_gate(args: argparse.Namespace) -> int:
         raise UsageProblem(f"--storage: {args.storage}: no such folder: valid is one of saved runs")
     try:
         new = read_run(args.new)
+        for line in new.denied:
+            warn(f"{new.path}: {line}")
         if args.against:
             # Whatever their times: the user has said which is the earlier one.
             earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1))]
         else:
-            earlier = load_runs(args.storage or Path(DEFAULT_FOLDER), lambda line: print(line, file=sys.stderr))
+            earlier = load_runs(args.storage or Path(DEFAULT_FOLDER), warn)
     except UnreadableRun as problem:
         raise UsageProblem(str(problem)) from None
     earlier = [run for run in earlier if run.path.resolve() != new.path.resolve()]
     verdicts = judge(new, earlier, rules)
-    print("\n".join(gate_lines(verdicts)))
-    return FAILED if is_red(verdicts) else PASSED
+    status = FAILED if is_red(verdicts) else PASSED
+    show(gate_lines(verdicts))
+    return status

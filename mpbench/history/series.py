@@ -6,6 +6,7 @@ Only figures of one case in one configuration are in a series; what was measured
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -72,11 +73,15 @@ def all_series(runs: Iterable[SavedRun]) -> list[Series]:
     """The series in saved runs: times, then speedups, each in the order in which their cases first appear.
 
     Args:
-        runs: oldest first.
+        runs: oldest first. What was measured once counts once, whatever has copied it: no two measurements are alike.
     """
+    seen: set[tuple[str, tuple[float, ...]]] = set()
     found: dict[tuple[str, str], dict[tuple[Any, ...], tuple[dict[str, Any], list[SavedRun], list[float]]]] = {}
     for run in runs:
         for name, case in run.cases.items():
+            if (name, case.rounds) in seen:
+                continue
+            seen.add((name, case.rounds))
             settings = configuration(run, case)
             figures = [(TIMES, settings, case.median_seconds)]
             if case.record.speedup is not None:
@@ -88,9 +93,10 @@ def all_series(runs: Iterable[SavedRun]) -> list[Series]:
                 values.append(value)
     series = []
     for (figure, name), of_case in found.items():
-        configurations = [agreed for agreed, _, _ in of_case.values()]
+        differing = _differing([agreed for agreed, _, _ in of_case.values()])
         for agreed, its_runs, values in of_case.values():
-            series.append(Series(name, figure, agreed, _label(agreed, configurations), its_runs, values))
+            label = ", ".join(f"{of} {_value(agreed[of])}" for of in differing)
+            series.append(Series(name, figure, agreed, label, its_runs, values))
     return sorted(series, key=lambda s: s.figure != TIMES)
 
 
@@ -217,13 +223,14 @@ def draw(series: Series, panel: Any) -> None:
 
 def _rows(series: Sequence[Series], unit: str, blocks: str) -> list[dict[str, str]]:
     names = {s.case: _short(s.case) for s in series}
+    alike, labelled = Counter(names.values()), any(s.label for s in series)
     rows = []
     for s in series:
         values = _in_unit(s)
         places = 2 if s.figure == TIMES else 3
         short, enough = names[s.case], len(values) >= MIN_RUNS
-        row = {"case": short if list(names.values()).count(short) == 1 else printable(s.case)}
-        if any(other.label for other in series):
+        row = {"case": short if alike[short] == 1 else printable(s.case)}
+        if labelled:
             row["measured with"] = printable(s.label)
         rows.append(
             row
@@ -274,9 +281,8 @@ def _in_unit(series: Series) -> Floats:
     return np.asarray(series.values, dtype=float) * (1000 if series.figure == TIMES else 1)
 
 
-def _label(agreed: Mapping[str, Any], configurations: Sequence[Mapping[str, Any]]) -> str:
-    differing = [name for name in agreed if len({other[name] for other in configurations}) > 1]
-    return ", ".join(f"{name} {_value(agreed[name])}" for name in differing)
+def _differing(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [name for name in configurations[0] if len({other[name] for other in configurations}) > 1]
 
 
 def _value(value: Any) -> str:

@@ -7,7 +7,6 @@ whoever was killed between saving a run and removing its journal leaves both.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mpbench.journal.files import journals, opened, read
 from mpbench.journal.lines import Contents, Finished, Statistics, UnreadableJournal, encoded, saved_run
 from mpbench.records.runs import load_runs, read_json
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run
+from mpbench.terminal import show, warn
 
 FINE, LEFT_SOMETHING = 0, 1
 DAMAGED = ".damaged"
@@ -53,12 +53,15 @@ def run_recover(options: argparse.Namespace, statistics: Statistics) -> int:
     if not folder.is_dir():
         if given:
             raise UsageProblem(f"recover: {folder}: no such folder: valid is one of saved runs")
-        print(f"nothing to recover: there is no {folder} here")
+        show([f"nothing to recover: there is no {folder} here"])
         return FINE
     if not journals(folder):  # needs no lock, hence no folder that can be written to
-        print(f"nothing to recover in {folder}")
+        show([f"nothing to recover in {folder}"])
         return FINE
-    return recover(folder, print, lambda line: print(line, file=sys.stderr), statistics)
+    lines: list[str] = []
+    status = recover(folder, lines.append, warn, statistics)
+    show(lines)
+    return status
 
 
 def recover(storage: Path, say: Say, warn: Say, statistics: Statistics) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mpbench.errors import UsageProblem, described, printable, reason
 from mpbench.journal.files import Journal, journals, opened, read
 from mpbench.journal.lines import Contents, Finished, Header, UnreadableJournal, encoded
 from mpbench.records.runs import facts_of
+from mpbench.records.speed import BROKEN_OFF
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
 FREE_SETTINGS = (
@@ -125,15 +126,22 @@ class RunSaver:
         )
 
     def finished(self, cases: Sequence[Finished]) -> None:
-        """Put cases on the disk; where that fails, say so once and go on."""
+        """Put cases on the disk; where that fails, say so once, go on, and try again with the next ones."""
         if self.journal is None or not cases:
             return
+        old = self.journal.path
         try:
-            self.journal.append(cases)
+            removed = self.journal.append(cases)
         except OSError as error:
             if not self._append_failed:
                 self._say(f"the journal cannot be written: {reason(error)}: a run that is killed now loses more")
             self._append_failed = True
+            return
+        if removed:
+            self._say(f"{shown(old)} has been removed: the journal goes on in {shown(self.journal.path)}")
+        if self._append_failed:
+            self._say("the journal is written again, with all that it lacked")
+        self._append_failed = False
 
     def save_run(self, machine: str, name: str, run: Mapping[str, Any]) -> Path | None:
         """Save a run under the next number; None where that failed, which `problems` then tells."""
@@ -194,8 +202,10 @@ class RunSaver:
         if not left and (complete or not kept or not missing):
             journal.remove()
             return lines
+        with suppress(OSError):
+            journal.append([])  # what could not be written before; all, where the storage has been removed
         journal.close()
-        if self._append_failed:
+        if journal.lacks_some:
             lines.append(f"{shown(journal.path)} lacks some of this session's cases")
         if left:
             lines.append(f"{_cases(len(left))} not saved: `{self._recover}` saves what is in {shown(journal.path)}")
@@ -235,15 +245,22 @@ def _conditions(header: Header) -> dict[str, Any]:
 
 
 def _whole_groups(cases: Mapping[str, Finished], groups: Mapping[str, str]) -> dict[str, Finished]:
-    """The selected cases whose group's selected cases were all measured together: speedups are of paired rounds."""
+    """The selected cases whose group's selected cases were all measured together, and to the end.
+
+    Speedups are of paired rounds, and a group is measured in several visits.
+    """
     whole = {}
     for group in set(groups.values()):
         wanted = [name for name, of_group in groups.items() if of_group == group]
-        found = [cases[name] for name in wanted if name in cases]
+        found = [cases[name] for name in wanted if name in cases and not _broken_off(cases[name])]
         together = {(case.group, case.measurement) for case in found}
         if len(found) == len(wanted) and together == {(group, found[0].measurement)}:
             whole.update({case.fullname: case for case in found})
     return whole
+
+
+def _broken_off(case: Finished) -> bool:
+    return bool(case.benchmark["extra_info"].get("noisy_because") == BROKEN_OFF)
 
 
 def _names(run: Mapping[str, Any]) -> set[str]:

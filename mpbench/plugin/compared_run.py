@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, printable
+from mpbench.plugin.benchmark_stats import benchmark_statistics
 from mpbench.records.accuracy import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY
 from mpbench.records.comparable import COMPARABLE_FACTS, not_comparable
 from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
@@ -80,6 +81,7 @@ class Baseline:
         for bench in kept:
             with suppress(ValueError):  # not ours
                 self._records[bench["fullname"]] = read_case(bench.get("extra_info", {}))
+                bench["stats"].update(benchmark_statistics(bench["stats"]["data"]))  # whatever they are said to be
         then = run.get("machine_info", {})
         if facts := differing_facts(then, machine_info):
             self._other_machine.append(f"NOT COMPARABLE: another machine: {', '.join(facts)}")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from mpbench.terminal import terminal_line
+
 
 def typed(config: pytest.Config) -> str:
     """What was typed."""
@@ -25,5 +27,5 @@ def write_line(config: pytest.Config, line: str) -> None:
     if reporter is not None and capture is not None:
         with capture.global_and_fixture_disabled():
             reporter.ensure_newline()
-            reporter.write_line(line)
+            reporter.write_line(terminal_line(line))
             reporter.flush()

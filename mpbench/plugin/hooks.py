@@ -63,6 +63,7 @@ from mpbench.plugin.stash import (
     SAVER,
     SESSION,
 )
+from mpbench.records.accuracy import is_comparison
 from mpbench.records.diagnostics import is_probe
 from mpbench.records.speed import is_case
 from mpbench.report.summary import Ending
@@ -287,7 +288,8 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], o
     # --benchmark-autosave leaves the raw rounds out unless --benchmark-save-data is given too.
     if SAVER not in config.stash:
         return
-    ours = [bench for bench in benchmarks if is_case(bench.extra_info) or is_probe(bench.extra_info)]
+    kinds = (is_case, is_probe, is_comparison)
+    ours = [bench for bench in benchmarks if any(is_kind(bench.extra_info) for is_kind in kinds)]
     rounds = {bench.fullname: list(bench.stats.data) for bench in ours}
     for saved in output_json["benchmarks"]:
         if saved["fullname"] in rounds:

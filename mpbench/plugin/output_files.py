@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mpbench.errors import UsageProblem, reason
-from mpbench.system.storage import check_room, check_target
+from mpbench.system.storage import check_room, check_target, real_path
 
 FILES = ("benchmark_json", "mp_report", "mp_summary")
 """Options that name a file to write."""
@@ -30,12 +30,12 @@ def check_outputs(option: Callable[..., Any], machine_folder: Path | None) -> No
             continue
         try:
             check_target(Path(file))
-        except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError until Python 3.13
+        except OSError as error:
             raise UsageProblem(
                 f"--{name.replace('_', '-')}: {file}: valid is a file in a folder that exists and is writable "
                 f"({reason(error)})"
             ) from None
-    targets = {name: Path(file).resolve() for name in FILES if (file := option(name, None))}
+    targets = {name: real_path(Path(file)) for name in FILES if (file := option(name, None))}
     for name, target in targets.items():
         if twins := [other for other, its in targets.items() if its == target and other != name]:
             raise UsageProblem(

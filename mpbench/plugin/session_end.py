@@ -37,6 +37,7 @@ from mpbench.records.speed import Measured
 from mpbench.report import tables
 from mpbench.report.accuracy_tables import accuracy_summary
 from mpbench.report.summary import Ending, Failure
+from mpbench.terminal import terminal_line
 from mpbench.why.reading.command import session_lines
 
 
@@ -74,15 +75,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             lines += gate_lines(verdicts) if verdicts is not None else []
             lines += filter(None, [config.stash[NEIGHBOURS].look_again(), time_spent(config.stash[RUN].spent)])
             for line in lines:
-                terminalreporter.write_line(line)
+                terminalreporter.write_line(terminal_line(line))
         probed: dict[str, Probed] = config.stash[PROBED]
         profiled = any(measured.record.step_profile for measured in reported)
         if (probed or profiled) and (lines := session_lines(this_run(config))):
             terminalreporter.section("why")
             for line in (*lines, _how_to_explain(config)):
-                terminalreporter.write_line(line)
+                terminalreporter.write_line(terminal_line(line))
         for line in _close_journal(config):
-            terminalreporter.write_line(line)
+            terminalreporter.write_line(terminal_line(line))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

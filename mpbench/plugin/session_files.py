@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from mpbench.errors import reason
 from mpbench.plugin.console import typed, write_line
 from mpbench.plugin.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
 from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.command import write_page
 from mpbench.report.summary import Ending, markdown
+from mpbench.system.storage import write_file
 
 
 def this_run(config: pytest.Config) -> SavedRun:
@@ -30,10 +32,10 @@ def write_summary(config: pytest.Config, ending: Ending) -> None:
     cases, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
     verdicts = config.stash.get(VERDICTS, [] if config.getoption("mp_gate") else None)
     try:
-        Path(summary).write_text(markdown(cases, compared, verdicts, ending), encoding="utf-8")
+        write_file(Path(summary), markdown(cases, compared, verdicts, ending).encode())
     except OSError as error:  # the disk is full: the tables in the terminal are not lost
         if not ending.problem:  # there what was wrong has been said
-            write_line(config, f"--mp-summary: {summary}: not written: {error.strerror}")
+            write_line(config, f"--mp-summary: {summary}: not written: {reason(error)}")
 
 
 def write_report(config: pytest.Config, ending: Ending) -> None:
@@ -45,6 +47,6 @@ def write_report(config: pytest.Config, ending: Ending) -> None:
     try:
         write_page([this_run(config)], Path(report), ending)
     except OSError as error:
-        write_line(config, f"--mp-report: {report}: not written: {error.strerror}")
+        write_line(config, f"--mp-report: {report}: not written: {reason(error)}")
     else:
         write_line(config, f"Report: {report}")

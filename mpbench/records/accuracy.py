@@ -105,6 +105,11 @@ class AccuracyRecord:
         return {ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA, **asdict(self)}
 
 
+def is_comparison(extra_info: Mapping[str, Any]) -> bool:
+    """Whether a benchmark's extra_info was written by an accuracy case."""
+    return ACCURACY_SCHEMA_KEY in extra_info
+
+
 def read_accuracy(extra_info: Mapping[str, Any]) -> AccuracyRecord:
     """The comparison in a benchmark's extra_info; raises ValueError as `read_case` does."""
     return AccuracyRecord(**read_fields(AccuracyRecord, extra_info, ACCURACY_SCHEMA_KEY, ACCURACY_SCHEMA))

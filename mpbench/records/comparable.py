@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING, Any
 from mpbench.records.speed import CaseRecord
 
 if TYPE_CHECKING:
-    from mpbench.records.diagnostics import Probed
+    from mpbench.records.diagnostics import Probed, ProbeRecord
     from mpbench.records.runs import SavedCase, SavedRun
 
-COMPARABLE_FACTS = ("gpu", "driver", "cuda", "cudnn", "tensorflow", "keras", "cpu", "cores")
-"""Facts of the machine that must agree before figures of two runs may be compared."""
+COMPARABLE_FACTS = (
+    *("gpu", "driver", "cuda", "cudnn", "tensorflow", "keras", "cpu", "cores"),
+    *("cpu_affinity", "cpu_quota", "threads", "onednn"),
+)
+"""Facts of the machine that must agree before figures of two runs may be compared. The second line's are None where
+nothing was set, as in runs that were saved before they were recorded."""
 
-COMPARABLE_SETTINGS = ("device", "device_name", "profile", "batch_size", "image_size", "jit", "tf32", "replicas")
+COMPARABLE_SETTINGS = (
+    *("model", "precision", "parameters"),
+    *("device", "device_name", "profile", "batch_size", "image_size", "layout", "jit", "tf32", "replicas"),
+)
 """Settings of a case that must agree before two of its figures may be compared."""
+
+DEFAULT_LAYOUT = "channels_last"
+"""Keras's: of runs that were saved before it was recorded."""
 
 
 def configuration(run: SavedRun, case: SavedCase | Probed) -> dict[str, Any]:
@@ -24,18 +34,19 @@ def configuration(run: SavedRun, case: SavedCase | Probed) -> dict[str, Any]:
         Values by the names in COMPARABLE_FACTS and COMPARABLE_SETTINGS, in that order; None where unknown.
     """
     facts = {name: run.facts.get(name) for name in COMPARABLE_FACTS}
-    return facts | {name: getattr(case.record, name, None) for name in COMPARABLE_SETTINGS}
+    return facts | {name: _setting(case.record, name) for name in COMPARABLE_SETTINGS}
 
 
-COMPARABLE = ("device", "device_name", "batch_size", "image_size", "jit", "tf32", "replicas")
-"""Settings that must agree before two figures of one case may be compared."""
+def _setting(record: CaseRecord | ProbeRecord, name: str) -> Any:
+    value = getattr(record, name, None)
+    return DEFAULT_LAYOUT if name == "layout" and value == "" else value
 
 
 def not_comparable(now: CaseRecord, then: CaseRecord) -> str | None:
     """A line that names the settings in which a case and its earlier self differ; None where they agree."""
     differing = [
-        f"{field} {getattr(then, field)} -> {getattr(now, field)}"
-        for field in COMPARABLE
-        if getattr(then, field) != getattr(now, field)
+        f"{field} {_setting(then, field)} -> {_setting(now, field)}"
+        for field in COMPARABLE_SETTINGS
+        if field != "profile" and _setting(then, field) != _setting(now, field)
     ]
     return f"NOT COMPARABLE: {now.phase}, {now.case_name}: {', '.join(differing)}" if differing else None

@@ -11,15 +11,16 @@ import math
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
-from mpbench.errors import printable
+from mpbench.errors import harmless, printable
 from mpbench.records.accuracy import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, AccuracyRecord, read_accuracy
+from mpbench.records.arms import by_the_rounds
 from mpbench.records.comparable import COMPARABLE_FACTS
 from mpbench.records.diagnostics import (
     KIND,
@@ -31,8 +32,10 @@ from mpbench.records.diagnostics import (
     ProbeRecord,
     read_probe,
 )
-from mpbench.records.plausible import MAX_ROUND_S, MIN_ROUND_S, check_accuracy, check_case, check_probe
+from mpbench.records.plausible import MAX_ROUND_S, MAX_ROUNDS, MIN_ROUND_S, check_accuracy, check_case, check_probe
+from mpbench.records.profile import MAX_BYTES as MAX_PROFILE_BYTES
 from mpbench.records.speed import SCHEMA, SCHEMA_KEY, CaseRecord, Measured, OfRounds, read_case
+from mpbench.records.thumbnails import MAX_TEXT_CHARACTERS as MAX_THUMBNAILS_CHARACTERS
 
 MAX_RUN_BYTES = 64 * 2**20
 """A default run takes some 100 KiB: what is larger than this is no run of ours."""
@@ -45,11 +48,37 @@ UNPAIRED_BLOCKS = re.compile(r"(\d{1,9}(,\d{1,9})*)?", re.ASCII)
 MAX_NUMBER = 1e300
 """No field comes near it; beyond it sums and squares would overflow."""
 
+Record = TypeVar("Record", CaseRecord, AccuracyRecord, ProbeRecord)
+
 SCHEMAS = {SCHEMA_KEY: SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA, PROBE_SCHEMA_KEY: PROBE_SCHEMA}
 """What this version reads, by the key in extra_info."""
 
 QUOTED_CHARACTERS = 60
 """Of a value in an error message."""
+
+MAX_CASES = 10_000
+"""Of a run: all models of keras.applications in all precisions, with a sweep of some 20 points. A run is told in
+seconds then."""
+
+MAX_COMPARISONS = 1000
+"""Of accuracy, of a run. Checking one takes some milliseconds."""
+
+MAX_TEXT_CHARACTERS = 1000
+"""Of a name, a fact or another text of a record."""
+
+MAX_LONG_TEXT_CHARACTERS = {
+    "step_profile": 4 * MAX_PROFILE_BYTES,
+    "discordant": MAX_THUMBNAILS_CHARACTERS,
+    **dict.fromkeys(("unpaired_blocks", "throttled_blocks"), 7 * MAX_ROUNDS),
+}
+"""Of texts that hold more than words; the first two have checks of their own."""
+
+MAX_COMMAND_CHARACTERS = 10_000
+"""A longer one is cut: it may name thousands of files, and nothing follows from it."""
+
+MAX_FACTS = 100
+FIRST_YEAR, LAST_YEAR = 1970, 2199
+"""A clock that was never set stands at the first."""
 
 
 class UnreadableRun(ValueError):
@@ -86,6 +115,7 @@ class SavedRun:
         accuracy: accuracy comparisons by fullname.
         probes: by fullname, what the cases that look for causes have found; no figure of speed.
         command: what was typed; empty where unknown.
+        denied: a line for each ratio that a record claims and its rounds deny: the cases hold what the rounds say.
     """
 
     path: Path
@@ -98,6 +128,7 @@ class SavedRun:
     accuracy: Mapping[str, AccuracyRecord]
     probes: Mapping[str, Probed] = field(default_factory=dict)
     command: str = ""
+    denied: tuple[str, ...] = ()
 
 
 def unsaved_run(
@@ -115,11 +146,23 @@ def unsaved_run(
         dirty=False,
         branch="",
         facts=facts_of(machine_info),
-        cases={name: SavedCase(name, case.record, tuple(case.rounds)) for name, case in measured.items()},
-        accuracy=dict(compared),
-        probes=dict(probed),
-        command=command,
+        cases={
+            (name := harmless(id)): SavedCase(name, _harmless(case.record), tuple(case.rounds))
+            for id, case in measured.items()
+        },
+        accuracy={harmless(id): _harmless(record) for id, record in compared.items()},
+        probes={harmless(id): Probed(_harmless(one.record), one.rounds) for id, one in probed.items()},
+        command=_shown_command(command),
     )
+
+
+def _harmless(record: Record) -> Record:
+    """As it will be read back."""
+    texts = {name: getattr(record, name) for name in _TYPES[type(record)] if name not in MAX_LONG_TEXT_CHARACTERS}
+    changed: dict[str, Any] = {
+        name: harmless(text) for name, text in texts.items() if isinstance(text, str) and not text.isprintable()
+    }
+    return replace(record, **changed) if changed else record
 
 
 def load_runs(folder: Path, warn: Callable[[str], None]) -> list[SavedRun]:
@@ -132,9 +175,12 @@ def load_runs(folder: Path, warn: Callable[[str], None]) -> list[SavedRun]:
     runs = []
     for path in sorted(folder.rglob("*.json")):
         try:
-            runs.append(read_run(path))
+            runs.append(run := read_run(path))
         except UnreadableRun as problem:
             warn(f"left out: {problem}")
+            continue
+        for line in run.denied:
+            warn(f"{path}: {line}")
     return sorted(runs, key=lambda run: (run.time, run.path))
 
 
@@ -197,9 +243,14 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         if key == PROBE_SCHEMA_KEY and extra_info.get(KIND) in RETIRED_KINDS:
             later = later or f"{KIND} is {_quoted(extra_info[KIND])}, of an earlier version, which is no longer read"
             continue
+        if ours > MAX_CASES:
+            raise ValueError(f"benchmarks: more than {MAX_CASES} cases of mpbench")
+        if len(accuracy) > MAX_COMPARISONS:
+            raise ValueError(f"benchmarks: more than {MAX_COMPARISONS} comparisons of accuracy")
         fullname = benchmark.get("fullname")
         if not isinstance(fullname, str) or not fullname:
             raise ValueError(f"benchmarks[{i}].fullname: {_quoted(fullname)} is no name")
+        fullname = harmless(_bounded(fullname, f"benchmarks[{i}].fullname"))
         if fullname in cases or fullname in accuracy or fullname in probes:
             raise ValueError(f"{fullname}: two cases of this name")
         try:
@@ -216,6 +267,8 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         raise ValueError("benchmarks: none is a case of mpbench")
     if not cases and not accuracy and not probes:
         raise ValueError(later)
+    changed, denied = by_the_rounds(cases)
+    cases |= {name: replace(cases[name], record=record) for name, record in changed.items()}
     commit = _object(saved.get("commit_info", {}), "commit_info")
     commit_id = _text(commit, "id", "commit_info")
     branch = _text(commit, "branch", "commit_info")
@@ -230,13 +283,20 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         accuracy=accuracy,
         probes=probes,
         command=_command(saved),
+        denied=tuple(denied),
     )
 
 
 def _command(saved: Mapping[str, Any]) -> str:
     own = saved.get("mpbench")
     command = own.get("command") if isinstance(own, dict) else None
-    return command if isinstance(command, str) else ""
+    return _shown_command(command) if isinstance(command, str) else ""
+
+
+def _shown_command(command: str) -> str:
+    """Harmless, but for line ends, which an argument may hold."""
+    cut = command if len(command) <= MAX_COMMAND_CHARACTERS else f"{command[:MAX_COMMAND_CHARACTERS]}..."
+    return "\n".join(map(harmless, cut.split("\n")))
 
 
 def _schema(extra_info: Mapping[str, Any]) -> str | None:
@@ -252,7 +312,8 @@ def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
     case = SavedCase(fullname, record, _rounds(benchmark, record))
     if not case.judged.rounds:
         raise ValueError("throttled_blocks: names the block of every round")
-    return case
+    rate = record.replicas * record.batch_size / case.median_seconds
+    return replace(case, record=replace(record, images_per_second=rate))
 
 
 def _probe(benchmark: dict[str, Any]) -> Probed:
@@ -270,8 +331,8 @@ def _rounds(benchmark: Mapping[str, Any], record: CaseRecord | ProbeRecord) -> t
     if not UNPAIRED_BLOCKS.fullmatch(record.unpaired_blocks):
         raise ValueError(f"unpaired_blocks: {_quoted(record.unpaired_blocks)}: valid are numbers between commas")
     data = _object(benchmark.get("stats"), "stats").get("data")
-    if not isinstance(data, list) or not data:
-        raise ValueError(f"stats.data: {_quoted(data)}: valid is the list of rounds")
+    if not isinstance(data, list) or not 0 < len(data) <= MAX_ROUNDS:
+        raise ValueError(f"stats.data: {_quoted(data)}: valid is the list of rounds, {MAX_ROUNDS} at most")
     # numpy would also take "0.1" and true for numbers.
     if not set(map(type, data)) <= {float, int}:
         raise ValueError("stats.data: holds something else than numbers")
@@ -290,7 +351,8 @@ def _rounds(benchmark: Mapping[str, Any], record: CaseRecord | ProbeRecord) -> t
 
 
 def _checked(record: type, extra_info: dict[str, Any]) -> dict[str, Any]:
-    """The same extra_info, if each field of the record that is there has its annotated type; numbers are finite."""
+    """The fields of a record that are there, if each has its annotated type; numbers are finite, texts harmless."""
+    checked = dict(extra_info)
     for name, types in _TYPES[record].items():
         value = extra_info.get(name)
         # type() and not isinstance: true is no number of images.
@@ -299,7 +361,10 @@ def _checked(record: type, extra_info: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name}: {_quoted(value)}: valid is {valid}")
         if isinstance(value, (float, int)) and not abs(value) < MAX_NUMBER:
             raise ValueError(f"{name}: {_quoted(value)} is no finite number")
-    return extra_info
+        if isinstance(value, str):
+            text = _bounded(value, name, MAX_LONG_TEXT_CHARACTERS.get(name, MAX_TEXT_CHARACTERS))
+            checked[name] = text if name in MAX_LONG_TEXT_CHARACTERS else harmless(text)
+    return checked
 
 
 def _types(record: type) -> dict[str, frozenset[type]]:
@@ -319,25 +384,37 @@ _TYPES: dict[type, dict[str, frozenset[type]]] = {
 
 def facts_of(machine: Mapping[str, Any]) -> dict[str, Any]:
     cpu = _object(machine.get("cpu", {}), "machine_info.cpu")
+    count = cpu.get("count")
     facts = {
         **_object(machine.get("mpbench", {}), "machine_info.mpbench"),
         "node": machine.get("node"),
         "cpu": cpu.get("brand_raw"),
-        "cores": str(cpu["count"]) if isinstance(cpu.get("count"), int) else cpu.get("count"),
+        "cores": str(count) if isinstance(count, int) and abs(count) < MAX_NUMBER else count,
     }
+    if len(facts) > MAX_FACTS:
+        raise ValueError(f"machine_info: {len(facts)} facts: valid are {MAX_FACTS} at most")
     for name in ("node", *COMPARABLE_FACTS):
         if not isinstance(facts.get(name), (str, type(None))):
             raise ValueError(f"machine_info: {name}: {_quoted(facts[name])} is no text")
-    return facts
+    return {
+        harmless(_bounded(name, "machine_info")): harmless(_bounded(value, f"machine_info: {name}"))
+        if isinstance(value, str)
+        else value
+        for name, value in facts.items()
+        if isinstance(value, (str, type(None))) or (isinstance(value, (int, float)) and abs(value) < MAX_NUMBER)
+    }
 
 
 def _time(value: Any) -> datetime:
     try:
         time = datetime.fromisoformat(value)
         # pytest-benchmark wrote UTC without saying so before 4.0.
-        return time.astimezone(timezone.utc) if time.tzinfo else time.replace(tzinfo=timezone.utc)
+        time = time.astimezone(timezone.utc) if time.tzinfo else time.replace(tzinfo=timezone.utc)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"datetime: {_quoted(value)} is no time such as 2026-05-01T12:00:00+00:00") from None
+    if not FIRST_YEAR <= time.year <= LAST_YEAR:
+        raise ValueError(f"datetime: {_quoted(value)}: valid are the years {FIRST_YEAR} to {LAST_YEAR}")
+    return time
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -350,7 +427,13 @@ def _text(value: Mapping[str, Any], key: str, where: str) -> str:
     text = value.get(key)
     if not isinstance(text, (str, type(None))):
         raise ValueError(f"{where}.{key}: {_quoted(text)} is no text")
-    return text or ""
+    return harmless(_bounded(text or "", f"{where}.{key}"))
+
+
+def _bounded(text: str, where: str, most: int = MAX_TEXT_CHARACTERS) -> str:
+    if len(text) > most:
+        raise ValueError(f"{printable(where[:QUOTED_CHARACTERS])}: {len(text)} characters: valid are {most} at most")
+    return text
 
 
 def _quoted(value: Any) -> str:

@@ -22,6 +22,10 @@ SCHEMA = 2
 SCHEMA_KEY = "mpbench_schema"
 
 
+FOR_WANT_OF_TIME, DRIFTING, BROKEN_OFF = "time", "drifting", "broken off"
+"""Why a case is NOISY: its interval was not narrow in time; its figure moved meanwhile; it was ended early."""
+
+
 @dataclass(frozen=True)
 class CaseRecord:
     """One case, as saved in `extra_info`.
@@ -42,7 +46,12 @@ class CaseRecord:
         warmup_rounds, warmup_settled: rounds dropped before the first; whether the series had become stationary.
         rounds, steps_per_round: figures kept, and steps behind each.
         unpaired_blocks: numbers of the blocks that left no round, comma-separated; the others number the rounds.
-        noisy: the time limit came before the interval was within the tolerance.
+        noisy: its figure is not known to within the tolerance.
+        noisy_because: FOR_WANT_OF_TIME, DRIFTING or BROKEN_OFF; empty where it is not noisy, or in older files.
+        drift: by how much the figure moved slowly while it was measured, relative; None where that is within the
+            tolerance or may be chance.
+        visits: number of the first block of each visit, comma-separated: blocks of one follow each other, and other
+            groups may have been measured between visits. Empty in older files, whose groups were measured in one.
         baseline: name of the precision that the speedup refers to; None for the baseline itself.
         speedup, speedup_low, speedup_high: baseline's time over this one's, with its 95 % interval; where their batches
             differ, of the time per image.
@@ -122,6 +131,9 @@ class CaseRecord:
     compile_cached: bool = False
     step_profile: str = ""
     no_step_profile: str = ""
+    noisy_because: str = ""
+    drift: float | None = None
+    visits: str = ""
 
     @property
     def name(self) -> str:
@@ -132,6 +144,13 @@ class CaseRecord:
     def case_name(self) -> str:
         """Its name and arm, as notes about it call it."""
         return f"{self.name}-{'control' if self.control else self.precision}"
+
+    @property
+    def doubt(self) -> str:
+        """The word that stands beside a figure that is noisy: why it is; empty where it is not."""
+        if not self.noisy:
+            return ""
+        return {DRIFTING: "DRIFTING", BROKEN_OFF: "BROKEN OFF"}.get(self.noisy_because, "NOISY")
 
     @property
     def joules_per_image(self) -> float | None:

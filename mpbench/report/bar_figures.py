@@ -14,7 +14,7 @@ from mpbench.errors import printable
 from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report.case_rows import arm, arm_in_full, by_phase, heading
 from mpbench.report.content import Drawing
-from mpbench.report.drawing import INK, Row, looks, rows_under_headings, style
+from mpbench.report.drawing import INK, Row, drawn_rows, looks, rows_under_headings, style
 from mpbench.report.tables import MIB, joules
 
 
@@ -70,6 +70,7 @@ def _drawn_bars(name: str, title: str, unit: str, bars: Sequence[Bar]) -> Drawin
     """A panel per phase; None without bars."""
     if not bars:
         return None
+    bars, more = drawn_rows(bars)
     of_record = {id(bar.record): bar for bar in bars}
     phases = by_phase([bar.record for bar in bars])
     panels_bars = [[of_record[id(r)] for r in of] for of in phases.values()]
@@ -92,4 +93,4 @@ def _drawn_bars(name: str, title: str, unit: str, bars: Sequence[Bar]) -> Drawin
         for of in panels_bars
         for bar in of
     ]
-    return Drawing(name, title, " ".join(sentences), figure)
+    return Drawing(name, f"{title}{more}", " ".join(sentences), figure)

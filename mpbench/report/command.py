@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import UsageProblem
+from mpbench.errors import UsageProblem, reason
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 from mpbench.report.content import Drawing
 from mpbench.report.summary import Ending
+from mpbench.system.storage import real_path, write_file
+from mpbench.terminal import show, warn
 
 DEFAULT_OUTPUT = "report.html"
 FINE = 0
@@ -43,16 +45,16 @@ def run_report(args: argparse.Namespace) -> int:
     Raises:
         UsageProblem: a run that cannot be read, a file that cannot be written or that would overwrite a run.
     """
-    paths = list(dict.fromkeys(path.resolve() for path in args.runs))
+    paths = list(dict.fromkeys(_real(path, "report") for path in args.runs))
     others = {"--markdown": args.markdown, "--latex": args.latex}
     page = args.output or (None if args.png or any(others.values()) else Path(DEFAULT_OUTPUT))
     targets = {option: path for option, path in {"-o": page, **others}.items() if path}
     for option, path in targets.items():
-        if path.resolve() in paths:
+        if _real(path, option) in paths:
             raise UsageProblem(f"{option}: {path} is one of the runs: valid is another file")
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise UsageProblem(f"{option}: {path}: valid is a file in a folder that exists")
-    if len({path.resolve() for path in targets.values()}) < len(targets):
+    if len({_real(path, option) for option, path in targets.items()}) < len(targets):
         raise UsageProblem(f"{', '.join(targets)}: the same file: valid are different ones")
     if args.png and args.png.exists() and not args.png.is_dir():
         raise UsageProblem(f"--png: {args.png}: valid is a folder, which is made where it is missing")
@@ -60,8 +62,18 @@ def run_report(args: argparse.Namespace) -> int:
         runs = [read_run(path) for path in paths]
     except UnreadableRun as problem:
         raise UsageProblem(f"report: {problem}") from None
+    for run in runs:
+        for line in run.denied:
+            warn(f"{run.path}: {line}")
     _write_all(targets, args.png, runs)
     return FINE
+
+
+def _real(path: Path, option: str) -> Path:
+    try:
+        return real_path(path)
+    except OSError as error:
+        raise UsageProblem(f"{option}: {path}: {reason(error)}: valid is a file") from None
 
 
 def write_page(runs: Sequence[SavedRun], path: Path, ending: Ending) -> None:
@@ -69,7 +81,7 @@ def write_page(runs: Sequence[SavedRun], path: Path, ending: Ending) -> None:
     from mpbench.report.page import page
     from mpbench.report.sections import report
 
-    path.write_text(page(report(runs, ending)), encoding="utf-8")
+    write_file(path, page(report(runs, ending)).encode())
 
 
 def _write_all(targets: Mapping[str, Path], pictures: Path | None, runs: Sequence[SavedRun]) -> None:
@@ -97,24 +109,23 @@ def _write_all(targets: Mapping[str, Path], pictures: Path | None, runs: Sequenc
         texts["--markdown"] = markdown(whole)
     for option, path in targets.items():
         _write(option, path, texts[option])
-        print(f"{path}: written")
-    if pictures:
-        _save(drawings, pictures)
+    lines = [f"{path}: written" for path in targets.values()]
+    show([*lines, _save(drawings, pictures)] if pictures else lines)
 
 
-def _save(drawings: Sequence[Drawing], folder: Path) -> None:
+def _save(drawings: Sequence[Drawing], folder: Path) -> str:
     from mpbench.report.figures import save
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files = [file for drawing in drawings for file in save(drawing, folder)]
     except OSError as error:
-        raise UsageProblem(f"--png: {folder}: {error.strerror}: valid is a folder that can be written to") from None
-    print(f"{folder}: {len(files)} files of {len(drawings)} figures")
+        raise UsageProblem(f"--png: {folder}: {reason(error)}: valid is a folder that can be written to") from None
+    return f"{folder}: {len(files)} files of {len(drawings)} figures"
 
 
 def _write(option: str, path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_file(path, text.encode())
     except OSError as error:
-        raise UsageProblem(f"{option}: {path}: {error.strerror}: valid is a file that can be written") from None
+        raise UsageProblem(f"{option}: {path}: {reason(error)}: valid is a file that can be written") from None

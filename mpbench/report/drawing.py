@@ -6,12 +6,14 @@ No state: figures are `matplotlib.figure.Figure` objects made under `style`, and
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -55,6 +57,18 @@ MAX_CHARACTERS = 200
 
 NAME_CHARACTERS = 60
 """Of the part of a drawing's name that comes from what was measured."""
+
+
+MOST_ROWS = 200
+"""Of a figure: the tables have the others."""
+
+MOST_PANELS = 30
+"""Of a figure: of one model there are five precisions, in two ways or at some points of a sweep."""
+
+MOST_DRAWINGS = 100
+"""Of one kind: all models of keras.applications in both phases take 76."""
+
+Drawn = TypeVar("Drawn")
 
 
 @contextmanager
@@ -139,21 +153,28 @@ def looks(precisions: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def unique_names(wanted: Iterable[str]) -> list[str]:
     """Names of files and anchors, each once, from names of anything."""
-    names: list[str] = []
+    names: dict[str, None] = {}
+    numbers: Counter[str] = Counter()
     for text in wanted:
         name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:NAME_CHARACTERS].strip("-") or "figure"
-        number = 1
-        while (found := name if number == 1 else f"{name}-{number}") in names:
-            number += 1
-        names.append(found)
-    return names
+        while True:
+            numbers[name] += 1
+            if (found := name if numbers[name] == 1 else f"{name}-{numbers[name]}") not in names:
+                break
+        names[found] = None
+    return list(names)
 
 
 def named(drawings: Iterable[Drawing]) -> list[Drawing]:
-    """The same drawings, their names made fit for files and unique among them."""
-    of = list(drawings)
+    """The same drawings, MOST_DRAWINGS at most, their names made fit for files and unique among them."""
+    of = list(itertools.islice(drawings, MOST_DRAWINGS))
     names = unique_names(drawing.name for drawing in of)
     return [Drawing(n, d.title, d.alternative, d.figure) for n, d in zip(names, of, strict=True)]
+
+
+def drawn_rows(rows: Sequence[Drawn], most: int = MOST_ROWS) -> tuple[Sequence[Drawn], str]:
+    """Those of a figure's rows, or panels, that are drawn, and what its title says of it where these are not all."""
+    return rows[:most], f" (the first {most} of {len(rows)})" if len(rows) > most else ""
 
 
 def stacked(

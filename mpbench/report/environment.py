@@ -130,7 +130,7 @@ def _cases(cases: Iterable[SavedCase]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for case in cases:
         r, counted = case.record, case.judged.rounds
-        marks = [word for word, holds in (("NOISY", r.noisy), ("THROTTLED", r.throttled_blocks)) if holds]
+        marks = [word for word, holds in ((r.doubt, r.doubt), ("THROTTLED", r.throttled_blocks)) if holds]
         marks += ["not settled"] * (not r.warmup_settled) + ["skipped steps"] * bool(r.skipped_steps)
         rows.append(
             (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from matplotlib.lines import Line2D
@@ -16,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from mpbench.errors import printable
 from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.arms import Arms
 from mpbench.records.rounds import numbers
 from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report import thesis
@@ -27,8 +29,10 @@ from mpbench.report.content import Drawing
 from mpbench.report.drawing import (
     FAINT,
     INK,
+    MOST_PANELS,
     Row,
     add_keys,
+    drawn_rows,
     fitted,
     looks,
     named,
@@ -38,7 +42,7 @@ from mpbench.report.drawing import (
 )
 from mpbench.report.history_figures import histories
 from mpbench.report.svg import FIGURE_CSS, save, svg_text
-from mpbench.report.tables import baseline_of, marks
+from mpbench.report.tables import marks
 from mpbench.stats.contingency import Contingency
 
 __all__ = [
@@ -59,6 +63,11 @@ __all__ = [
 WIDE_RATIO = 10.0
 """Largest over smallest value from which on an axis is logarithmic."""
 
+MOST_MARKS = 2000
+"""Of a panel of rounds, which has no more pixels than that."""
+
+MOST_NAMED_BLOCKS = 100
+
 LEAST_SPAN = 0.04
 """Least height of a panel of rounds, over their median: noise of a thousandth shall not look like mountains."""
 
@@ -72,11 +81,12 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
     Returns:
         None where no case has a speedup.
     """
-    with_interval = [case for case in cases if case.record.interval]
+    arms = Arms(cases)
+    with_interval, more = drawn_rows([case for case in cases if case.record.interval])
     if not with_interval:
         return None
     shown = [case.record for case in with_interval]
-    words = {id(case.record): marks(case, baseline_of(case, cases)) for case in with_interval}
+    words = {id(case.record): marks(case, arms.baseline_of(case)) for case in with_interval}
     phases = by_phase(shown)
     rows = [[_speedup_row(r, words[id(r)]) for r in of] for of in phases.values()]
     of_precision = looks(r.precision for r in shown)
@@ -108,7 +118,7 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
                     panel.plot([was], [y], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=INK)
             _value_axis(panel, ends)
     sentences = [_speedup_in_words(r, words[id(r)]) for r in shown]
-    title = f"Speedup over {over}, with 95 % intervals"
+    title = f"Speedup over {over}, with 95 % intervals{more}"
     return Drawing("speedups", title, f"Right of 1 is faster. {' '.join(sentences)}", figure)
 
 
@@ -129,6 +139,7 @@ def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing | None:
     """Accuracy less the baseline's with Tango's 95 % interval, against the band of the equivalence margin."""
     if not records:
         return None
+    records, more = drawn_rows(records)
     rows = []
     for r in records:
         values = f"{100 * r.difference:+.2f}\n[{100 * r.difference_low:+.2f}, {100 * r.difference_high:+.2f}]"
@@ -160,7 +171,7 @@ def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing | None:
         f"[{100 * r.difference_low:+.2f}, {100 * r.difference_high:+.2f}], margin {100 * r.margin:g}: {_verdict(r)}."
         for r in records
     ]
-    title = "Difference in validation accuracy, with 95 % intervals, against the equivalence margin"
+    title = f"Difference in validation accuracy, with 95 % intervals, against the equivalence margin{more}"
     return Drawing("accuracy", title, " ".join(sentences), figure)
 
 
@@ -203,6 +214,7 @@ def _thesis_ratio(r: CaseRecord) -> float | None:
 
 def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
     """One group's rounds."""
+    cases, more = drawn_rows(cases, MOST_PANELS)
     of_precision = looks(case.record.precision for case in cases)
     with style():
         figure, panels = stacked([1.05] * len(cases), left=0.62, right=0.15, between=0.38, top=0.3, bottom=0.45)
@@ -212,8 +224,8 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
             r, ms = case.record, [1000 * seconds for seconds in case.rounds]
             colour, marker = of_precision[r.precision]
             slow = numbers(r.throttled_blocks)
-            calm = [(block, one) for block, one in zip(case.blocks, ms, strict=True) if block not in slow]
-            hot = [(block, one) for block, one in zip(case.blocks, ms, strict=True) if block in slow]
+            calm = _thinned([(block, one) for block, one in zip(case.blocks, ms, strict=True) if block not in slow])
+            hot = _thinned([(block, one) for block, one in zip(case.blocks, ms, strict=True) if block in slow])
             median = 1000 * case.median_seconds
             panel.axhline(median, color=INK, linewidth=0.8, linestyle="--", zorder=1)
             panel.plot(*_with_gaps(calm), color=colour, marker=marker, markersize=3, linewidth=0.6)
@@ -226,7 +238,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
                     linestyle="none",
                     label="throttled round",
                 )
-            if out := sorted(numbers(r.unpaired_blocks)):
+            if out := sorted(numbers(r.unpaired_blocks))[:MOST_MARKS]:
                 (keys["out"],) = panel.plot(
                     out,
                     [0.06] * len(out),
@@ -250,7 +262,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
         add_keys(figure, list(keys.values()))
     sentences = " ".join(_rounds_in_words(case) for case in cases)
     whose = f"{printable(name)}, {printable(phase)}"
-    return Drawing(f"rounds {name} {phase}", f"Every round of {whose}, in the order measured", sentences, figure)
+    return Drawing(f"rounds {name} {phase}", f"Every round of {whose}, in the order measured{more}", sentences, figure)
 
 
 def _rounds_in_words(case: OfRounds) -> str:
@@ -264,11 +276,29 @@ def _rounds_in_words(case: OfRounds) -> str:
     if len(ms) > 2:
         first, last = sum(ms[:third]) / third, sum(ms[-third:]) / third
         parts.append(f"the last third is {100 * (last / first - 1):+.1f} % from the first")
+    if len(ms) > MOST_MARKS:
+        parts.append("drawn are the least and the largest of neighbours")
     if r.throttled_blocks:
-        parts.append(f"throttled in blocks {r.throttled_blocks}")
+        parts.append(f"throttled in blocks {_some(r.throttled_blocks)}")
     if r.unpaired_blocks:
-        parts.append(f"blocks left out: {r.unpaired_blocks}")
+        parts.append(f"blocks left out: {_some(r.unpaired_blocks)}")
     return f"{'; '.join([*parts, *marks(case, None)])}."
+
+
+def _some(blocks: str) -> str:
+    """Of many numbers the first, and how many."""
+    found = blocks.split(",")
+    return blocks if len(found) <= MOST_NAMED_BLOCKS else f"{','.join(found[:MOST_NAMED_BLOCKS])}... ({len(found)})"
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The same, or of more than MOST_MARKS the least and the largest of as many neighbours each as it takes."""
+    if len(points) <= MOST_MARKS:
+        return points
+    of = -(-2 * len(points) // MOST_MARKS)
+    parts = [points[start : start + of] for start in range(0, len(points), of)]
+    ends = [sorted((min(part, key=itemgetter(1)), max(part, key=itemgetter(1)))) for part in parts]
+    return [point for two in ends for point in dict.fromkeys(two)]
 
 
 def _with_gaps(points: Sequence[tuple[int, float]]) -> tuple[list[float], list[float]]:

@@ -11,7 +11,7 @@ from mpbench.errors import printable
 from mpbench.history.series import MIN_RUNS, TIMES, Series, all_series, described, draw
 from mpbench.records.runs import SavedRun
 from mpbench.report.content import Drawing
-from mpbench.report.drawing import SMALL_POINTS, WIDTH_INCHES, fitted, named, stacked, style
+from mpbench.report.drawing import MOST_PANELS, SMALL_POINTS, WIDTH_INCHES, drawn_rows, fitted, named, stacked, style
 
 MIN_SHOWN_RUNS = 2
 PANEL_INCHES, LEFT_INCHES = 1.3, 0.75
@@ -33,6 +33,7 @@ def histories(runs: Sequence[SavedRun]) -> list[Drawing]:
 
 
 def _history(name: str, phase: str, series: Sequence[Series]) -> Drawing:
+    series, more = drawn_rows(series, MOST_PANELS)
     with style():
         figure, panels = stacked(
             [PANEL_INCHES] * len(series), left=LEFT_INCHES, right=0.2, between=0.75, top=0.5, bottom=0.5
@@ -44,7 +45,7 @@ def _history(name: str, phase: str, series: Sequence[Series]) -> Drawing:
                 "\n".join(fitted(line, WIDTH_INCHES - LEFT_INCHES - 0.1) for line in lines), fontsize=SMALL_POINTS
             )
             panel.set_ylabel(fitted(panel.get_ylabel(), PANEL_INCHES))
-    title = f"{printable(name)}, {printable(phase)}: medians and speedups over the runs"
+    title = f"{printable(name)}, {printable(phase)}: medians and speedups over the runs{more}"
     return Drawing(f"history {name} {phase}", title, " ".join(map(_in_words, series)), figure)
 
 

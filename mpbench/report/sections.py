@@ -17,7 +17,9 @@ from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.report import environment
 from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.report.answers import answers, by_phase
+from mpbench.report.benefit import equal_benefit
 from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Report, Section, Sentence, Table
+from mpbench.report.drawing import MOST_DRAWINGS
 from mpbench.report.figures import (
     accuracy_differences,
     causes,
@@ -31,7 +33,7 @@ from mpbench.report.figures import (
 )
 from mpbench.report.photographs import photographs
 from mpbench.report.summary import Ending
-from mpbench.report.tables import Beside, energy_tables, equal_benefit, notes, sweep_table, way_tables
+from mpbench.report.tables import DOUBTS, Beside, energy_tables, notes, sweep_table, way_tables
 from mpbench.report.thesis_tables import thesis_tables
 from mpbench.stats.change_test import FASTER, SAME, SLOWER
 from mpbench.why.reading.feed_verdict import INPUT_BOUND
@@ -84,8 +86,9 @@ def _notes(run: SavedRun) -> list[Note]:
     kinds |= {probed.record.device for probed in run.probes.values()}
     said = [Note("CPU", CPU_NOTE)] if "cpu" in kinds else []
     records = [case.record for case in run.cases.values()]
-    if any(r.noisy for r in records):
-        said.append(Note("NOISY", "So marked: the time limit came before the figure was steady; it may be off."))
+    for word, text in DOUBTS.items():
+        if any(r.doubt == word for r in records):
+            said.append(Note(word, f"So marked: {text}."))
     if any(not r.warmup_settled for r in records):
         said.append(Note("WARM-UP", "Some cases were still getting faster or slower when their measurement began."))
     if any(r.throttled for r in records):
@@ -95,6 +98,9 @@ def _notes(run: SavedRun) -> list[Note]:
         named = ", ".join(f"{r.name}, {r.phase}: {r.speedup:.3f}" for r in floor)
         text = f"The baseline differs from itself here ({named}): distrust differences as small."
         said.append(Note("NOISE FLOOR", text))
+    if run.denied:
+        more = f"; and {len(run.denied) - MOST_FAILURES} more" if len(run.denied) > MOST_FAILURES else ""
+        said.append(Note("CONTRADICTED", f"{'; '.join(run.denied[:MOST_FAILURES])}{more}."))
     if run.dirty:
         said.append(Note("DIRTY", "There were uncommitted changes when this was measured."))
     return said
@@ -138,7 +144,7 @@ def _rounds(run: SavedRun) -> list[Block]:
         "Each mark is a round: the mean of some steps, run back to back. Precisions were measured in turns, in blocks. "
         "Drift, an unfinished warm-up and throttling show as slopes and steps."
     )
-    return [Sentence(about), *step_times(list(run.cases.values()))]
+    return [Sentence(about), *_drawn(step_times(list(run.cases.values())))]
 
 
 def _accuracy(run: SavedRun) -> list[Block]:
@@ -183,7 +189,7 @@ def _causes(runs: Sequence[SavedRun]) -> list[Block]:
         sentences = [*step.verdict, *(one for one in inputs if step.arms)]
         rows += [(_told_apart(step, steps), sentence) for sentence in sentences]
     said: list[Block] = [Table("What the figures show", ("step", "finding"), tuple(rows))]
-    said += [*causes(steps), *rooflines(steps)]
+    said += [*_drawn(causes(steps)), *_drawn(rooflines(steps))]
     said += [Note("NO PROFILE", f"{step.setting.step}: {line}.") for step in steps for line in step.unprofiled]
     said += [Note("LEFT OUT", line.removeprefix("left out: ")) for line in left_out]
     said.append(Sentence("All of it, by class of work, pass and layer:"))
@@ -219,8 +225,12 @@ def _history(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
         said.append(environment.side_by_side(earlier[0], run))
     if len(earlier) + 1 < MIN_RUNS:
         said.append(Sentence(f"Lasting steps in a history can be detected from {MIN_RUNS} runs on."))
-    drawn: list[Drawing] = histories([*earlier, run])
-    return [*said, *drawn]
+    return [*said, *_drawn(histories([*earlier, run]))]
+
+
+def _drawn(drawings: Sequence[Drawing]) -> list[Block]:
+    full = len(drawings) == MOST_DRAWINGS
+    return [*drawings, *([Sentence(f"No more than {MOST_DRAWINGS} figures of a kind are drawn.")] if full else [])]
 
 
 def _outcome(verdicts: Sequence[Verdict]) -> Note:

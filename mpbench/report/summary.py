@@ -18,7 +18,16 @@ from mpbench.gate.verdict import NEW, Verdict, is_red
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.speed import CaseRecord, Measured
 from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
-from mpbench.report.tables import device_label, each, per_replica, power_limit, tables_beside, throttled_rounds
+from mpbench.report.tables import (
+    DOUBTS,
+    device_label,
+    doubted,
+    each,
+    per_replica,
+    power_limit,
+    tables_beside,
+    throttled_rounds,
+)
 from mpbench.stats.change_test import SAME, UNSURE
 from mpbench.stats.intervals import Interval
 
@@ -29,7 +38,7 @@ MAX_TEXT = 300
 """Characters of a name or a reason: no honest one is longer, and no other may push the tables out of the page."""
 
 LEGEND = {
-    "NOISY": "the time limit (`--mp-max-time`) came before the interval was narrow.",
+    **{word: f"{text}." for word, text in DOUBTS.items()},
     "WARM-UP": "half the time limit was over before the case was seen to be stationary.",
     "SKIPPED": "loss scaling dropped that many measured steps; their rounds are left out.",
     "THROTTLED": "heat or the power supply slowed the GPU down in that many rounds; they are left out, or, where too "
@@ -239,8 +248,8 @@ def _speed(cases: Sequence[Measured]) -> list[str]:
 def _notes(record: CaseRecord) -> dict[str, str]:
     """What must be known before the figure is believed: the note by its name in LEGEND."""
     r, notes = record, {}
-    if r.noisy:
-        notes["NOISY"] = f"NOISY ({r.rounds} rounds)"
+    if r.doubt:
+        notes[r.doubt] = f"{r.doubt} ({doubted(r)})"
     if not r.warmup_settled:
         notes["WARM-UP"] = f"WARM-UP ({r.warmup_rounds} rounds)"
     if r.skipped_steps:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import FAINT, INK, PAPER, SERIES, style
+from mpbench.system.storage import write_file
 
 PICTURE_DPI = 220
 
@@ -122,9 +123,10 @@ def save(drawing: Drawing, folder: Path) -> list[Path]:
         ("pdf", {"Creator": None, "Producer": None, "CreationDate": None}),
         ("svg", {"Date": None}),
     ):
-        path = folder / f"{drawing.name}.{suffix}"
+        path, picture = folder / f"{drawing.name}.{suffix}", io.BytesIO()
         with style():
-            drawing.figure.savefig(path, format=suffix, dpi=PICTURE_DPI, metadata=metadata)
+            drawing.figure.savefig(picture, format=suffix, dpi=PICTURE_DPI, metadata=metadata)
+        write_file(path, picture.getvalue())
         paths.append(path)
     return paths
 

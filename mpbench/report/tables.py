@@ -6,23 +6,34 @@ Pure functions from records to lines of text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations
 from typing import NamedTuple, TypeVar
 
 from mpbench.config.precisions import CPU_NOTE, DEFAULT_BASELINE, TF32
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.rounds import numbers, paired
+from mpbench.records.arms import Arms
+from mpbench.records.rounds import numbers
 from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.report import thesis
-from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
+from mpbench.report.benefit import batches_differ, equal_benefit, over
+from mpbench.stats.intervals import MIN_PAIRS, Interval
 from mpbench.text_table import render
 from mpbench.why.reading.breakdown import breakdown_of
 from mpbench.why.reading.verdict import is_host_bound
 
 Case = TypeVar("Case", bound=OfRounds)
 
+DOUBTS = {
+    "NOISY": "the time limit (--mp-max-time) came before the interval was narrow",
+    "DRIFTING": "moved by so much while they were measured: one number does not describe them",
+    "BROKEN OFF": "ended before they were measured as often as they should be",
+}
+"""What the words of `CaseRecord.doubt` mean, said of the cases so marked."""
+
 MAX_NAMED = 3
 """Cases at their power limit beyond which no more are named: under full load all of them may be."""
+
+MAX_EACH = 20
+"""Values of one setting that are named."""
 
 MIB = 2**20
 
@@ -50,11 +61,13 @@ def summary(cases: Sequence[OfRounds]) -> list[str]:
 
 def phase_table(cases: Sequence[OfRounds]) -> list[str]:
     """Each arm of one phase against its baseline; a baseline that stands alone gets a row of its own."""
-    bases = {id(case): baseline_of(case, cases) for case in cases}
+    arms = Arms(cases)
+    bases = [arms.baseline_of(case) for case in cases]
+    referred_to = {id(base) for base in bases}
     rows = [
-        _row(case, bases[id(case)], strict_float32(case, cases))
-        for case in cases
-        if not case.record.control and not any(base is case for base in bases.values())
+        _row(case, base, strict_float32(case, arms))
+        for case, base in zip(cases, bases, strict=True)
+        if not case.record.control and id(case) not in referred_to
     ]
     return [title([case.record for case in cases]), *render(rows or [_row(case, None) for case in cases])]
 
@@ -80,6 +93,7 @@ class Beside(NamedTuple):
 def sweep_table(cases: Sequence[OfRounds]) -> Beside:
     """Speedups of one phase as a function of what was swept, a row per model and precision; without rows where nothing
     was."""
+    arms = Arms(cases)
     rows: dict[tuple[str, str, str | None], dict[str, str]] = {}
     for case in cases:
         r = case.record
@@ -87,10 +101,8 @@ def sweep_table(cases: Sequence[OfRounds]) -> Beside:
             continue
         model = " ".join(filter(None, [r.model, r.variant.removesuffix(r.point).strip(), r.way]))
         row = rows.setdefault((model, r.precision, r.baseline), {"model": model, "precision": r.precision})
-        base = baseline_of(case, cases)
-        batches = (
-            f" ({base.record.batch_size} -> {r.batch_size} images)" if base and _batches_differ(base, case) else ""
-        )
+        base = arms.baseline_of(case)
+        batches = f" ({base.record.batch_size} -> {r.batch_size} images)" if base and batches_differ(base, case) else ""
         row[r.point] = f"{_interval(r.interval)}{_marks(case, base)}{batches}"
     over = each(baseline for _, _, baseline in rows)
     points = {point for row in rows.values() for point in row}
@@ -124,14 +136,15 @@ def energy_table(cases: Sequence[OfRounds]) -> Beside:
     A saving within the spread of its two figures says so: each figure is taken to be good to the whole spread of its
     passes, to either side.
     """
-    rows = []
+    arms, rows = Arms(cases), []
+    referred_to = {id(arms.baseline_of(case)) for case in cases}
     for case in cases:
-        r, base = case.record, baseline_of(case, cases)
+        r, base = case.record, arms.baseline_of(case)
         if not r.joules_per_image or r.control:
             continue
         before = None if base is None else base.record.joules_per_image
         if base is None or not before:
-            if not any(baseline_of(other, cases) is case for other in cases):
+            if id(case) not in referred_to:
                 rows.append(_named(r) | {"J/image": joules(r), "W": f"{_watts(case):.0f}"})
             continue
         saving = f"{100 * (before - r.joules_per_image) / before:.1f}"
@@ -214,9 +227,9 @@ def per_replica(records: Iterable[CaseRecord]) -> str:
 def notes(cases: Sequence[OfRounds]) -> list[str]:
     """A line for each thing a reader must know before believing a figure, and the noise floor if there is one."""
     lines = []
-    noisy = [f"{c.record.case_name} ({c.record.rounds} rounds)" for c in cases if c.record.noisy]
-    if noisy:
-        lines.append(f"NOISY: {', '.join(noisy)}: the time limit (--mp-max-time) came before the interval was narrow")
+    for word, why in DOUBTS.items():
+        if marked := [f"{c.record.case_name} ({doubted(c.record)})" for c in cases if c.record.doubt == word]:
+            lines.append(f"{word}: {', '.join(marked)}: {why}")
     warming = [f"{c.record.case_name} ({c.record.warmup_rounds} rounds)" for c in cases if not c.record.warmup_settled]
     if warming:
         lines.append(f"WARM-UP: {', '.join(warming)}: half the time limit was over before it was seen to be stationary")
@@ -298,50 +311,11 @@ def power_limit(record: CaseRecord) -> str:
     return f"{100 * (record.power_limited_share or 0):.0f} % of rounds{clock}"
 
 
-def equal_benefit(cases: Iterable[OfRounds]) -> list[str]:
-    """The thesis's question, *do all benefit equally?*, answered per precision from the intervals.
-
-    Two models differ where their 95 % intervals do not overlap; that is stricter than a test of the difference. Each
-    way to run a precision is asked for by itself.
-    """
-    by_precision: dict[str, list[tuple[str, Interval]]] = {}
-    for case in cases:
-        r = case.record
-        if r.interval and not r.control and r.precision != DEFAULT_BASELINE:  # strict float32 is nobody's choice
-            model = " ".join(filter(None, [r.model, r.variant]))
-            by_precision.setdefault(" ".join(filter(None, [r.precision, r.way])), []).append((model, r.interval))
-    return [
-        f"Do all benefit equally from {precision}? {_compared(models)}"
-        for precision, models in by_precision.items()
-        if len(models) > 1
-    ]
-
-
-def baseline_of(case: OfRounds, cases: Iterable[Case]) -> Case | None:
-    """The case that another one's speedup refers to; None where it is not among them."""
-    baseline = case.record.baseline
-    return next((other for other in cases if baseline and _is_arm(other.record, case.record, baseline)), None)
-
-
-def over(case: OfRounds, other: OfRounds) -> Interval | None:
-    """Speedup over another case of the same group, of their paired rounds; None with too few, or other batches."""
-    theirs, mine = paired(other.judged, case.judged)
-    if len(mine) < MIN_PAIRS or _batches_differ(other, case):
-        return None
-    return speedup_interval(theirs, mine)
-
-
-def strict_float32(case: OfRounds, cases: Iterable[Case]) -> Case | None:
+def strict_float32(case: Case, arms: Arms[Case]) -> Case | None:
     """The strict float32 that was measured beside a case whose speedup refers to something else; None without one."""
     if case.record.baseline in (None, DEFAULT_BASELINE) or case.record.precision == DEFAULT_BASELINE:
         return None
-    return next((other for other in cases if _is_arm(other.record, case.record, DEFAULT_BASELINE)), None)
-
-
-def _is_arm(record: CaseRecord, of: CaseRecord, precision: str) -> bool:
-    """Whether a record is the arm of that precision in the group of another one."""
-    same = (record.name, record.phase) == (of.name, of.phase)
-    return same and record.precision == precision and not record.control
+    return next(iter(arms.of_precision(case.record, DEFAULT_BASELINE)), None)
 
 
 def _row(case: OfRounds, base: OfRounds | None, strict_base: OfRounds | None = None) -> dict[str, str]:
@@ -359,7 +333,7 @@ def _row(case: OfRounds, base: OfRounds | None, strict_base: OfRounds | None = N
         return row | own
     b, base_ms = base.record, 1000 * base.median_seconds
     row |= {f"{b.precision} ms": f"{base_ms:.2f}", "ms": f"{ms:.2f}"}
-    if _batches_differ(base, case):
+    if batches_differ(base, case):
         row |= {"batch": f"{b.batch_size} -> {r.batch_size}"}
     else:
         row |= {"less ms": f"{base_ms - ms:.2f}", "less %": f"{100 * (base_ms - ms) / base_ms:.1f}"}
@@ -380,11 +354,18 @@ def _row(case: OfRounds, base: OfRounds | None, strict_base: OfRounds | None = N
     return row
 
 
+def doubted(record: CaseRecord) -> str:
+    """Of a figure that is noisy: by how much the figure moved, or of how many rounds it is."""
+    if record.doubt == "DRIFTING" and record.drift is not None:
+        return f"by {100 * record.drift:.{1 if record.drift < 0.1 else 0}f} %"
+    return f"{record.rounds} rounds"
+
+
 def marks(case: OfRounds, base: OfRounds | None) -> list[str]:
     """What must stand beside a speedup; it is of throttled rounds too where its baseline's are."""
     breakdown = breakdown_of(case)
     bound = ["HOST-BOUND"] if breakdown and is_host_bound(breakdown) else []
-    return (["NOISY"] if case.record.noisy else []) + _throttled(case, base).split() + bound
+    return list(filter(None, [case.record.doubt])) + _throttled(case, base).split() + bound
 
 
 def _gpu_busy(case: OfRounds) -> str:
@@ -408,10 +389,6 @@ def precision_label(record: CaseRecord) -> str:
     return f"{record.precision} (control)" if record.control else record.precision
 
 
-def _batches_differ(base: OfRounds, case: OfRounds) -> bool:
-    return base.record.batch_size != case.record.batch_size
-
-
 def _peak_pair(base: CaseRecord, other: CaseRecord) -> str:
     """Both peaks; for a process one figure, since it holds all arms at once and grows as they are built."""
     if other.memory_kind != "device":
@@ -419,27 +396,11 @@ def _peak_pair(base: CaseRecord, other: CaseRecord) -> str:
     return f"{base.peak_memory_bytes / MIB:.0f} -> {other.peak_memory_bytes / MIB:.0f}"
 
 
-def _compared(models: Sequence[tuple[str, Interval]]) -> str:
-    apart: dict[str, list[str]] = {}
-    alike: list[str] = []
-    for (name_a, a), (name_b, b) in combinations(sorted(models, key=lambda m: -m[1].estimate), 2):
-        if a.overlaps(b):
-            alike.append(f"{name_a} and {name_b}")
-        else:
-            apart.setdefault(name_a, []).append(name_b)
-    slower = [name for name, interval in models if interval.high < 1]
-    ending = f" Slower with it: {', '.join(slower)}." if slower else ""
-    if not apart:
-        return f"Not distinguishable: the intervals of {', '.join(name for name, _ in models)} overlap.{ending}"
-    parts = [f"{name} more than {' and '.join(others)}" for name, others in apart.items()]
-    if alike:
-        parts.append(f"not distinguishable: {', '.join(alike)}")
-    return f"No: {'; '.join(parts)}.{ending}"
-
-
 def each(values: Iterable[object]) -> str:
-    """A setting's values, each once."""
-    return "/".join(dict.fromkeys(map(str, values)))
+    """A setting's values, each once; of many the first."""
+    found = list(dict.fromkeys(map(str, values)))
+    more = [f"and {len(found) - MAX_EACH} more"] if len(found) > MAX_EACH else []
+    return "/".join([*found[:MAX_EACH], *more])
 
 
 def device_label(record: CaseRecord | AccuracyRecord) -> str:

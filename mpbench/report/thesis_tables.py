@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.arms import Arms
 from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.report import thesis
 from mpbench.report.accuracy_tables import is_the_thesis_pair, setting
 from mpbench.report.content import Cell, Number, Table
-from mpbench.report.tables import baseline_of, marks, title
+from mpbench.report.tables import marks, title
 
 MILLION = 1e6
 
@@ -25,10 +26,11 @@ def thesis_tables(run: SavedRun) -> list[Table]:
     cases = [case for case in run.cases.values() if not case.record.control and not case.record.point]
     compared = list(run.accuracy.values())
     tables = [_models(cases)] if cases else []
+    arms = Arms(cases)
     if compared:
         tables += [_accuracies(compared), _mcnemar(compared)]
     for phase in thesis.TABLE:
-        pairs = [(baseline_of(case, cases), case) for case in cases if case.record.phase == phase]
+        pairs = [(arms.baseline_of(case), case) for case in cases if case.record.phase == phase]
         paired = [(base, case) for base, case in pairs if base is not None]
         if paired:
             tables.append(_times(paired))

@@ -126,6 +126,21 @@ def difference_interval(table: Contingency, confidence: float = CONFIDENCE) -> I
     return Interval(estimate, limit(-1), limit(1))
 
 
+def is_difference_interval(table: Contingency, low: float, high: float, tolerance: float) -> bool:
+    """Whether two limits are those of `difference_interval` at 95 %, without the search for them.
+
+    Args:
+        low, high: fractions between -1 and 1.
+        tolerance: of the score at either, in standard deviations.
+    """
+    z = float(special.ndtri(0.5 + CONFIDENCE / 2))
+    estimate = (table.second_only - table.first_only) / table.n
+    if not low <= estimate <= high:
+        return False
+    scores = {low: _score(table, low) - z, high: _score(table, high) + z}
+    return all(abs(excess) <= tolerance or abs(limit) == 1 for limit, excess in scores.items())
+
+
 def equivalence_p(table: Contingency, margin: float) -> float:
     """p of the two one-sided tests that the accuracies differ by `margin` or more, in either direction.
 
@@ -166,7 +181,9 @@ def mcnemar_power(n: int, discordant_share: float, difference: float, alpha: flo
         towards_one_side = (1 + difference / discordant_share) / 2
     if discordant_share == 0:
         return 0.0
-    counts = np.arange(n + 1)
+    # Beyond ten standard deviations nothing is likely: a bound on the work, whatever n.
+    mean, reach = n * discordant_share, 10 * math.sqrt(n * discordant_share) + 10
+    counts = np.arange(max(0, math.floor(mean - reach)), min(n, math.ceil(mean + reach)) + 1)
     weights = _binomial_pmf(counts, n, discordant_share)
     likely = weights > NEGLIGIBLE
     counts, weights = counts[likely], weights[likely]
@@ -203,6 +220,21 @@ def detectable_difference(n: int, discordant: int, alpha: float, power: float = 
     if shortfall(0.0) >= 0:  # an alpha near 1
         return 0.0
     return float(optimize.brentq(shortfall, 0.0, 1.0, xtol=1e-6))
+
+
+def is_detectable_difference(table: Contingency, difference: float | None, alpha: float, tolerance: float) -> bool:
+    """Whether a difference is `detectable_difference`'s, without the search for it; None stands for infinity.
+
+    Args:
+        tolerance: of the power to see it, a probability.
+    """
+
+    def power(of: float) -> float:
+        return mcnemar_power(table.n, table.discordant / table.n, of, alpha)
+
+    if difference is None:
+        return power(1.0) < POWER + tolerance
+    return abs(power(difference) - POWER) <= tolerance or (difference == 0 and power(0.0) >= POWER)
 
 
 def majority_p(right: int, n: int, majority_share: float) -> float:

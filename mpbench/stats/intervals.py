@@ -1,7 +1,7 @@
-"""Statistics as pure functions: intervals of paired ratios, spread, stationarity.
+"""Statistics as pure functions: trimmed means and their intervals, of times and of paired ratios.
 
-Only numpy and scipy are imported, no clock is read and every random number is drawn from a seed that the
-caller passes, so that the same rounds always give the same verdict.
+Only numpy and scipy are imported, no clock is read and nothing is drawn at random, so that the same rounds always give
+the same verdict.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mpbench.stats import special
+from mpbench.stats.long_run import LEAST_TO_WANDER, chance_of_slow, mean_errors
 
 TRIM_FRACTION = 0.2
 """Share cut from each end of a sample before its mean is taken (Wilcox's usual choice)."""
@@ -21,12 +21,28 @@ TRIM_FRACTION = 0.2
 MIN_PAIRS = 5
 """With fewer pairs nothing would be left to estimate the spread from after trimming."""
 
-DEFAULT_RESAMPLES = 2000
 CONFIDENCE = 0.95
 MAD_TO_SD = 1.4826
 """A normal sample's standard deviation over its median absolute deviation."""
 
 Floats = NDArray[np.floating[Any]]
+
+
+PARTS = 4
+"""That a series is cut into to see how far it has moved."""
+
+
+@dataclass(frozen=True)
+class Wander:
+    """What a series does slowly.
+
+    Attributes:
+        p: probability that independent values vary as much slowly.
+        reach: largest less smallest trimmed mean of its quarters, in the series' unit.
+    """
+
+    p: float
+    reach: float
 
 
 @dataclass(frozen=True)
@@ -62,25 +78,16 @@ def trimmed_mean(values: ArrayLike, fraction: float = TRIM_FRACTION) -> Floats:
     return np.asarray(ordered[..., cut : n - cut].mean(axis=-1))
 
 
-def mean_interval(
-    values: ArrayLike,
-    *,
-    confidence: float = CONFIDENCE,
-    resamples: int = DEFAULT_RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Trimmed mean with its expanded percentile bootstrap interval.
+def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """Trimmed mean of a series with its confidence interval, by Student's t.
 
-    The percentile bootstrap is too narrow for small samples. Its levels are therefore moved outwards so that,
-    for a normal sample, it agrees with Student's t (Hesterberg 2015, "What teachers should know about the
-    bootstrap", section 5.3), with as many degrees of freedom as values survive trimming, less one (Tukey and
-    McLaughlin 1963).
+    Its standard error is that of the mean of the values' influences on it, which are the winsorised values over the
+    share that is kept (Tukey and McLaughlin 1963; Huber 1981), and allows for values that depend on those before them:
+    see `long_run.mean_errors`. As many degrees of freedom as values survive trimming, less one.
 
     Args:
-        values: shape (n,), n at least MIN_PAIRS, finite; in any unit. Assumed exchangeable.
+        values: shape (n,), n at least MIN_PAIRS, finite, in any unit, in the order measured.
         confidence: nominal coverage, between 0 and 1.
-        resamples: number of bootstrap samples.
-        seed: of the bootstrap's random numbers.
 
     Raises:
         ValueError: too few values, or one that is not finite.
@@ -92,11 +99,38 @@ def mean_interval(
     if not np.isfinite(sample).all():
         raise ValueError("an interval needs finite values, got NaN or infinity")
     kept = n - 2 * int(TRIM_FRACTION * n)
-    t = special.stdtrit(kept - 1, 0.5 + confidence / 2)
-    tail = float(special.ndtr(-t * math.sqrt(n / (n - 1))))
-    picks = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
-    low, high = np.quantile(trimmed_mean(sample[picks]), [tail, 1 - tail])
-    return Interval(float(trimmed_mean(sample)), float(low), float(high))
+    mean = float(trimmed_mean(sample))
+    small = math.sqrt((n - 1) * kept / (n * (kept - 1)))  # Yuen's correction (1974): 10 % for 5 values, 1 % for 40
+    reach = max(error.half_width(confidence) for error in mean_errors(small * influences(sample), kept - 1))
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def influences(values: ArrayLike) -> Floats:
+    """What each value adds to the trimmed mean, beyond it: winsorised, centred, over the share that is kept.
+
+    Args:
+        values: shape (n,), n at least 2, finite, in any unit.
+    """
+    sample = np.asarray(values, dtype=float)
+    winsorised = _winsorised(sample)
+    kept = sample.size - 2 * int(TRIM_FRACTION * sample.size)
+    return np.asarray((winsorised - winsorised.mean()) * sample.size / kept)
+
+
+def wander(values: ArrayLike) -> Wander:
+    """Whether, and how far, a series moves slowly; not at all where it is too short to tell (LEAST_TO_WANDER).
+
+    Asked of the values' ranks: a burst is one high rank among many, while a level that holds for a tenth of the series
+    only, and that trimming would remove, still is slow.
+
+    Args:
+        values: shape (n,), finite, in the order measured.
+    """
+    sample = np.asarray(values, dtype=float)
+    if sample.size < LEAST_TO_WANDER:
+        return Wander(1.0, 0.0)
+    means = [float(trimmed_mean(part)) for part in np.array_split(sample, PARTS)]
+    return Wander(chance_of_slow(_ranks(sample)), max(means) - min(means))
 
 
 def trimmed_mean_error(values: ArrayLike) -> tuple[float, float]:
@@ -105,23 +139,17 @@ def trimmed_mean_error(values: ArrayLike) -> tuple[float, float]:
     Args:
         values: shape (n,), n at least 2, finite, in any unit. Assumed independent.
     """
-    ordered = np.sort(np.asarray(values, dtype=float))
-    n = ordered.size
-    cut = int(TRIM_FRACTION * n)
-    winsorised = np.clip(ordered, ordered[cut], ordered[n - cut - 1])
-    error = float(winsorised.std(ddof=1)) / ((n - 2 * cut) / n * math.sqrt(n))
-    return float(trimmed_mean(ordered)), error
+    sample = np.asarray(values, dtype=float)
+    return float(trimmed_mean(sample)), float(influences(sample).std(ddof=1)) / math.sqrt(sample.size)
 
 
-def time_interval(seconds: ArrayLike, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> Interval:
-    """Typical time of a round with its 95 % interval: `mean_interval` of the logarithms, in the given unit."""
-    return _exp(mean_interval(np.log(positive(seconds)), resamples=resamples, seed=seed))
+def time_interval(seconds: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """Typical time of a round with its interval: `mean_interval` of the logarithms, in the given unit."""
+    return _exp(mean_interval(np.log(positive(seconds)), confidence))
 
 
-def speedup_interval(
-    baseline: ArrayLike, candidate: ArrayLike, *, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
-) -> Interval:
-    """Speedup of a candidate over its baseline, with its 95 % interval.
+def speedup_interval(baseline: ArrayLike, candidate: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """Speedup of a candidate over its baseline, with its interval.
 
     The two series are paired: `baseline[i]` and `candidate[i]` were measured in the same block, close together,
     so that whatever slowed the machine then slowed both and cancels in their ratio. The estimate is the
@@ -130,10 +158,9 @@ def speedup_interval(
     without moving it.
 
     Args:
-        baseline: seconds per step, shape (n,), positive.
+        baseline: seconds per step, shape (n,), positive, in the order measured.
         candidate: seconds per step, shape (n,), positive.
-        resamples: number of bootstrap samples of whole blocks.
-        seed: of the bootstrap's random numbers.
+        confidence: nominal coverage, between 0 and 1.
 
     Returns:
         Above 1 where the candidate is faster.
@@ -141,10 +168,33 @@ def speedup_interval(
     Raises:
         ValueError: lengths differ, fewer than MIN_PAIRS pairs, or a time that is not positive and finite.
     """
+    return _exp(mean_interval(log_ratios(baseline, candidate), confidence))
+
+
+def log_ratios(baseline: ArrayLike, candidate: ArrayLike) -> Floats:
+    """Logarithms of the ratios of paired times; arguments and errors as in `speedup_interval`."""
     a, b = positive(baseline), positive(candidate)
     if a.shape != b.shape:
         raise ValueError(f"paired series must have one length, got {a.size} and {b.size} rounds")
-    return _exp(mean_interval(np.log(a / b), resamples=resamples, seed=seed))
+    return np.asarray(np.log(a / b))
+
+
+def simultaneous(comparisons: int, confidence: float = CONFIDENCE) -> float:
+    """Confidence that each of so many intervals must have for all of them to hold together (Bonferroni)."""
+    return 1 - (1 - confidence) / max(comparisons, 1)
+
+
+def _ranks(sample: Floats) -> Floats:
+    """From 1; equal values share the mean of theirs."""
+    _, where, counts = np.unique(sample, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where])
+
+
+def _winsorised(sample: Floats) -> Floats:
+    """With the values that a trimmed mean leaves out moved to the nearest that it keeps."""
+    ordered = np.sort(sample)
+    cut = int(TRIM_FRACTION * sample.size)
+    return np.asarray(np.clip(sample, ordered[cut], ordered[sample.size - cut - 1]))
 
 
 def positive(values: ArrayLike) -> Floats:

@@ -6,7 +6,9 @@ one of the answers came before an import.
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +18,17 @@ from mpbench.system.nvidia import gpu_facts
 
 JITTERING_CPU_FIELDS = ("hz_actual", "hz_actual_friendly", "hz_advertised", "hz_advertised_friendly")
 """py-cpuinfo reads them from the current clock on some machines: they differ from run to run."""
+
+
+THREADS = re.compile(
+    r"(OMP|MKL|KMP)_\w+|GOMP_CPU_AFFINITY|TF_NUM_INT(ER|RA)OP_THREADS|TF_GPU_THREAD_(MODE|COUNT)|OPENBLAS_NUM_THREADS"
+)
+"""Environment variables that say how many threads compute, and where."""
+
+ONEDNN = re.compile(r"(TF_)?(ONEDNN|DNNL)_(?!VERBOSE|JIT_DUMP|JIT_PROFILE)\w+|TF_ENABLE_ONEDNN_OPTS|TF_\w*MKL\w*")
+"""Environment variables that say how oneDNN computes."""
+
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def room_bytes() -> int | None:
@@ -34,7 +47,7 @@ def free_memory_bytes() -> int | None:
     except (OSError, ValueError, StopIteration):
         return None
     with suppress(OSError, ValueError):  # cgroup version 2; no limit reads "max"
-        group = Path("/sys/fs/cgroup")
+        group = CGROUPS
         free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
     return max(free, 0)
 
@@ -66,7 +79,9 @@ def machine_facts() -> dict[str, Any]:
     Returns:
         Versions of TensorFlow, Keras, numpy and, where they are Python packages, of CUDA's runtime and cuDNN; for the
         first visible GPU its name, compute capability, memory in bytes, whether it knows TF32, its driver and the CUDA
-        version that the driver goes up to. None where there is none, or nothing that can say.
+        version that the driver goes up to. Which CPUs this process may use, such as `0-3,8`, and how many of them
+        its containers leave it; variables that steer threads and oneDNN, such as `OMP_NUM_THREADS=4`. None where there
+        is none, where nothing is restricted or set, or where nothing can say.
     """
     return {
         "tensorflow": _version("tensorflow"),
@@ -75,7 +90,44 @@ def machine_facts() -> dict[str, Any]:
         "cuda": _version_by_prefix("nvidia-cuda-runtime-cu"),
         "cudnn": _version_by_prefix("nvidia-cudnn-cu"),
         **gpu_facts(),
+        "cpu_affinity": _cpu_affinity(),
+        "cpu_quota": _cpu_quota(),
+        "threads": _variables(THREADS),
+        "onednn": _variables(ONEDNN),
     }
+
+
+@functools.cache
+def _cpu_affinity() -> str | None:
+    """The CPUs that this process may use; None where these are all. Asked once: OpenMP may bind threads later."""
+    try:
+        cpus = sorted(os.sched_getaffinity(0))
+        if len(cpus) >= os.sysconf("SC_NPROCESSORS_ONLN"):
+            return None
+    except (AttributeError, OSError, ValueError):  # no Linux
+        return None
+    starts = [cpu for cpu in cpus if cpu - 1 not in cpus]
+    ends = [cpu for cpu in cpus if cpu + 1 not in cpus]
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+@functools.cache
+def _cpu_quota() -> str | None:
+    """How many CPUs' time this process's control groups (version 2) leave it; None where they leave it all."""
+    quotas = []
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        own = Path(next(line for line in lines if line.startswith("0::")).removeprefix("0::"))
+        for group in (own, *own.parents):
+            with suppress(OSError, ValueError):  # a group without this controller; no limit reads "max"
+                quota, period = (CGROUPS / str(group).lstrip("/") / "cpu.max").read_text().split()
+                quotas.append(int(quota) / int(period))
+    return f"{min(quotas):g}" if quotas else None
+
+
+def _variables(names: re.Pattern[str]) -> str | None:
+    found = [f"{name}={value}" for name, value in sorted(os.environ.items()) if names.fullmatch(name)]
+    return " ".join(found) or None
 
 
 def _version(package: str) -> str | None:

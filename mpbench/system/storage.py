@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,11 @@ RESERVE_BYTES = 2**20
 """What must fit at the start: a run and its journal take some 100 KiB each."""
 
 PARTIAL = ".partial-"
+
+IN_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.ENAMETOOLONG)
+"""Where no file can be put beside another or over it, as in a folder that lets nobody make files, or where the file is
+a mount of its own: then it is written in place."""
+
 _NUMBERED = re.compile(r"(\d{4,9})_.*\.json", re.ASCII | re.DOTALL)
 _PLAIN_NAME = re.compile(r"[^/\0]{1,200}")
 
@@ -76,7 +82,7 @@ def check_target(path: Path) -> None:
     Raises:
         OSError: it cannot.
     """
-    real = path.resolve()
+    real = real_path(path)
     if real.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if real.is_char_device():
@@ -92,20 +98,36 @@ def check_target(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, where it is a file; devices and links are written through.
+    """Write a file whole or not at all, where it is a file or a link to one; devices and pipes are written through.
 
     Raises:
         OSError: it cannot be written.
     """
-    path = path.absolute()
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    path = real_path(path)
+    if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
     try:
         with cache.publish(path) as partial:
             partial.write_bytes(content)
-    except PermissionError:  # in a folder that lets nobody make files
+            if path.exists():
+                shutil.copymode(path, partial)
+    except OSError as error:
+        if error.errno not in IN_PLACE:
+            raise
         path.write_bytes(content)
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads, absolute.
+
+    Raises:
+        OSError: a loop of links, of which `Path.resolve` makes another exception in some versions and none in others.
+    """
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return real
 
 
 def publish_run(storage: Path, machine: str, name: str, content: bytes) -> Path:

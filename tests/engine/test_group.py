@@ -1,18 +1,20 @@
 """mpbench.engine.group with tiny real models: what one arm's fault means for the others."""
 
+import itertools
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 from tiny_plans import plan
 
-from mpbench.engine import building, energy
+from mpbench.engine import building, energy, timed
 from mpbench.engine import group as groups
-from mpbench.engine.group import measure_group
+from mpbench.engine.session import measure_group
 from mpbench.engine.step import Step
 from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
+from mpbench.engine.timed import Timed
 from mpbench.errors import CaseFailure
-from mpbench.records.speed import Measured
+from mpbench.records.speed import BROKEN_OFF, Measured
 from mpbench.records.speed import read_case as read_back
 from mpbench.stats.intervals import MIN_PAIRS
 from mpbench.system import machine
@@ -77,13 +79,12 @@ def fails_when_measured(run):
 
 
 def test_a_step_that_another_worker_skipped_is_not_taken_off_the_warm_up(monkeypatch):
-    def agreed(*args, **kwargs):
-        series = measure(*args, **kwargs)
-        series["mixed_float16"].skipped_steps += 1
-        return series
+    def agreed(self, after_others):
+        visit(self, after_others)
+        self.measurement.series["mixed_float16"].skipped_steps += 1
 
-    measure = groups.measure
-    monkeypatch.setattr(groups, "measure", agreed)
+    visit = Timed.visit
+    monkeypatch.setattr(Timed, "visit", agreed)
     record = measure_group(plan({"mixed_float16": "classifier"}), print)["mixed_float16"].record
     assert record.skipped_steps >= 1
     assert record.warmup_skipped_steps >= 0
@@ -117,11 +118,11 @@ def test_a_case_that_mostly_skips_fails():
 
 
 def test_what_others_used_of_the_cpu_is_recorded(monkeypatch):
-    seconds = iter([100.0, 100.0])
+    seconds = itertools.repeat(100.0)
     monkeypatch.setattr(machine, "others_cpu_seconds", lambda: next(seconds))
     outcomes = measure_group(plan({"float32": "classifier"}), print)
     assert outcomes["float32"].record.others_cpu_share == 0.0
-    seconds = iter([100.0, 100.0 + 3600])
+    seconds = itertools.count(100.0, 3600.0)
     outcomes = measure_group(plan({"float32": "classifier"}), print)
     assert outcomes["float32"].record.others_cpu_share > 1
 
@@ -155,7 +156,7 @@ def test_the_gpus_readings_enter_the_records_and_throttled_rounds_do_not_count(m
         opened.append(gpus)
         yield card
 
-    monkeypatch.setattr(groups, "open_telemetry", open_telemetry)
+    monkeypatch.setattr(timed, "open_telemetry", open_telemetry)
     outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), lambda line: None)
     assert opened == [1]
     records = [outcome.record for outcome in outcomes.values()]
@@ -180,3 +181,55 @@ def test_a_cpu_has_no_readings():
     record = measure_group(plan({"float32": "classifier"}), lambda line: None)["float32"].record
     assert record.joules_per_step is record.sm_clock_mhz is record.power_limited_share is None
     assert record.throttled_blocks == ""
+
+
+ENDINGS = [KeyboardInterrupt, SystemExit, TimeoutError, RuntimeError]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("point", ["energy", "profile", "keeping what was added"])
+def test_whatever_ends_a_group_after_its_last_round_costs_no_round(monkeypatch, point, ending):
+    kept, said = [], []
+
+    def end(*_):
+        raise ending("the end")
+
+    def keep(measured):
+        kept.append(measured)
+        if point == "keeping what was added" and len(whole(kept)) == 2:
+            end()
+
+    def whole(kept):
+        return [m for m in kept if not any(one.record.noisy_because == BROKEN_OFF for one in m.values())]
+
+    if point == "energy":
+        monkeypatch.setattr(Timed, "energy", end)
+    profile = end if point == "profile" else lambda step: {"no_step_profile": "not asked for"}
+    arms = plan({"float32": "classifier", "mixed_float16": "classifier"})
+    if issubclass(ending, Exception):
+        outcomes = measure_group(arms, said.append, keep, profile)
+        assert all(isinstance(one, Measured) for one in outcomes.values())
+        assert any("ended by" in line and "the end" in line for line in said)
+    else:
+        with pytest.raises(ending):
+            measure_group(arms, said.append, keep, profile)
+    first = whole(kept)[0]
+    assert set(first) == {"float32", "mixed_float16"}
+    assert all(len(one.rounds) == one.record.rounds >= MIN_PAIRS for one in first.values())
+
+
+def test_a_group_that_is_ended_between_visits_keeps_what_it_has_and_says_so(monkeypatch):
+    kept = []
+
+    def visit(self, after_others):
+        if len(self.measurement.visits) == 2:
+            raise KeyboardInterrupt
+        usual(self, after_others)
+
+    usual = Timed.visit
+    monkeypatch.setattr(Timed, "visit", visit)
+    with pytest.raises(KeyboardInterrupt):
+        measure_group(plan({"float32": "classifier"}), print, kept.append)
+    assert [list(measured) for measured in kept] == [["float32"]] * 2
+    assert kept[-1]["float32"].record.doubt == "BROKEN OFF"
+    assert len(kept[1]["float32"].rounds) > len(kept[0]["float32"].rounds)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tiny_plans import plan
 
 from mpbench.engine import step as stepping
-from mpbench.engine.group import measure_group
+from mpbench.engine.session import measure_group
 from mpbench.engine.step import Step
 from mpbench.records.speed import Measured
 

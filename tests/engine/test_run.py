@@ -31,16 +31,16 @@ def outcomes():
 
 
 def result(outcomes, case, measure):
-    return outcomes.result(case, CASES, measure)
+    return outcomes.result(case, [CASES], measure)
 
 
 def test_a_group_is_measured_once_and_told_once_where_nothing_is_added(outcomes):
     calls = []
 
-    def measure(members, keep):
-        calls.append(sorted(members))
-        keep(TIMES)
-        return {**TIMES, "tf32": CaseFailure("no")}
+    def measure(groups, keep):
+        calls.extend(sorted(members) for members in groups)
+        keep(0, TIMES)
+        yield 0, {**TIMES, "tf32": CaseFailure("no")}
 
     assert [result(outcomes, case, measure) for case in CASES[:2]] == ["times", "times"]
     with pytest.raises(CaseFailure, match="no"):
@@ -50,9 +50,9 @@ def test_a_group_is_measured_once_and_told_once_where_nothing_is_added(outcomes)
 
 
 def test_what_is_added_afterwards_is_told_once_more(outcomes):
-    def measure(members, keep):
-        keep(TIMES)
-        return dict.fromkeys(TIMES, "times and energy") | {"tf32": CaseFailure("no")}
+    def measure(groups, keep):
+        keep(0, TIMES)
+        yield 0, dict.fromkeys(TIMES, "times and energy") | {"tf32": CaseFailure("no")}
 
     assert result(outcomes, CASES[0], measure) == "times and energy"
     assert outcomes.journal == [{"one": "times", "two": "times"}, dict.fromkeys(("one", "two"), "times and energy")]
@@ -60,9 +60,10 @@ def test_what_is_added_afterwards_is_told_once_more(outcomes):
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, TimeoutError("slow"), SystemExit])
 def test_what_ends_the_group_after_its_rounds_costs_no_round(outcomes, ending):
-    def measure(members, keep):
-        keep(TIMES)
+    def measure(groups, keep):
+        keep(0, TIMES)
         raise ending
+        yield
 
     with pytest.raises(ending if isinstance(ending, type) else type(ending)):
         result(outcomes, CASES[0], measure)

@@ -255,6 +255,42 @@ def test_saving_that_fails_costs_neither_the_tables_nor_the_figures(project):
     assert [size(run_) for run_ in saved(project)] == [15]
 
 
+def test_a_kill_between_saving_and_removing_the_journal_saves_nothing_twice(project):
+    (project.path / "conftest.py").write_text(
+        (project.path / "conftest.py").read_text()
+        + "import os, pytest\n"
+        + "@pytest.hookimpl(trylast=True)\n"
+        + "def pytest_sessionfinish(session):\n"
+        + "    os.kill(os.getpid(), 9)\n"
+    )
+    status, _ = run(project, "--benchmark-autosave")
+    assert status == -signal.SIGKILL
+    assert journals(storage(project))
+    assert recover(project).returncode == 0
+    assert [size(run_) for run_ in saved(project)] == [15]
+    assert not journals(storage(project))
+
+
+def test_a_storage_that_is_removed_meanwhile_costs_no_case(project):
+    (project.path / "conftest.py").write_text(
+        (project.path / "conftest.py").read_text()
+        + "import os, pytest, shutil\n"
+        + "DONE = []\n"
+        + "def pytest_runtest_teardown(item, nextitem):\n"
+        + "    DONE.append(item)\n"
+        + "    if len(DONE) == 4:\n"
+        + "        shutil.rmtree('.benchmarks')\n"
+        + "@pytest.hookimpl(tryfirst=True)\n"
+        + "def pytest_sessionfinish(session):\n"
+        + "    os.kill(os.getpid(), 9)\n"
+    )
+    status, output = run(project, "--benchmark-autosave")
+    assert status == -signal.SIGKILL
+    assert output.count(" has been removed: the journal goes on in .benchmarks/journal/") == 1
+    assert recover(project).returncode == 0
+    assert [size(run_) for run_ in saved(project)] == [15]
+
+
 def limit_files(n_bytes):
     """A disk that has no room for more in one file."""
     import resource

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import zlib
 
 import pytest
@@ -204,7 +205,7 @@ def test_a_resumed_journal_goes_on_behind_the_last_whole_line(tmp_path):
     assert not found.damaged
 
 
-def test_a_write_that_fails_halfway_leaves_the_journal_as_it_was(tmp_path, monkeypatch):
+def test_a_write_that_fails_halfway_leaves_the_journal_as_it_was_and_is_tried_again(tmp_path, monkeypatch):
     journal = Journal.create(tmp_path, header())
     journal.append(VGG)
     write = os.write
@@ -217,9 +218,79 @@ def test_a_write_that_fails_halfway_leaves_the_journal_as_it_was(tmp_path, monke
         patch.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space"):
             journal.append(RESNET)
-    journal.append([comparison()])
+    assert journal.lacks_some
     journal.close()
-    assert list(contents(journal.path).cases.values()) == [*VGG, comparison()]
+    assert list(contents(journal.path).cases.values()) == VGG
+    with opened(journal.path) as descriptor:
+        journal = Journal.resume(journal.path, descriptor, read(descriptor), ["a"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            journal.append(RESNET)
+    assert not journal.append([comparison()])
+    assert not journal.lacks_some
+    journal.close()
+    assert list(contents(journal.path).cases.values()) == [*VGG, *RESNET, comparison()]
+
+
+def test_of_a_group_whose_write_failed_only_the_later_measurement_is_kept(tmp_path, monkeypatch):
+    journal = Journal.create(tmp_path, header())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(OSError, match="Input/output"):
+            journal.append(VGG)
+    later = group("vgg16", measurement="2")
+    journal.append(later[:1])
+    journal.close()
+    assert list(contents(journal.path).cases.values()) == later[:1]
+
+
+def remove(storage):
+    shutil.rmtree(storage)
+
+
+def move(storage):
+    storage.rename(storage.with_name("moved"))
+
+
+def replace_journals(storage):
+    for path in journals(storage):
+        path.unlink()
+        path.write_bytes(b"somebody else's")
+
+
+@pytest.mark.parametrize("disturb", [remove, move, replace_journals])
+def test_a_journal_that_is_removed_goes_on_in_a_new_file_with_all_it_had(tmp_path, disturb):
+    storage = tmp_path / "storage"
+    journal = Journal.create(storage, header())
+    journal.append(VGG)
+    old = journal.path
+    disturb(storage)
+    assert journal.append(RESNET)
+    assert not journal.append([comparison()])
+    assert journal.path != old
+    with opened(journal.path) as descriptor:
+        assert descriptor is None
+    journal.close()
+    found = contents(journal.path)
+    assert found.header == header()
+    assert list(found.cases.values()) == [*VGG, *RESNET, comparison()]
+
+
+def test_where_no_new_file_can_be_made_it_is_tried_again(tmp_path):
+    storage = tmp_path / "storage"
+    journal = Journal.create(storage, header())
+    journal.append(VGG)
+    shutil.rmtree(storage)
+    storage.touch()
+    with pytest.raises(OSError, match="exists"):
+        journal.append(RESNET)
+    assert journal.lacks_some
+    storage.unlink()
+    assert journal.append([])
+    assert not journal.lacks_some
+    journal.close()
+    assert list(contents(journal.path).cases.values()) == [*VGG, *RESNET]
 
 
 @pytest.mark.parametrize("what", ["folder", "pipe", "link"])

@@ -22,14 +22,20 @@ ROUNDS = int(os.environ.get("FAKE_ROUNDS", "8"))
 DRAW = random.Random(os.getpid())
 
 
-def measure_group(plan, progress, keep, profile):
+def measure_groups(plans, progress, keep, profile):
+    for number, plan in enumerate(plans):
+        yield number, measure_group(plan, progress)
+
+
+def measure_group(plan, progress):
     progress(f"{plan.label}: measuring {len(plan.members)} arms")
     time.sleep(SECONDS)
+    rounds = {arm: kept_rounds(DRAW.uniform(0.001, 0.002) for _ in range(ROUNDS)) for arm in plan.members}
     outcomes = {}
     for arm, member in plan.members.items():
         spec = member.spec
-        rounds = kept_rounds(DRAW.uniform(0.001, 0.002) for _ in range(ROUNDS))
-        speedup = 1.5 if member.baseline else None
+        ratios = sorted(b / a for a, b in zip(rounds[arm], rounds[member.baseline or arm], strict=True))
+        speedup = (ratios[len(ratios) // 2], ratios[0], ratios[-1]) if member.baseline else (None,) * 3
         outcomes[arm] = Measured(
             record(
                 spec.model,
@@ -40,13 +46,11 @@ def measure_group(plan, progress, keep, profile):
                 control=member.control,
                 way=member.way,
                 replicas=spec.replicas,
-                rounds=len(rounds),
+                rounds=len(rounds[arm]),
                 baseline=member.baseline and plan.members[member.baseline].spec.precision.name,
-                speedup=speedup,
-                speedup_low=speedup,
-                speedup_high=speedup,
+                **dict(zip(("speedup", "speedup_low", "speedup_high"), speedup, strict=True)),
             ),
-            rounds,
+            rounds[arm],
         )
     return outcomes
 
@@ -57,7 +61,7 @@ def compare(self, model, precision):
 
 
 def pytest_configure():
-    run.measure_group = measure_group
+    run.measure_groups = measure_groups
     run.load_factory = run.check_factory = lambda *args: None
     devices.activate = lambda *args: Device("cpu", "/CPU:0")
     Experiment.prepare = lambda self, models: None

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpbench.engine.building import explained
-from mpbench.engine.group import others_share
 from mpbench.engine.interleave import Arm, Plan, Series, measure
+from mpbench.engine.timed import others_share
 from mpbench.errors import CaseFailure
 from mpbench.records.diagnostics import Probed, ProbeRecord
 from mpbench.records.rounds import kept_rounds

@@ -7,7 +7,7 @@ objects; TensorFlow is imported when the first of them is measured.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +154,8 @@ class ProbeRun:
 
     def result(self, case: ProbeCase) -> Probed:
         """The measurement of one case; see `Outcomes.result`."""
-        return self.outcomes.result(case, self.cases.values(), self._measure)
+        group = [other for other in self.cases.values() if other.group == case.group]
+        return self.outcomes.result(case, [group], self._measure)
 
     def run_once(self, case: ProbeCase) -> None:
         """Build one case, run it and check it, without measuring; raises as `result` does."""
@@ -171,10 +172,15 @@ class ProbeRun:
         if self._loader is not None:
             self._loader.close()
 
-    def _measure(self, members: Mapping[str, ProbeCase], keep: object) -> Mapping[str, Probed | Exception]:
+    def _measure(
+        self, groups: Sequence[Mapping[str, ProbeCase]], keep: object
+    ) -> Iterator[tuple[int, Mapping[str, Probed | Exception]]]:
+        for number, members in enumerate(groups):
+            yield number, self._measure_group(list(members.values()))
+
+    def _measure_group(self, cases: Sequence[ProbeCase]) -> Mapping[str, Probed | Exception]:
         from mpbench.why.measuring.probe import measure_probes
 
-        cases = list(members.values())
         first, label = cases[0], cases[0].label
         return measure_probes(
             self._builders(cases),

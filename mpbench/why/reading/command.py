@@ -10,6 +10,7 @@ from typing import Any
 from mpbench.errors import UsageProblem, printable
 from mpbench.records.diagnostics import InputRecord
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
+from mpbench.terminal import show, show_data
 from mpbench.why.reading.matched import matched
 from mpbench.why.reading.page import SCHEMA, SCHEMA_KEY, as_data, page_lines, prose, trace_answer, verdict_lines
 
@@ -62,7 +63,10 @@ def run_explain(args: argparse.Namespace) -> int:
     if args.steps is not None and (args.trace is None or not 1 <= args.steps <= MAX_STEPS):
         raise UsageProblem(f"--steps: {args.steps}: valid is a whole number from 1 to {MAX_STEPS}, beside --trace")
     lines, data = _of_trace(args) if args.trace else _of_runs(args)
-    print(json.dumps(data, indent=1, allow_nan=False) if args.json else "\n".join(lines))
+    if args.json:
+        show_data(json.dumps(data, indent=1, allow_nan=False))
+    else:
+        show(lines)
     return FINE
 
 
@@ -80,9 +84,11 @@ def _of_trace(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
 
 def _of_runs(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     try:
-        steps, notes = matched([read_run(path) for path in args.runs])
+        runs = [read_run(path) for path in args.runs]
     except UnreadableRun as problem:
         raise UsageProblem(f"explain: {problem}") from None
+    steps, notes = matched(runs)
+    notes += [f"{run.path}: {line}" for run in runs for line in run.denied]
     if not steps:
         of = printable(", ".join(str(path) for path in args.runs))
         raise UsageProblem(

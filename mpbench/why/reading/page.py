@@ -63,8 +63,9 @@ def title(step: Step) -> str:
             digits = 3 if abs(r.interval.estimate - 1) < NEAR else 2
             ratio, low, high = (f"{x:.{digits}f}" for x in (r.interval.estimate, r.interval.low, r.interval.high))
             text = f"{name} is {ratio} [{low}, {high}] times as fast as {r.baseline}"
+            doubt = r.doubt or (base[0].record.doubt if base else "")
             took = f", {ms(base[0].median_seconds)} -> {ms(case.median_seconds)} ms" if base else ""
-            said.append(f"{text}{took}{' NOISY' if r.noisy or (base and base[0].record.noisy) else ''}")
+            said.append(f"{text}{took}{f' {doubt}' if doubt else ''}")
     return f"{step.setting.step}{': ' if said else ''}{'; '.join(said)} ({step.setting.where})"
 
 

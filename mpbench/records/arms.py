@@ -1,0 +1,126 @@
+"""Which case is another one's baseline, and whether a ratio that a record claims is one that the rounds allow.
+
+The rounds are what was measured. A ratio is kept as it was saved where they allow it, however its interval was made,
+and computed from them where they deny it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from mpbench.records.rounds import paired
+from mpbench.records.speed import CaseRecord, OfRounds
+from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
+
+Case = TypeVar("Case", bound=OfRounds)
+
+ALLOWED_QUANTILES = (0.1, 0.9)
+"""Of the paired rounds' ratios, between which their estimate lies: a mean that is trimmed by a fifth at either end lies
+between the fifths, and a mean of several visits' means not far outside."""
+
+ROUNDING = 1e-6
+"""Relative: older files keep fewer digits of a round than of what was computed from it."""
+
+FIELDS = {
+    "speedup": ("speedup", "speedup_low", "speedup_high"),
+    "reference_ratio": ("reference_ratio", "reference_low", "reference_high"),
+}
+
+
+class Arms(Generic[Case]):
+    """The arms of a run's groups, each found in one step.
+
+    Args:
+        cases: of one run; of two alike the first counts.
+    """
+
+    def __init__(self, cases: Iterable[Case]) -> None:
+        self._found: defaultdict[tuple[str, str, str], list[Case]] = defaultdict(list)
+        self._ways: defaultdict[tuple[str, str, str, str, str], list[Case]] = defaultdict(list)
+        for case in cases:
+            r = case.record
+            if not r.control:
+                self._found[r.name, r.phase, r.precision].append(case)
+                self._ways[r.model, r.variant, r.phase, r.precision, r.way].append(case)
+
+    def of_precision(self, record: CaseRecord, precision: str) -> list[Case]:
+        """The arms of that precision in the group of a record."""
+        return self._found.get((record.name, record.phase, precision), [])
+
+    def baseline_of(self, case: OfRounds) -> Case | None:
+        """The case that another one's speedup refers to; None where it is not among them."""
+        of = self.of_precision(case.record, case.record.baseline) if case.record.baseline else []
+        return of[0] if of else None
+
+    def referred_to(self, case: OfRounds, field: str) -> list[Case]:
+        """What a ratio of FIELDS refers to; several where that cannot be told."""
+        r = case.record
+        if field == "speedup":
+            of = self.of_precision(r, r.baseline) if r.baseline else []
+        else:
+            of = self._ways.get((r.model, r.variant, r.phase, r.precision, r.reference), []) if r.reference else []
+        return [other for other in of if other is not case]
+
+
+def by_the_rounds(cases: Mapping[str, Case]) -> tuple[dict[str, CaseRecord], list[str]]:
+    """The records in which a ratio is none that the rounds allow, with what the rounds say in its place.
+
+    Args:
+        cases: of one run, by full name.
+
+    Returns:
+        Changed records by full name, and a line for each ratio that was denied.
+    """
+    arms = {function: Arms(of) for function, of in _by_function(cases).items()}
+    changed: dict[str, CaseRecord] = {}
+    said = []
+    for name, case in cases.items():
+        for field, fields in FIELDS.items():
+            claimed = getattr(case.record, field)
+            bases = arms[_function(name)].referred_to(case, field) if claimed is not None else []
+            if len(bases) != 1:
+                continue  # one that is not in the file cannot be asked
+            theirs, mine = _per_image(bases[0], case)
+            if _allowed(claimed, theirs, mine):
+                continue
+            of = speedup_interval(theirs, mine) if len(mine) >= MIN_PAIRS else None
+            values: Any = (of.estimate, of.low, of.high) if of else (None, None, None)
+            changed[name] = replace(changed.get(name, case.record), **dict(zip(fields, values, strict=True)))
+            said.append(f"{name}: {field} {claimed:.4g} is not what its rounds say: {_in_words(of)}")
+    return changed, said
+
+
+def _by_function(cases: Mapping[str, Case]) -> dict[str, list[Case]]:
+    """Cases of two tests are not measured together, though they may be called alike."""
+    functions: dict[str, list[Case]] = {}
+    for name, case in cases.items():
+        functions.setdefault(_function(name), []).append(case)
+    return functions
+
+
+def _function(fullname: str) -> str:
+    return fullname.partition("[")[0]
+
+
+def _per_image(base: OfRounds, case: OfRounds) -> tuple[list[float], list[float]]:
+    """Paired rounds of both, in seconds per image of one replica."""
+    theirs, mine = paired(base.judged, case.judged)
+    return [s / base.record.batch_size for s in theirs], [s / case.record.batch_size for s in mine]
+
+
+def _allowed(claimed: float, theirs: list[float], mine: list[float]) -> bool:
+    if len(mine) < MIN_PAIRS:
+        return False
+    least, most = np.quantile(np.array(theirs) / np.array(mine), ALLOWED_QUANTILES)
+    return bool(least * (1 - ROUNDING) <= claimed <= most * (1 + ROUNDING))
+
+
+def _in_words(of: Interval | None) -> str:
+    if of is None:
+        return f"fewer than {MIN_PAIRS} are paired, which is none"
+    return f"{of.estimate:.4g} [{of.low:.4g}, {of.high:.4g}], which is shown"
