@@ -198,3 +198,14 @@ def test_a_picture_is_the_same_every_time(save):
     png = picture(series, "png")
     assert png.startswith(b"\x89PNG")
     assert png == picture(series, "png")
+
+
+def test_copies_of_one_run_count_once(save, tmp_path):
+    save([(150, 100)] * 4)
+    first = sorted(tmp_path.iterdir())[0]
+    for number in range(20, 26):
+        copy = json.loads(first.read_text())
+        copy["datetime"] = f"2027-01-{number}T00:00:00+00:00"
+        (tmp_path / f"00{number}_copy.json").write_text(json.dumps(copy))
+    series = all_series(load_runs(tmp_path, pytest.fail))
+    assert [len(s.values) for s in series] == [4, 4, 4]

@@ -1,6 +1,7 @@
 """Saved runs and journals that are nearly right: real ones, changed at random where their structure has something to
 change. The same seed gives the same file."""
 
+import copy
 import json
 import math
 import random
@@ -52,8 +53,10 @@ def mutated(run, rng, changes=None):
             _change_benchmarks(run, rng)
         elif kind < 0.2:
             _change_rounds(run, rng)
-        elif kind < 0.35:
+        elif kind < 0.3:
             _change_inside(run, rng)
+        elif kind < 0.45:
+            _change_together(run, rng)
         else:
             _change_value(run, rng)
     return run
@@ -83,7 +86,7 @@ def _other(value, rng):
     if isinstance(value, bool):
         return not value
     if isinstance(value, (int, float)):
-        if kind < 0.3 and math.isfinite(value):
+        if kind < 0.3 and abs(value) < 1e300:
             scaled = value * rng.choice((-1, 0.1, 0.5, 0.99, 1.01, 2, 10, 1000))
             return int(scaled) if isinstance(value, int) else scaled
         return rng.choice([n for n in NUMBERS if type(n) is int] if isinstance(value, int) else NUMBERS)
@@ -110,17 +113,23 @@ def _change_value(tree, rng):
     value = _other(_at(tree, first[0]), rng)
     for *above, last in first:
         parent = _at(tree, above)
-        if not isinstance(parent, (dict, list)) or (isinstance(parent, list) and last >= len(parent)):
-            continue  # a change before has taken it away
-        if value is None and rng.random() < 0.3:
+        if not isinstance(parent, (dict, list)) or (isinstance(parent, list) and not isinstance(last, int)):
+            continue
+        if isinstance(parent, list) and last >= len(parent):
+            continue
+        if value is None and rng.random() < 0.3 and (isinstance(parent, list) or last in parent):
             del parent[last]
         else:
-            parent[last] = value
+            parent[last] = copy.deepcopy(value)  # a place may lie within another one
 
 
 def _at(tree, path):
+    """What stands there; None where a change before has taken it away."""
     for key in path:
-        tree = tree[key] if isinstance(tree, (dict, list)) else None
+        try:
+            tree = tree[key]
+        except (KeyError, IndexError, TypeError):
+            return None
     return tree
 
 
@@ -141,11 +150,11 @@ def _change_benchmarks(run, rng):
         rng.shuffle(run["benchmarks"])
     else:
         for number in range(rng.choice((1, 2, 40))):
-            copy = json.loads(json.dumps(one))
-            copy["fullname"] = f"{copy.get('fullname')}{number}"
-            if isinstance(copy.get("extra_info"), dict) and rng.random() < 0.7:
-                copy["extra_info"]["model"] = f"model{number}{rng.choice(TEXTS)}"
-            run["benchmarks"].append(copy)
+            twin = json.loads(json.dumps(one))
+            twin["fullname"] = f"{twin.get('fullname')}{number}"
+            if isinstance(twin.get("extra_info"), dict) and rng.random() < 0.7:
+                twin["extra_info"]["model"] = f"model{number}{rng.choice(TEXTS)}"
+            run["benchmarks"].append(twin)
 
 
 def _change_rounds(run, rng):
@@ -154,11 +163,37 @@ def _change_rounds(run, rng):
         stats, info = one.get("stats"), one.get("extra_info")
         if not isinstance(stats, dict) or not isinstance(info, dict) or not isinstance(stats.get("data"), list):
             continue
-        data = [s for s in stats["data"] if isinstance(s, (int, float)) and math.isfinite(s)]
+        data = [s for s in stats["data"] if isinstance(s, (int, float)) and abs(s) < 1e300]
         factor = rng.choice((1, 1.1, 0.2, 5, 1e-7, 1e6))
         data = [factor * s * rng.choice((1, 1, 1, rng.uniform(0.9, 1.1), 3)) for s in data]
         stats["data"] = data[: rng.choice((1, 2, 4, 5, len(data) + 1))] * rng.choice((1, 1, 1, 50))
         info["rounds"] = len(stats["data"])
+
+
+def _change_together(run, rng):
+    """Fields that are checked against each other."""
+    infos = [one["extra_info"] for one in _of_benchmarks(run) if isinstance(one.get("extra_info"), dict)]
+    for info in infos[:: rng.choice((1, 1, 3))]:
+        value = rng.choice(NUMBERS)
+        if "both_right" in info:
+            table = rng.choice(
+                ((0, 0, 0, 0), (0, 0, 0, 5000), (1, 0, 0, 0), (10**6, 0, 0, 0), (0, 7, 0, 1), (2, 2, 2, 2))
+            )
+            info |= dict(zip(("both_right", "baseline_only", "precision_only", "both_wrong"), table, strict=True))
+            info["validation_images"] = sum(table)
+            if sum(table) and rng.random() < 0.7:
+                info |= {
+                    "accuracy": (table[0] + table[2]) / sum(table),
+                    "baseline_accuracy": sum(table[:2]) / sum(table),
+                }
+            info[rng.choice(("margin", "alpha", "majority_share"))] = rng.choice((0.0, 1e-9, 0.01, 0.5, 1.0))
+        else:
+            names = rng.choice(
+                (("speedup",), ("reference",), ("skipped_steps", "warmup_skipped_steps"), ("joules_per",))
+            )
+            info |= {name: value for name in info if name.startswith(names)}
+            if rng.random() < 0.3:
+                info |= {"batch_size": 10**9, "replicas": rng.choice((1, 10**9))}
 
 
 def _change_inside(run, rng):

@@ -151,3 +151,54 @@ def test_cpu_time_of_another_process_counts_and_our_own_does_not():
 def test_where_nothing_says_what_others_do_it_is_unknown(monkeypatch):
     monkeypatch.setattr(devices.Path, "read_text", lambda self, *args: "cpu what")
     assert machine.others_cpu_seconds() is None
+
+
+@pytest.fixture
+def fresh():
+    for asked in (machine._cpu_affinity, machine._cpu_quota):
+        asked.cache_clear()
+    yield
+    for asked in (machine._cpu_affinity, machine._cpu_quota):
+        asked.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "text"),
+    [({3}, "3"), ({0, 1, 2, 3, 8}, "0-3,8"), ({0, 2, 4}, "0,2,4"), (set(range(16)), None)],
+)
+def test_the_cpus_that_may_be_used_are_facts(fresh, monkeypatch, cpus, text):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cpus, raising=False)
+    monkeypatch.setattr(os, "sysconf", lambda name: 16)
+    assert machine_facts()["cpu_affinity"] == text
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "text"),
+    [("max 100000", "max 100000", None), ("150000 100000", "max 100000", "1.5"), ("max 100000", "400000 100000", "4")],
+)
+def test_the_cpu_time_that_a_container_leaves_is_a_fact(fresh, monkeypatch, tmp_path, own, above, text):
+    (tmp_path / "slice" / "pod").mkdir(parents=True)
+    (tmp_path / "slice" / "cpu.max").write_text(f"{above}\n")
+    (tmp_path / "slice" / "pod" / "cpu.max").write_text(f"{own}\n")
+    read = Path.read_text
+    groups = "4:memory:/x\n0::/slice/pod\n"
+    monkeypatch.setattr(
+        Path, "read_text", lambda self, *a, **k: groups if str(self) == "/proc/self/cgroup" else read(self, *a, **k)
+    )
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    assert machine_facts()["cpu_quota"] == text
+
+
+def test_variables_of_threads_and_of_onednn_are_facts(monkeypatch):
+    for name in list(os.environ):
+        if machine.THREADS.fullmatch(name) or machine.ONEDNN.fullmatch(name):
+            monkeypatch.delenv(name)
+    assert (machine_facts()["threads"], machine_facts()["onednn"]) == (None, None)
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "KMP_AFFINITY"):
+        monkeypatch.setenv(name, "4")
+    for name in ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_VERBOSE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    facts = machine_facts()
+    assert facts["threads"] == "KMP_AFFINITY=4 OMP_NUM_THREADS=4 TF_NUM_INTEROP_THREADS=4 TF_NUM_INTRAOP_THREADS=4"
+    assert facts["onednn"] == "DNNL_DEFAULT_FPMATH_MODE=1 ONEDNN_MAX_CPU_ISA=1 TF_ENABLE_ONEDNN_OPTS=1"

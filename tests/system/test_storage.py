@@ -12,7 +12,16 @@ import pytest
 
 from mpbench.errors import UsageProblem
 from mpbench.plugin.output_files import check_outputs
-from mpbench.system.storage import PARTIAL, check_room, check_target, locked, publish_run, write_file
+from mpbench.system.storage import (
+    IN_PLACE,
+    PARTIAL,
+    check_room,
+    check_target,
+    locked,
+    publish_run,
+    real_path,
+    write_file,
+)
 
 FULL = Path("/dev/full")
 
@@ -145,3 +154,34 @@ def test_a_file_is_replaced_whole_and_a_link_written_through(tmp_path):
     with pytest.raises(IsADirectoryError):
         write_file(tmp_path, b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "run.json"]
+
+
+def test_a_file_behind_a_link_is_replaced_whole_and_keeps_its_mode(tmp_path):
+    target, link = tmp_path / "page.html", tmp_path / "link.html"
+    target.write_text("old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    before = target.stat().st_ino
+    write_file(link, b"new")
+    assert (target.read_bytes(), link.is_symlink()) == (b"new", True)
+    assert target.stat().st_ino != before  # never half of either
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_loop_of_links_is_refused_and_left(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for refused in (lambda: write_file(loop, b""), lambda: check_target(loop), lambda: real_path(loop)):
+        with pytest.raises(OSError, match="Too many levels"):
+            refused()
+    assert loop.is_symlink()
+
+
+@pytest.mark.parametrize("number", IN_PLACE)
+def test_where_nothing_can_be_put_beside_it_a_file_is_written_in_place(tmp_path, monkeypatch, number):
+    def refuse(self, target):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    write_file(tmp_path / "page.html", b"new")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
