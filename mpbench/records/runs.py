@@ -86,6 +86,8 @@ class SavedRun:
         accuracy: accuracy comparisons by fullname.
         probes: by fullname, what the cases that look for causes have found; no figure of speed.
         command: what was typed; empty where unknown.
+        id: what runs that confirm it name it by; empty where it has none.
+        confirms: the id of the run of which this one has measured some cases again; empty for an ordinary run.
     """
 
     path: Path
@@ -98,6 +100,8 @@ class SavedRun:
     accuracy: Mapping[str, AccuracyRecord]
     probes: Mapping[str, Probed] = field(default_factory=dict)
     command: str = ""
+    id: str = ""
+    confirms: str = ""
 
 
 def unsaved_run(
@@ -229,14 +233,17 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         cases=cases,
         accuracy=accuracy,
         probes=probes,
-        command=_command(saved),
+        command=_own(saved, "command"),
+        id=_own(saved, "id"),
+        confirms=_own(saved, "confirms"),
     )
 
 
-def _command(saved: Mapping[str, Any]) -> str:
+def _own(saved: Mapping[str, Any], key: str) -> str:
+    """A text that we have put beside the benchmarks; empty where there is none."""
     own = saved.get("mpbench")
-    command = own.get("command") if isinstance(own, dict) else None
-    return command if isinstance(command, str) else ""
+    value = own.get(key) if isinstance(own, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def _schema(extra_info: Mapping[str, Any]) -> str | None:
