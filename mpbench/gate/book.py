@@ -29,14 +29,18 @@ from mpbench.stats.change_test import (
     mean_of,
     shift_excess,
 )
-from mpbench.stats.run_spread import MIN_ALIKE, Prior, Spread, centre, estimated_prior, mean_excess, spread
+from mpbench.stats.run_spread import MIN_ALIKE, Prior, Spread, centre, estimated_prior, mean_excess, memory_of, spread
 
 FALSE_ALARM_LEVEL = 0.003
 """Share of unchanged runs in which any case or speedup may be called changed, divided among all that are judged. A
 third of the 1 % aimed at: how much runs differ is itself an estimate, and bursts are not normal."""
 
-SCREEN_LEVEL = 0.01
-"""Level at which a figure beyond its threshold is measured again, where it can be: fresh processes then decide."""
+CONFIRMED_LEVEL = 0.01
+"""The same where fresh processes have measured again: each of them must agree besides."""
+
+SUSPECT_LEVEL, SUSPECT_SHARE = 0.02, 0.8
+"""Level, and share of its threshold, from which on a figure is measured again, where it can be: several processes may
+tell what one cannot."""
 
 LEAST_TIME_SD = 0.01
 """Least standard deviation that a step's time is taken to have between runs, on an idle machine."""
@@ -141,12 +145,13 @@ class Book:
                         self._members[name].add(id(run))
         self._levels: dict[tuple[int, str], Level | None] = {}
         self._means: dict[int, np.ndarray] = {}
+        self._rests: dict[object, dict[int, float] | None] = {}
         self._baselines: dict[str, Baseline] = {}
         self._groups = np.array([hash(group_of(case)) for case in new.cases.values()])
         names = [name for name in new.cases if self.time(new, name) is not None]
         self.bases = {name: base for name in names if (base := baseline_of(new, new.cases[name]))}
         # A time is red in one direction, a speedup in both: either of its two cases may have become slower.
-        self._alpha = FALSE_ALARM_LEVEL / max(len(names) + 2 * len(self.bases), 1)
+        self._tests = max(len(names) + 2 * len(self.bases), 1)
 
     def go_through(self) -> dict[str, Found]:
         """What is found of the new run's times and speedups, and of their creep."""
@@ -202,9 +207,11 @@ class Book:
             alike = [q for q in questions if q.limits.least_sd == kind]
             if not alike:
                 continue
+            memory = memory_of([q.own for q in alike])
+            alike = [replace(q, own=q.own.remembering(memory)) for q in alike]
             spreads = [q.own for q in alike]
             # Times that nothing is taken from all move with their run: many of them say no more than one.
-            prior = None if kind == LEAST_TIME_SD else estimated_prior(spreads)
+            prior = None if kind == LEAST_TIME_SD else estimated_prior(spreads, memory)
             usual = mean_excess(spreads)
             short = [q for q in alike if len(q.earlier) < MIN_HISTORY]
             factor = SHORT_HISTORY_FACTOR
@@ -213,21 +220,23 @@ class Book:
                 usual, factor = max(usual, shift_excess([(q.now, q.earlier) for q in short])), 1.0
             for q in alike:
                 limits = replace(q.limits, least_sd=factor * kind) if len(q.earlier) < MIN_HISTORY else q.limits
-                found[q.figure] = self._answer(replace(q, limits=limits), prior, usual, on_cpu=kind != LEAST_RATIO_SD)
+                found[q.figure] = self._answer(replace(q, limits=limits), prior, usual, memory, kind != LEAST_RATIO_SD)
         return found
 
-    def _answer(self, q: _Question, prior: Prior | None, usual: float, on_cpu: bool) -> Found:
+    def _answer(self, q: _Question, prior: Prior | None, usual: float, memory: float, on_cpu: bool) -> Found:
         limits = q.limits
-        finding = compare(q.now, q.earlier, limits, prior, q.own, usual)
+        finding = compare(q.now, q.earlier, limits, prior, q.own, usual, memory)
         slowdown = limits.towards * finding.shift
         near = -limits.faster < slowdown < limits.slower
-        suspect = not near and finding.p <= SCREEN_LEVEL
+        beyond = max(slowdown / limits.slower, -slowdown / limits.faster)
+        suspect = beyond >= SUSPECT_SHARE and finding.p <= SUSPECT_LEVEL
         at = q.now.mean - finding.shift
         shifts = tuple(one.mean - at for one in q.again)
         if q.again:
             together = mean_of([q.now, *q.again])
             error = math.sqrt(together.error**2 + len(q.again) * q.unrelated / together.runs**2)
-            joint = compare(replace(together, error=error), q.earlier, limits, prior, q.own, usual)
+            asked = replace(limits, alpha=CONFIRMED_LEVEL / self._tests)
+            joint = compare(replace(together, error=error), q.earlier, asked, prior, q.own, usual, memory)
             sign = math.copysign(1, joint.shift)
             least = AGREEING_SHARE * (limits.slower if sign == limits.towards else limits.faster)
             if joint.kind not in (SLOWER, FASTER) or min(sign * shift for shift in (finding.shift, *shifts)) >= least:
@@ -263,7 +272,7 @@ class Book:
                 unrelated = max(of_runs, LEAST_RELATIVE_SD**2)
                 rest = {id(one): shift for one in again} | rest
             now = replace(now, mean=now.mean - shift)
-        limits = Limits(math.log1p(slower), -math.log1p(-(faster or slower)), 1, least, self._alpha)
+        limits = Limits(math.log1p(slower), -math.log1p(-(faster or slower)), 1, least, FALSE_ALARM_LEVEL / self._tests)
         confirming = [level for one in again if (level := of(one))]
         earlier = self._earlier(runs, {id(one): level for one in runs if (level := of(one))})
         own = _own(stretches, {id(one): level for s in stretches for one in s if (level := of(one))}, limits.slower)
@@ -280,7 +289,7 @@ class Book:
             return None
         # Its fall is this case's slowdown, its rise that of the baseline precision.
         slower, base_slower = (self.rules.thresholds(case)[0] for case in (name, self.bases[name]))
-        limits = Limits(-math.log1p(-slower), math.log1p(base_slower), -1, LEAST_RATIO_SD, self._alpha)
+        limits = Limits(-math.log1p(-slower), math.log1p(base_slower), -1, LEAST_RATIO_SD, FALSE_ALARM_LEVEL / self._tests)
         again = [level for one in self._again.get(id(run), ()) if (level := self.ratio(one, name))]
         own = _own(
             stretches,
@@ -344,7 +353,15 @@ class Book:
         """
         if len(runs) < MIN_HISTORY:
             return None
-        elsewhere = self._groups != hash(group_of(self.new.cases[name]))
+        group = hash(group_of(self.new.cases[name]))
+        key = group, tuple(map(id, runs)), tuple(map(id, others))
+        if key not in self._rests:
+            self._rests[key] = self._shifts(self._groups != group, runs, others)
+        return self._rests[key]
+
+    def _shifts(
+        self, elsewhere: np.ndarray, runs: Sequence[SavedRun], others: Sequence[SavedRun]
+    ) -> dict[int, float] | None:
         means = np.array([self._all_means(run)[elsewhere] for run in (*runs, *others)])
         n = len(runs)
         means = means[:, ~np.isnan(means[: n + 1]).any(axis=0)]
@@ -352,8 +369,9 @@ class Book:
             return None
         deviations = means - np.median(means[:n], axis=0)
         enough = (~np.isnan(deviations)).sum(axis=1) >= MIN_OTHERS
-        shifts = {id(run): float(np.nanmedian(row)) for run, row, ok in
-                  zip((*runs, *others), deviations, enough, strict=True) if ok}  # fmt: skip
+        medians = np.nanmedian(deviations[enough], axis=1) if np.isnan(deviations).any() else np.median(deviations, axis=1)
+        known = [run for run, ok in zip((*runs, *others), enough, strict=True) if ok]
+        shifts = {id(run): float(shift) for run, shift in zip(known, medians, strict=True)}
         usual = [shifts[id(run)] for run in runs]
         return None if is_unusual(shifts[id(others[0])], usual, LEAST_TIME_SD, USUAL_SHIFT_LEVEL) else shifts
 

@@ -34,6 +34,21 @@ def judge(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> list[Verd
     Returns:
         One for each case, each speedup and each accuracy comparison, and for each case that has vanished.
     """
+    return assess(new, earlier, rules)[0]
+
+
+def assess(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> tuple[list[Verdict], list[str]]:
+    """Verdicts on a run, and which of its cases are to be measured again before it may be red for them.
+
+    Those are all cases of a group of which one's time or speedup is red or might be: a group is measured together. They
+    are more than what is SLOWER in this run alone, since several processes can tell what one cannot.
+
+    Args:
+        new, earlier, rules: as in `judge`.
+
+    Returns:
+        What `judge` returns; full names, in the run's order, of the suspects.
+    """
     book, before = _book(new, earlier, rules)
     found = book.go_through()
     verdicts = [_time_verdict(book, name, found) for name in new.cases]
@@ -41,34 +56,23 @@ def judge(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> list[Verd
     verdicts += [v for name in new.cases if (v := _creep_verdict(book, name, found)) is not None]
     verdicts += missing_verdicts(new, before, rules)
     verdicts += skipped_step_verdicts(new, {name: runs[-rules.last :] for name, runs in book.comparable.items()})
-    return verdicts + accuracy_verdicts(new, before, rules)
+    verdicts += accuracy_verdicts(new, before, rules)
+    groups = {group_of(case) for name, case in new.cases.items() if _is_suspect(book, name, found)}
+    return verdicts, [name for name, case in new.cases.items() if group_of(case) in groups]
 
 
-def suspects(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> list[str]:
-    """Full names of the cases whose time or speedup would be red, or might be: to be measured again first.
-
-    Those of a whole group, since they are measured together. More than `judge` calls SLOWER: several processes can tell
-    what one cannot.
-    """
-    book, _ = _book(new, earlier, rules)
-    found = book.go_through()
-    groups = set()
-    for name, case in new.cases.items():
-        slower, faster = rules.thresholds(name)
-        for figure in (name, SPEEDUP + name, CREEP + name, CREEP + SPEEDUP + name):
-            one = found.get(figure)
-            if one is None or not one.suspect:
-                continue
-            rising = one.finding.shift > 0
-            if SPEEDUP in figure:
-                odds = _log_odds(found.get(name), found.get(book.bases[name]), one.finding)
-                base_fails = rules.thresholds(book.bases[name])[1] is not None
-                wanted = odds > math.log(SUSPECT_ODDS) or (base_fails or faster is not None)
-            else:
-                wanted = rising or faster is not None
-            if wanted:
-                groups.add(group_of(case))
-    return [name for name, case in new.cases.items() if group_of(case) in groups]
+def _is_suspect(book: Book, name: str, found: Mapping[str, Found]) -> bool:
+    fails_if_faster = book.rules.thresholds(name)[1] is not None
+    for prefix in ("", CREEP):
+        time, speedup = found.get(prefix + name), found.get(prefix + SPEEDUP + name)
+        if time and time.suspect and (time.finding.shift > 0 or fails_if_faster):
+            return True
+        if speedup and speedup.suspect:
+            base = book.bases[name]
+            odds = _log_odds(found.get(prefix + name), found.get(prefix + base), speedup.finding)
+            if odds > math.log(SUSPECT_ODDS) or fails_if_faster or book.rules.thresholds(base)[1] is not None:
+                return True
+    return False
 
 
 def _book(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> tuple[Book, list[SavedRun]]:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from mpbench.stats import special
 from mpbench.stats.intervals import MAD_TO_SD, TRIM_FRACTION, Interval, trimmed_mean_error
-from mpbench.stats.run_spread import Prior, Spread, centre, spread, variance_of_centre
+from mpbench.stats.run_spread import Prior, Spread, centre, spread, variance_of_centre, variance_of_mean
 
 MIN_ROUNDS = 8
 """With fewer too little survives trimming to tell the spread from: bursts that hit two rounds pass for a change."""
@@ -127,7 +127,7 @@ def level(logs: ArrayLike) -> Level:
     low, high = np.sort(x)[[cut, x.size - cut - 1]]
     parts = np.array_split(np.clip(x, low, high), stretches)
     between = float(np.var([part.mean() for part in parts], ddof=1))
-    within = float(np.mean([part.var(ddof=1) / part.size for part in parts]))
+    within = sum(float(part.var(ddof=1)) / part.size for part in parts) / len(parts)
     return Level(mean, error, x.size, between, within)
 
 
@@ -167,6 +167,7 @@ def compare(
     prior: Prior | None = None,
     own: Spread | None = None,
     usual: float = 0.0,
+    memory: float = 0.0,
 ) -> Finding:
     """Whether a figure has changed.
 
@@ -183,13 +184,17 @@ def compare(
         prior: of the figures of its kind; None where too few are known.
         own: how much the figure differs between runs; None: as the earlier ones do.
         usual: variance between runs that is expected at least.
+        memory: correlation of neighbouring runs; that the new one is a neighbour of the earlier ones is not counted on.
     """
     count = len(earlier)
     shift = new.mean - centre([e.mean for e in earlier])
     own = own or spread([[(e.mean, e.error) for e in earlier]])
     between, between_degrees = _between([new, *earlier], new, limits, prior, own, usual)
     of_centre = variance_of_centre(count)  # its variance in units of one run's
-    runs = 1 / new.runs + of_centre * sum(1 / e.runs for e in earlier) / count
+    # Where figures differ in how much they vary, this one may be at another of several levels in all of the new runs.
+    averaged = 1 if prior and prior.degrees < PRIOR_DEGREES else new.runs
+    runs = variance_of_mean(averaged, memory)
+    runs += of_centre * sum(1 / e.runs for e in earlier) * variance_of_mean(count, memory)
     parts = [(between * runs, between_degrees)]
     parts += [(of_centre * e.error**2 / count, e.degrees) for e in earlier]
     fixed = sum(variance for variance, _ in parts)
@@ -262,8 +267,8 @@ def _wander(levels: Sequence[Level]) -> float:
     with_stretches = [one for one in levels if one.stretches > 1]
     if not with_stretches:
         return 0.0
-    between = float(np.mean([one.between for one in with_stretches]))
-    within = float(np.mean([one.within for one in with_stretches]))
+    between = sum(one.between for one in with_stretches) / len(with_stretches)
+    within = sum(one.within for one in with_stretches) / len(with_stretches)
     upper = sum(one.stretches - 1 for one in with_stretches)
     lower = sum(one.rounds - one.stretches for one in with_stretches)
     chance = float(special.fdtri(upper, lower, 1 - WANDER_LEVEL))
