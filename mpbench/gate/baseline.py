@@ -9,20 +9,20 @@ from mpbench.records.runs import SavedRun
 from mpbench.stats.change_test import FASTER, MIN_HISTORY, SAME, SLOWER
 
 CONFIRMING_COMMITS = 3
-"""A level that runs of so many commits in a row are at is the new normal: half of the default five, rounded up."""
+"""A level that so many commits in a row are at is the new normal: half of the default five, rounded up."""
 
 SPREAD_RUNS = 20
-"""So many of the last runs at most show how much runs differ: more than make the level, since five say little of that."""
+"""So many of the last runs show how much runs differ: more than make the level, since five say little of that."""
 
 
 @dataclass
 class Baseline:
     """What the runs so far make of one figure.
 
-    A run that is judged SAME joins the level. One that is not waits: once a later run is near the level again, it was an
-    excursion, which shows how much runs differ; once runs of several commits in a row are SLOWER, or FASTER, they are
-    the new level. So a regression neither lowers the bar nor blurs it, and one commit run again and again moves nothing.
-    While there are few runs, those that are UNSURE join too: a level has to begin somewhere.
+    A run that is judged SAME joins the level. One that is not waits: once a later run is near the level again, it was
+    an excursion, which shows how much runs differ; once runs of several commits in a row are SLOWER, or FASTER, they
+    are the new level. So a regression neither lowers the bar nor blurs it, and one commit run again and again moves
+    nothing. While there are few runs, those that are UNSURE join too: a level has to begin somewhere.
 
     Attributes:
         level: runs at the level, oldest first.

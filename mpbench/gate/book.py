@@ -68,8 +68,8 @@ USUAL_SHIFT_LEVEL = 0.05
 """Two-sided level at which the rest of the run has shifted unusually: it is then no yardstick."""
 
 FARTHEST_EXCURSION = 2.0
-"""An excursion counts for the spread as so many times the threshold at most: what goes far beyond is something that broke
-into one run, and would hide a slowdown for the next twenty."""
+"""An excursion counts for the spread as so many times the threshold at most: what goes far beyond is something that
+broke into one run, and would hide a slowdown for the next twenty."""
 
 AGREEING_SHARE = 0.5
 """Of the threshold, that every process must be beyond before several agree: one that is nearer has come back."""
@@ -189,7 +189,7 @@ class Book:
         return self._answered([question for question in questions if question is not None])
 
     def _crept(self) -> dict[str, Found]:
-        """Against the runs 10 to 20 ago, as far as they were at the level of today: what moves slowly moves its own bar."""
+        """Against the runs 10 to 20 ago, as far as they were at today's level: what moves slowly moves its own bar."""
         questions = list[_Question | None]()
         for name in self.new.cases:
             then = self.comparable[name][LONG_AGO]
@@ -289,7 +289,9 @@ class Book:
             return None
         # Its fall is this case's slowdown, its rise that of the baseline precision.
         slower, base_slower = (self.rules.thresholds(case)[0] for case in (name, self.bases[name]))
-        limits = Limits(-math.log1p(-slower), math.log1p(base_slower), -1, LEAST_RATIO_SD, FALSE_ALARM_LEVEL / self._tests)
+        limits = Limits(
+            -math.log1p(-slower), math.log1p(base_slower), -1, LEAST_RATIO_SD, FALSE_ALARM_LEVEL / self._tests
+        )
         again = [level for one in self._again.get(id(run), ()) if (level := self.ratio(one, name))]
         own = _own(
             stretches,
@@ -369,7 +371,9 @@ class Book:
             return None
         deviations = means - np.median(means[:n], axis=0)
         enough = (~np.isnan(deviations)).sum(axis=1) >= MIN_OTHERS
-        medians = np.nanmedian(deviations[enough], axis=1) if np.isnan(deviations).any() else np.median(deviations, axis=1)
+        medians = (
+            np.nanmedian(deviations[enough], axis=1) if np.isnan(deviations).any() else np.median(deviations, axis=1)
+        )
         known = [run for run, ok in zip((*runs, *others), enough, strict=True) if ok]
         shifts = {id(run): float(shift) for run, shift in zip(known, medians, strict=True)}
         usual = [shifts[id(run)] for run in runs]

@@ -54,14 +54,17 @@ def run_gate(args: argparse.Namespace) -> int:
         raise UsageProblem(f"--storage: {args.storage}: no such folder: valid is one of saved runs")
     try:
         new = read_run(args.new)
+        stored = load_runs(args.storage or Path(DEFAULT_FOLDER), lambda line: print(line, file=sys.stderr))
+        earlier = [run for run in stored if run.path.resolve() != new.path.resolve()]
         if args.against:
+            confirming = [run for run in earlier if new.id and run.confirms == new.id]
             # Whatever their times: the user has said which is the earlier one.
-            earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1))]
-        else:
-            earlier = load_runs(args.storage or Path(DEFAULT_FOLDER), lambda line: print(line, file=sys.stderr))
+            earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1)), *confirming]
     except UnreadableRun as problem:
         raise UsageProblem(str(problem)) from None
-    earlier = [run for run in earlier if run.path.resolve() != new.path.resolve()]
     verdicts = judge(new, earlier, rules)
-    print("\n".join(gate_lines(verdicts)))
+    lines = gate_lines(verdicts, rules)
+    if later := sum(run.time >= new.time and not run.confirms for run in earlier):
+        lines.append(f"  {later} of {len(earlier)} other runs are later than this one: they do not count")
+    print("\n".join(lines))
     return FAILED if is_red(verdicts) else PASSED

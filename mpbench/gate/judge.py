@@ -125,7 +125,7 @@ def _speedup_verdict(book: Book, name: str, found: Mapping[str, Found]) -> Verdi
 
 
 def _lost_speedup(book: Book, name: str) -> Verdict | None:
-    """Where an earlier run in the same settings had a speedup and this one cannot have one: nobody else would say so."""
+    """Where an earlier run in the same settings had a speedup and this one cannot have one."""
     case = book.new.cases[name]
     before = [run for run in book.comparable[name] if baseline_of(run, run.cases[name])]
     if not before or case.record.control or book.time(book.new, name) is None:

@@ -9,6 +9,7 @@ from mpbench.stats.intervals import Interval
 
 SPEEDUP, ACCURACY, SKIPPED, CREEP = "speedup of ", "accuracy of ", "skipped steps of ", "creep of "
 NEW, MISSING, NOT_COMPARABLE, FAILED = "NEW", "MISSING", "NOT COMPARABLE", "FAILED"
+NOT_SELECTED = "NOT SELECTED"
 
 
 @dataclass(frozen=True)

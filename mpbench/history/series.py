@@ -71,11 +71,16 @@ class Series:
 def all_series(runs: Iterable[SavedRun]) -> list[Series]:
     """The series in saved runs: times, then speedups, each in the order in which their cases first appear.
 
+    Runs that have measured cases of another one again are no points of their own: they were made because something
+    seemed slow.
+
     Args:
         runs: oldest first.
     """
     found: dict[tuple[str, str], dict[tuple[Any, ...], tuple[dict[str, Any], list[SavedRun], list[float]]]] = {}
     for run in runs:
+        if run.confirms:
+            continue
         for name, case in run.cases.items():
             settings = configuration(run, case)
             figures = [(TIMES, settings, case.median_seconds)]

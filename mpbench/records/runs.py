@@ -88,6 +88,8 @@ class SavedRun:
         command: what was typed; empty where unknown.
         id: what runs that confirm it name it by; empty where it has none.
         confirms: the id of the run of which this one has measured some cases again; empty for an ordinary run.
+        paths: what pytest was asked to run, as beginnings of full names; None where unknown.
+        deselected: full names of the cases there that were left out on purpose, as by -k.
     """
 
     path: Path
@@ -102,6 +104,17 @@ class SavedRun:
     command: str = ""
     id: str = ""
     confirms: str = ""
+    paths: tuple[str, ...] | None = None
+    deselected: frozenset[str] = frozenset()
+
+    def was_asked_for(self, fullname: str) -> bool:
+        """Whether a case would have been measured, had it been there; so it is where that is unknown."""
+        if fullname in self.deselected:
+            return False
+        return self.paths is None or any(
+            path in ("", ".") or fullname == path or fullname.startswith((f"{path}/", f"{path}::", f"{path}["))
+            for path in self.paths
+        )
 
 
 def unsaved_run(
@@ -109,9 +122,9 @@ def unsaved_run(
     measured: Mapping[str, Measured],
     compared: Mapping[str, AccuracyRecord],
     probed: Mapping[str, Probed],
-    command: str = "",
+    own: Mapping[str, Any] | None = None,
 ) -> SavedRun:
-    """What a session has measured, by full names, as if it had been saved now."""
+    """What a session has measured, by full names, as if saved now; `own` is what is saved beside the benchmarks."""
     return SavedRun(
         path=Path("this run"),
         time=datetime.now(timezone.utc),
@@ -122,7 +135,7 @@ def unsaved_run(
         cases={name: SavedCase(name, case.record, tuple(case.rounds)) for name, case in measured.items()},
         accuracy=dict(compared),
         probes=dict(probed),
-        command=command,
+        **_own(own),
     )
 
 
@@ -233,17 +246,25 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         cases=cases,
         accuracy=accuracy,
         probes=probes,
-        command=_own(saved, "command"),
-        id=_own(saved, "id"),
-        confirms=_own(saved, "confirms"),
+        **_own(saved.get("mpbench")),
     )
 
 
-def _own(saved: Mapping[str, Any], key: str) -> str:
-    """A text that we have put beside the benchmarks; empty where there is none."""
-    own = saved.get("mpbench")
-    value = own.get(key) if isinstance(own, dict) else None
-    return value if isinstance(value, str) else ""
+def _own(saved: Any) -> dict[str, Any]:
+    """The fields of SavedRun that we have put beside the benchmarks; what is missing or no such thing is left out."""
+    own = saved if isinstance(saved, Mapping) else {}
+    found: dict[str, Any] = {
+        name: own[name] for name in ("command", "id", "confirms") if isinstance(own.get(name), str)
+    }
+    if _is_texts(own.get("paths")):
+        found["paths"] = tuple(own["paths"])
+    if _is_texts(own.get("deselected")):
+        found["deselected"] = frozenset(own["deselected"])
+    return found
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _schema(extra_info: Mapping[str, Any]) -> str | None:

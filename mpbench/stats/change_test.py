@@ -174,8 +174,8 @@ def compare(
     The shift from the centre of the earlier runs is tested with Student's t, degrees of freedom after Satterthwaite
     (1946). Its variance has two parts: that of the rounds, and that between runs, without which every comparison of two
     runs looks significant. The latter is the larger of two: the figure's own, shrunk towards the prior as limma does
-    (Smyth 2004), and the mean, weighted by degrees of freedom, of its own and of what is expected of any figure. Without
-    a prior a figure's own variance counts by itself, with its own degrees of freedom, where it is the larger.
+    (Smyth 2004), and the mean, weighted by degrees of freedom, of its own and of what is expected of any figure.
+    Without a prior a figure's own variance counts by itself, with its own degrees of freedom, where it is the larger.
 
     Args:
         new: of the run to judge, or of it and those that measured it again.

@@ -79,7 +79,7 @@ def spread(stretches: Sequence[Sequence[tuple[float, float]]], farthest: float =
     """Of runs at one or several levels.
 
     Args:
-        stretches: for each level the runs that were at it, as (mean, error) of their rounds in logarithms, oldest first.
+        stretches: for each level the runs that were at it, oldest first, as (mean, error) of their rounds' logarithms.
         farthest: deviations from the middle of their stretch count as so much at most.
     """
     squares, lagged, degrees, errors, lengths = 0.0, 0.0, 0, list[float](), list[int]()
@@ -104,8 +104,8 @@ def spread(stretches: Sequence[Sequence[tuple[float, float]]], farthest: float =
 def memory_of(spreads: Sequence[Spread]) -> float:
     """Correlation of neighbouring runs that the figures of a kind show together, from 0 to MAX_MEMORY.
 
-    Corrected for the mean that deviations are taken from (Marriott and Pope 1954, Biometrika 41), less a standard error:
-    runs without memory shall seldom seem to have one.
+    Corrected for the mean that deviations are taken from (Marriott and Pope 1954, Biometrika 41), less a standard
+    error: runs without memory shall seldom seem to have one.
     """
     known = [one for one in spreads if one.runs > 3 and one.squares > 0]
     if len(known) < MIN_ALIKE:
@@ -125,9 +125,9 @@ def estimated_prior(spreads: Sequence[Spread], memory: float = 0.0) -> Prior | N
     """The prior of a kind of figures; None where fewer than MIN_ALIKE of them have a variance.
 
     Moments of the logarithms, as limma's fitFDist (Smyth 2004, "Linear models and empirical Bayes methods for assessing
-    differential expression in microarray experiments", SAGMB 3:3). Where figures differ in how much they vary, `degrees`
-    is small, and a figure that has varied little so far is not trusted to go on so; where they vary alike it is large,
-    at most all degrees of freedom there are, or MEMORY_DEGREES over the memory of the runs, which is an estimate too.
+    differential expression in microarray experiments", SAGMB 3:3). Where figures differ in how much they vary,
+    `degrees` is small, and a figure that has varied little so far is not trusted to go on so; where they vary alike it
+    is large, at most all degrees of freedom there are, or MEMORY_DEGREES over the memory of the runs, an estimate too.
     """
     known = [one for one in spreads if one.degrees]
     if len(known) < MIN_ALIKE:

@@ -1,8 +1,8 @@
 """How often the gate is wrong: whole runs without a change, and runs with one case 5 % slower.
 
-    python results/gate/calibrate.py [-o FILE]                              # simulated from results/gate/run-cpu.json
-    python results/gate/calibrate.py --levels -o results/gate/levels.json   # machines whose cases have levels of their own
-    python results/gate/calibrate.py --real results/gate/aa/*.json          # A/A runs of a real machine
+    python results/gate/calibrate.py [-o FILE]                         # simulated from results/gate/run-cpu.json
+    python results/gate/calibrate.py --levels [-o FILE]                # machines whose cases have levels of their own
+    python results/gate/calibrate.py --real results/gate/aa/*.json     # A/A runs of a real machine
 
 Simulated runs draw whole blocks of a recorded run with replacement, so that what precisions of a block share stays
 shared. Each run gets a speed of its own, each group a drift within it (SCENARIOS says how much of both), each case a
@@ -136,7 +136,9 @@ class LevelledMachine:
         self._wandering = rng.normal(0, how.sd, n)
         self._ms = rng.uniform(50, 500, MODELS)
 
-    def process(self, factors: dict[str, float] | None = None, only: set[str] | None = None, confirms: str = "") -> SavedRun:
+    def process(
+        self, factors: dict[str, float] | None = None, only: set[str] | None = None, confirms: str = ""
+    ) -> SavedRun:
         """What the next process measures."""
         rng, how = self._rng, self._how
         offsets = rng.normal(0, STEADY[0]) + rng.normal(0, CASE_SD, self._two.size)
@@ -158,7 +160,9 @@ class LevelledMachine:
         number = self._number
         time = START + timedelta(days=number)
         id = "" if confirms else str(number)
-        return SavedRun(Path(f"{number}.json"), time, f"{number:040x}", False, "main", {}, cases, {}, id=id, confirms=confirms)
+        return SavedRun(
+            Path(f"{number}.json"), time, f"{number:040x}", False, "main", {}, cases, {}, id=id, confirms=confirms
+        )
 
 
 def _record(model: str, precision: str) -> CaseRecord:
@@ -332,7 +336,9 @@ def main() -> None:
     parser.add_argument("--slower", type=float, default=5.0, metavar="PERCENT", help="of the slow case (5)")
     parser.add_argument("--real", type=Path, nargs="+", metavar="RUN.json")
     parser.add_argument("--levels", action="store_true")
-    parser.add_argument("--only", default="", metavar="WORDS", help="with --levels: the scenarios with them in their name")
+    parser.add_argument(
+        "--only", default="", metavar="WORDS", help="with --levels: the scenarios with them in their name"
+    )
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
     slowdown = 1 + args.slower / 100
