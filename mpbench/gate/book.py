@@ -134,15 +134,14 @@ class Book:
         for name, case in new.cases.items():
             self.comparable[name], self.differing[name] = _comparable(new, case, before)
         kept = max(LOOKBACK * rules.last, -LONG_AGO.start)
-        self._members = {name: {id(run) for run in runs[-kept:]} | {id(new)} for name, runs in self.comparable.items()}
+        self._members = {name: {id(run) for run in runs[-kept:]} for name, runs in self.comparable.items()}
         wanted = set().union(*self._members.values())
         self.timeline = [*(run for run in before if id(run) in wanted), new]
-        self._again = {id(run): list(again.get(run.id, ())) if run.id else [] for run in self.timeline}
-        for confirming in self._again.values():
-            for run in confirming:
-                for name in new.cases.keys() & run.cases.keys():
-                    if configuration(run, run.cases[name]) == configuration(new, new.cases[name]):
-                        self._members[name].add(id(run))
+        self._settings = {name: configuration(new, case) for name, case in new.cases.items()}
+        self._kept: list[SavedRun] = []  # what is known of a run is kept by its id()
+        self._again: dict[int, list[SavedRun]] = {}
+        for run in self.timeline:
+            self._take_in(run, again.get(run.id, ()) if run.id else ())
         self._levels: dict[tuple[int, str], Level | None] = {}
         self._means: dict[int, np.ndarray] = {}
         self._rests: dict[object, dict[int, float] | None] = {}
@@ -152,12 +151,25 @@ class Book:
         self.bases = {name: base for name in names if (base := baseline_of(new, new.cases[name]))}
         # A time is red in one direction, a speedup in both: either of its two cases may have become slower.
         self._tests = max(len(names) + 2 * len(self.bases), 1)
-
-    def go_through(self) -> dict[str, Found]:
-        """What is found of the new run's times and speedups, and of their creep."""
         for run in self.timeline[:-1]:
             self._enter(run, self._judged(run))
+
+    def turn_to(self, run: SavedRun, confirming: Sequence[SavedRun] = ()) -> None:
+        """Judge another run, of the same cases in the same settings, after the same ones."""
+        self.new = run
+        self._take_in(run, confirming)
+
+    def found(self) -> dict[str, Found]:
+        """What is found of the new run's times and speedups, and of their creep."""
         return self._judged(self.new) | self._crept()
+
+    def _take_in(self, run: SavedRun, confirming: Sequence[SavedRun]) -> None:
+        self._again[id(run)] = list(confirming)
+        self._kept += [run, *confirming]
+        for one in (run, *confirming):
+            for name in self._settings.keys() & one.cases.keys():
+                if configuration(one, one.cases[name]) == self._settings[name] and (one is not run or run is self.new):
+                    self._members[name].add(id(one))
 
     def baseline(self, figure: str) -> Baseline:
         return self._baselines.setdefault(figure, Baseline())
@@ -242,7 +254,7 @@ class Book:
             if joint.kind not in (SLOWER, FASTER) or min(sign * shift for shift in (finding.shift, *shifts)) >= least:
                 finding = joint
             else:
-                finding = replace(joint, kind=UNSURE, advice="not confirmed")
+                finding = replace(finding, kind=UNSURE, advice="not confirmed")
         if on_cpu and self.new.cases[q.figure.removeprefix(SPEEDUP)].record.device == "cpu":
             if finding.kind in (SLOWER, FASTER) and abs(finding.shift) <= math.log(SLOW_MACHINE_FACTOR):
                 finding = replace(finding, kind=UNSURE, advice="on a CPU that may be the machine: speedups tell")

@@ -49,14 +49,19 @@ def assess(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> tuple[li
     Returns:
         What `judge` returns; full names, in the run's order, of the suspects.
     """
-    book, before = _book(new, earlier, rules)
-    found = book.go_through()
+    book = open_book(new, earlier, rules)
+    verdicts, suspects = speed_verdicts(book)
+    verdicts += missing_verdicts(new, book.before, rules)
+    verdicts += skipped_step_verdicts(new, {name: runs[-rules.last :] for name, runs in book.comparable.items()})
+    return verdicts + accuracy_verdicts(new, book.before, rules), suspects
+
+
+def speed_verdicts(book: Book) -> tuple[list[Verdict], list[str]]:
+    """Those of `assess` that are about times and speedups, on the run that a book is open at."""
+    new, found = book.new, book.found()
     verdicts = [_time_verdict(book, name, found) for name in new.cases]
     verdicts += [v for name in new.cases if (v := _speedup_verdict(book, name, found)) is not None]
     verdicts += [v for name in new.cases if (v := _creep_verdict(book, name, found)) is not None]
-    verdicts += missing_verdicts(new, before, rules)
-    verdicts += skipped_step_verdicts(new, {name: runs[-rules.last :] for name, runs in book.comparable.items()})
-    verdicts += accuracy_verdicts(new, before, rules)
     groups = {group_of(case) for name, case in new.cases.items() if _is_suspect(book, name, found)}
     return verdicts, [name for name, case in new.cases.items() if group_of(case) in groups]
 
@@ -75,7 +80,8 @@ def _is_suspect(book: Book, name: str, found: Mapping[str, Found]) -> bool:
     return False
 
 
-def _book(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> tuple[Book, list[SavedRun]]:
+def open_book(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> Book:
+    """The book of a run, with the runs before it and what confirms them; arguments as in `judge`."""
     again: dict[str, list[SavedRun]] = {}
     before = list[SavedRun]()
     for run in sorted(earlier, key=lambda run: (run.time, run.path)):
@@ -83,7 +89,7 @@ def _book(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> tuple[Boo
             again.setdefault(run.confirms, []).append(run)
         elif run.time < new.time:
             before.append(run)
-    return Book(new, before, {id: _each_once(runs) for id, runs in again.items()}, rules), before
+    return Book(new, before, {id: _each_once(runs) for id, runs in again.items()}, rules)
 
 
 def _each_once(runs: Iterable[SavedRun]) -> list[SavedRun]:

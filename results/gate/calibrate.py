@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from mpbench.gate.judge import assess, judge
+from mpbench.gate.judge import judge, open_book, speed_verdicts
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import SPEEDUP, Verdict, is_red
 from mpbench.records.runs import SavedCase, SavedRun, read_run
@@ -83,7 +83,7 @@ SCENARIOS = {
 """Recorded at --mp-max-time=20 on a CPU most cases end NOISY; 20 times the rounds bring them to +-1 %."""
 
 HISTORIES = (5, 10, 20)
-AGAIN = 2
+AGAIN, NEXT_RUNS = 2, 5
 MODELS, LEVEL_ROUNDS, LEVEL_NOISE = 12, 30, 0.005
 """Of a machine with levels: models of two precisions each, and the rounds of a case, which differ by so much."""
 
@@ -127,7 +127,7 @@ class LevelledMachine:
     """One process after the other on such a machine."""
 
     def __init__(self, how: Levels, rng: np.random.Generator) -> None:
-        self._how, self._rng, self._number = how, rng, 0
+        self._how, self.rng, self._number = how, rng, 0
         n = 2 * MODELS
         count = int(how.cases) if how.cases >= 1 else round(how.cases * n)
         self._two = np.zeros(n)
@@ -136,11 +136,18 @@ class LevelledMachine:
         self._wandering = rng.normal(0, how.sd, n)
         self._ms = rng.uniform(50, 500, MODELS)
 
+    def state(self) -> np.ndarray:
+        """How its cases wander now."""
+        return self._wandering.copy()
+
+    def back_to(self, state: np.ndarray) -> None:
+        self._wandering = state.copy()
+
     def process(
         self, factors: dict[str, float] | None = None, only: set[str] | None = None, confirms: str = ""
     ) -> SavedRun:
         """What the next process measures."""
-        rng, how = self._rng, self._how
+        rng, how = self.rng, self._how
         offsets = rng.normal(0, STEADY[0]) + rng.normal(0, CASE_SD, self._two.size)
         offsets = offsets + self._two * (rng.random(self._two.size) < how.rare) + self._wandering
         self._wandering = how.memory * self._wandering + math.sqrt(1 - how.memory**2) * rng.normal(
@@ -177,27 +184,32 @@ def _record(model: str, precision: str) -> CaseRecord:
     )  # fmt: skip
 
 
-def judged_with_levels(seed: int, how: Levels, earlier: int, slowdown: float) -> dict[str, bool]:
-    """An unchanged run and one with a slow case, judged by themselves and after being measured again."""
-    rng = np.random.default_rng(seed)
-    machine = LevelledMachine(how, rng)
+def judged_with_levels(seed: int, how: Levels, earlier: int, slowdown: float) -> list[dict[str, bool]]:
+    """After one history, several next runs: each unchanged and with a slow case, judged by itself and after what is
+    suspected has been measured again."""
+    machine = LevelledMachine(how, np.random.default_rng(seed))
     runs = [machine.process() for _ in range(earlier)]
-    name = str(rng.choice(list(runs[0].cases)))
-    result = {}
-    for of, factors in (("false_alarms", {}), ("slowdowns_found", {name: slowdown})):
-        new = machine.process(factors)
-        verdicts, again = assess(new, runs, Rules())
-        result[f"{of}_alone"] = name in _named(verdicts) if factors else is_red(verdicts)
-        if again:
-            confirming = [machine.process(factors, set(again), new.id) for _ in range(AGAIN)]
-            verdicts = judge(new, [*runs, *confirming], Rules())
-        elif is_red(verdicts):
-            raise AssertionError("red, but no suspect")
-        if factors:
-            result["slowdowns_found"] = name in _named(verdicts)
-        else:
-            result |= {"false_alarms": is_red(verdicts), "measured_again": bool(again)}
-    return result
+    then, book = machine.state(), None
+    results = []
+    for _ in range(NEXT_RUNS):
+        result = {}
+        name = str(machine.rng.choice(list(runs[0].cases)))
+        for figure, factors in (("false_alarms", {}), ("slowdowns_found", {name: slowdown})):
+            machine.back_to(then)
+            new = machine.process(factors)
+            book = book or open_book(new, runs, Rules())
+            book.turn_to(new)
+            verdicts, again = speed_verdicts(book)
+            if not again and is_red(verdicts):
+                raise AssertionError("red, but no suspect")
+            result[f"{figure}_alone"] = name in _named(verdicts) if factors else is_red(verdicts)
+            if again:
+                book.turn_to(new, [machine.process(factors, set(again), new.id) for _ in range(AGAIN)])
+                verdicts, _ = speed_verdicts(book)
+            result[figure] = name in _named(verdicts) if factors else is_red(verdicts)
+            result.setdefault("measured_again", bool(again))
+        results.append(result)
+    return results
 
 
 def _named(verdicts: list[Verdict]) -> str:
@@ -212,10 +224,11 @@ def with_levels(runs: int, slowdown: float, only: str) -> dict[str, dict[str, fl
             for earlier in HISTORIES:
                 if only not in f"{name}, {earlier} earlier runs":
                     continue
-                jobs = [pool.submit(judged_with_levels, seed, how, earlier, slowdown) for seed in range(runs)]
-                outcomes = [job.result() for job in jobs]
+                histories = range(-(-runs // NEXT_RUNS))
+                jobs = [pool.submit(judged_with_levels, seed, how, earlier, slowdown) for seed in histories]
+                outcomes = [one for job in jobs for one in job.result()]
                 cell = {figure: round(float(np.mean([one[figure] for one in outcomes])), 4) for figure in outcomes[0]}
-                result[f"{name}, {earlier} earlier runs"] = {"judged": runs, **cell}
+                result[f"{name}, {earlier} earlier runs"] = {"judged": len(outcomes), **cell}
                 print(name, earlier, cell, flush=True)
     return result
 
