@@ -35,7 +35,7 @@ FALSE_ALARM_LEVEL = 0.003
 """Share of unchanged runs in which any case or speedup may be called changed, divided among all that are judged. A
 third of the 1 % aimed at: how much runs differ is itself an estimate, and bursts are not normal."""
 
-CONFIRMED_LEVEL = 0.01
+CONFIRMED_LEVEL = 0.005
 """The same where fresh processes have measured again: each of them must agree besides."""
 
 SUSPECT_LEVEL, SUSPECT_SHARE = 0.02, 0.8
@@ -73,6 +73,10 @@ broke into one run, and would hide a slowdown for the next twenty."""
 
 AGREEING_SHARE = 0.5
 """Of the threshold, that every process must be beyond before several agree: one that is nearer has come back."""
+
+CLEAR_SPREADS = 0.7
+"""Of what several processes find together, by which it must be beyond the threshold: levels as far apart as the threshold
+are common where there are any, and then all processes agree by chance in one of some hundred runs."""
 
 LOOKBACK = 4
 """So many times `last` runs are looked through for those that make the baseline."""
@@ -250,11 +254,15 @@ class Book:
             asked = replace(limits, alpha=CONFIRMED_LEVEL / self._tests)
             joint = compare(replace(together, error=error), q.earlier, asked, prior, q.own, usual, memory)
             sign = math.copysign(1, joint.shift)
-            least = AGREEING_SHARE * (limits.slower if sign == limits.towards else limits.faster)
-            if joint.kind not in (SLOWER, FASTER) or min(sign * shift for shift in (finding.shift, *shifts)) >= least:
+            threshold = limits.slower if sign == limits.towards else limits.faster
+            if joint.kind not in (SLOWER, FASTER):
                 finding = joint
-            else:
+            elif min(sign * shift for shift in (finding.shift, *shifts)) < AGREEING_SHARE * threshold:
                 finding = replace(finding, kind=UNSURE, advice="not confirmed")
+            elif abs(joint.shift) < threshold + CLEAR_SPREADS * joint.spread:
+                finding = replace(joint, kind=UNSURE, advice="confirmed, but too near the threshold to be sure")
+            else:
+                finding = joint
         if on_cpu and self.new.cases[q.figure.removeprefix(SPEEDUP)].record.device == "cpu":
             if finding.kind in (SLOWER, FASTER) and abs(finding.shift) <= math.log(SLOW_MACHINE_FACTOR):
                 finding = replace(finding, kind=UNSURE, advice="on a CPU that may be the machine: speedups tell")

@@ -19,8 +19,8 @@ POWER = 0.8
 """Usual probability of seeing a difference that `detectable_difference` is to have."""
 
 EXACT_BELOW = 25
-"""Discordant images below which a score is not normal enough: without any, 268 images would do for a margin of one point
-at 5 %, although 0.99^268 is 6.8 %. Also from which on `mcnemar_chi2` is good."""
+"""Discordant images below which a score is not normal enough: without any, 268 images would do for a margin of one
+point at 5 %, although 0.99^268 is 6.8 %."""
 
 NUISANCE_POINTS = 40
 """At which shares of an unknown that decides nothing the largest probability is sought."""
