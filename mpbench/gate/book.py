@@ -75,8 +75,8 @@ AGREEING_SHARE = 0.5
 """Of the threshold, that every process must be beyond before several agree: one that is nearer has come back."""
 
 CLEAR_SPREADS = 0.7
-"""Of what several processes find together, by which it must be beyond the threshold: levels as far apart as the threshold
-are common where there are any, and then all processes agree by chance in one of some hundred runs."""
+"""Of what several processes find together, by which it must be beyond the threshold: levels that far apart are
+common where there are any, and then all processes agree by chance in one of some hundred runs."""
 
 LOOKBACK = 4
 """So many times `last` runs are looked through for those that make the baseline."""
@@ -200,8 +200,10 @@ class Book:
 
     def _judged(self, run: SavedRun) -> dict[str, Found]:
         """What is found of a run's times and speedups against the baselines so far."""
-        questions = [self._time_question(run, name, self._runs(name)) for name in self.new.cases]
-        questions += [self._ratio_question(run, name, self._runs(SPEEDUP + name)) for name in self.new.cases]
+        questions = list[_Question | None]()
+        for name in self.new.cases:
+            for figure, ask in ((name, self._time_question), (SPEEDUP + name, self._ratio_question)):
+                questions.append(ask(run, name, self._runs(figure), self.baseline(figure).spread()))
         return self._answered([question for question in questions if question is not None])
 
     def _crept(self) -> dict[str, Found]:
@@ -213,7 +215,7 @@ class Book:
                 of_level = {id(run) for run in self.baseline(figure).stretches[-1]}
                 runs = [run for run in then if id(run) in of_level]
                 if len(runs) >= MIN_HISTORY:
-                    questions.append(ask(self.new, name, runs))
+                    questions.append(ask(self.new, name, runs, [runs]))  # the last ones may differ by the creep
         answered = self._answered([question for question in questions if question is not None])
         return {CREEP + figure: found for figure, found in answered.items()}
 
@@ -255,11 +257,10 @@ class Book:
             joint = compare(replace(together, error=error), q.earlier, asked, prior, q.own, usual, memory)
             sign = math.copysign(1, joint.shift)
             threshold = limits.slower if sign == limits.towards else limits.faster
-            if joint.kind not in (SLOWER, FASTER):
-                finding = joint
-            elif min(sign * shift for shift in (finding.shift, *shifts)) < AGREEING_SHARE * threshold:
+            agree = min(sign * shift for shift in (finding.shift, *shifts)) >= AGREEING_SHARE * threshold
+            if not agree and (suspect or joint.kind in (SLOWER, FASTER)):
                 finding = replace(finding, kind=UNSURE, advice="not confirmed")
-            elif abs(joint.shift) < threshold + CLEAR_SPREADS * joint.spread:
+            elif joint.kind in (SLOWER, FASTER) and abs(joint.shift) < threshold + CLEAR_SPREADS * joint.spread:
                 finding = replace(joint, kind=UNSURE, advice="confirmed, but too near the threshold to be sure")
             else:
                 finding = joint
@@ -269,12 +270,13 @@ class Book:
             suspect = suspect and abs(finding.shift) > math.log(SLOW_MACHINE_FACTOR)
         return Found(finding, near, suspect, q.rest, shifts)
 
-    def _time_question(self, run: SavedRun, name: str, runs: Sequence[SavedRun]) -> _Question | None:
+    def _time_question(
+        self, run: SavedRun, name: str, runs: Sequence[SavedRun], stretches: Sequence[Sequence[SavedRun]]
+    ) -> _Question | None:
         now = self.time(run, name)
         if now is None or not runs:
             return None
         slower, faster = self.rules.thresholds(name)
-        stretches = self.baseline(name).spread()
         again = [one for one in self._again.get(id(run), ()) if self.time(one, name)]
         rest = self._rest(name, runs, [run, *again, *(one for stretch in stretches for one in stretch)])
 
@@ -298,12 +300,13 @@ class Book:
         own = _own(stretches, {id(one): level for s in stretches for one in s if (level := of(one))}, limits.slower)
         return _Question(name, now, confirming, earlier, own, limits, shift, unrelated)
 
-    def _ratio_question(self, run: SavedRun, name: str, runs: Sequence[SavedRun]) -> _Question | None:
+    def _ratio_question(
+        self, run: SavedRun, name: str, runs: Sequence[SavedRun], stretches: Sequence[Sequence[SavedRun]]
+    ) -> _Question | None:
         figure = SPEEDUP + name
         now = self.ratio(run, name)
         if now is None or not runs:
             return None
-        stretches = self.baseline(figure).spread()
         levels = {id(one): level for one in runs if (level := self.ratio(one, name))}
         if not levels:
             return None
