@@ -34,11 +34,13 @@ PARENTS_OPTIONS: dict[str, Any] = {
     "mp_report": None,
     "mp_summary": None,
     "mp_resume": False,
+    "mp_cache_compiled": "off",
     "benchmark_compare": None,
     "benchmark_compare_fail": [],
     "benchmark_histogram": None,
 }
-"""What a child does without: the parent compares, judges and reports."""
+"""What a child does without: the parent compares, judges and reports, and what the parent has compiled holds the choice
+of kernels that is to be made anew."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ def measure_group(plan, *rest):
     return outcomes
 
 @__import__("pytest").hookimpl(trylast=True)
-def pytest_configure():
+def pytest_configure(config):
     run.measure_group = measure_group
+    assert config.getoption("mp_cache_compiled") == ("off" if AGAIN else "on")
 """
 """Steady times, but for what starts with SLOW, or in a process that measures again with SLOW_AGAIN."""
 
