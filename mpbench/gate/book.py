@@ -29,14 +29,24 @@ from mpbench.stats.change_test import (
     mean_of,
     shift_excess,
 )
-from mpbench.stats.run_spread import MIN_ALIKE, Prior, Spread, centre, estimated_prior, mean_excess, memory_of, spread
+from mpbench.stats.run_spread import (
+    MIN_ALIKE,
+    Prior,
+    Spread,
+    centre,
+    estimated_prior,
+    mean_excess,
+    memory_of,
+    spread,
+    vary_alike,
+)
 
 FALSE_ALARM_LEVEL = 0.003
 """Share of unchanged runs in which any case or speedup may be called changed, divided among all that are judged. A
 third of the 1 % aimed at: how much runs differ is itself an estimate, and bursts are not normal."""
 
-CONFIRMED_LEVEL = 0.005
-"""The same where fresh processes have measured again: each of them must agree besides."""
+CONFIRMED_LEVEL = 0.01
+"""The same where fresh processes have measured again, each of which must agree besides, and figures vary alike."""
 
 SUSPECT_LEVEL, SUSPECT_SHARE = 0.02, 0.8
 """Level, and share of its threshold, from which on a figure is measured again, where it can be: several processes may
@@ -253,7 +263,7 @@ class Book:
         if q.again:
             together = mean_of([q.now, *q.again])
             error = math.sqrt(together.error**2 + len(q.again) * q.unrelated / together.runs**2)
-            asked = replace(limits, alpha=CONFIRMED_LEVEL / self._tests)
+            asked = replace(limits, alpha=CONFIRMED_LEVEL / self._tests) if vary_alike(prior) else limits
             joint = compare(replace(together, error=error), q.earlier, asked, prior, q.own, usual, memory)
             sign = math.copysign(1, joint.shift)
             threshold = limits.slower if sign == limits.towards else limits.faster

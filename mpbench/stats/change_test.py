@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from mpbench.stats import special
 from mpbench.stats.intervals import MAD_TO_SD, TRIM_FRACTION, Interval, trimmed_mean_error
-from mpbench.stats.run_spread import Prior, Spread, centre, spread, variance_of_centre, variance_of_mean
+from mpbench.stats.run_spread import Prior, Spread, centre, spread, variance_of_centre, variance_of_mean, vary_alike
 
 MIN_ROUNDS = 8
 """With fewer too little survives trimming to tell the spread from: bursts that hit two rounds pass for a change."""
@@ -192,7 +192,7 @@ def compare(
     between, between_degrees = _between([new, *earlier], new, limits, prior, own, usual)
     of_centre = variance_of_centre(count)  # its variance in units of one run's
     # Where figures differ in how much they vary, this one may be at another of several levels in all of the new runs.
-    averaged = 1 if prior and prior.degrees < PRIOR_DEGREES else new.runs
+    averaged = new.runs if prior is None or vary_alike(prior) else 1
     runs = variance_of_mean(averaged, memory)
     runs += of_centre * sum(1 / e.runs for e in earlier) * variance_of_mean(count, memory)
     parts = [(between * runs, between_degrees)]

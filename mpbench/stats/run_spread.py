@@ -17,6 +17,9 @@ from mpbench.stats import special
 MIN_ALIKE = 5
 """Figures of a kind from which on a prior is estimated from them."""
 
+ALIKE_DEGREES = 4.0
+"""Of a prior from which on figures vary alike: below, a figure's sd may well be three times that of the next."""
+
 LEAST_SHARE = 1e-5
 """Of the median variance, below which a variance counts as so much: limma's guard against figures that do not vary."""
 
@@ -142,6 +145,11 @@ def estimated_prior(spreads: Sequence[Spread], memory: float = 0.0) -> Prior | N
     degrees = min(degrees, MEMORY_DEGREES / memory) if memory else degrees
     middle = float(np.exp(logs.mean() + special.psi(degrees / 2) - math.log(degrees / 2)))
     return Prior(middle, degrees, mean_excess(known))
+
+
+def vary_alike(prior: Prior | None) -> bool:
+    """Whether the figures of a kind are known to vary about as much as each other."""
+    return prior is not None and prior.degrees >= ALIKE_DEGREES
 
 
 def mean_excess(spreads: Sequence[Spread]) -> float:
