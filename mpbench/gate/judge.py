@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from mpbench.errors import printable
 from mpbench.gate.book import Book, Found, baseline_of, group_of, no_figure
 from mpbench.gate.checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
 from mpbench.gate.rules import Rules
@@ -199,7 +200,8 @@ def _accepted(book: Book, figure: str) -> str:
     moved, since = book.moved(figure), book.baseline(figure).since
     if moved is None or since is None:
         return ""
-    return f"new level accepted: {100 * math.expm1(moved):+.1f} %, since {since.commit[:7] or f'{since.time:%Y-%m-%d}'}"
+    commit = printable(since.commit[:7]) or f"{since.time:%Y-%m-%d}"
+    return f"new level accepted: {100 * math.expm1(moved):+.1f} %, since {commit}"
 
 
 def _without_baseline(book: Book, name: str, differing: Mapping[str, tuple[object, object]]) -> Verdict:
