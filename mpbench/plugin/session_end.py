@@ -15,6 +15,7 @@ from mpbench.gate.lines import gate_lines
 from mpbench.gate.verdict import Verdict, is_red
 from mpbench.journal.saving import shown
 from mpbench.plugin import benchmark_adapter as adapter
+from mpbench.plugin.confirming import ON_CPU, ON_GPU, measure_again
 from mpbench.plugin.console import benchmark_session, write_line
 from mpbench.plugin.refusals import JUDGING, NOTHING_MEASURED, given, is_worker
 from mpbench.plugin.session_files import this_run, write_report, write_summary
@@ -23,6 +24,7 @@ from mpbench.plugin.stash import (
     BROKE_OFF,
     COMPARED,
     COMPLETE,
+    CONFIRM,
     GATE,
     NEIGHBOURS,
     PROBED,
@@ -63,8 +65,7 @@ def _judge(session: pytest.Session) -> None:
         _nothing_measured(session)
     if GATE not in config.stash or not (measured or compared):
         return
-    verdicts: list[Verdict] = config.stash[GATE].verdicts(this_run(config))
-    config.stash[VERDICTS] = verdicts
+    verdicts = config.stash[VERDICTS] = _judged(session)
     if is_red(verdicts) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -90,6 +91,25 @@ def _say_at_end(config: pytest.Config) -> None:
     write_line(config, config.stash[BROKE_OFF])
 
 
+def _judged(session: pytest.Session) -> list[Verdict]:
+    """The gate's verdicts; what is suspected has been measured again by then, if that was asked for."""
+    config, run = session.config, this_run(session.config)
+    gate = config.stash[GATE]
+    verdicts, suspects = gate.assess(run)
+    processes = config.stash[CONFIRM]
+    if processes is None:
+        processes = ON_GPU if any(case.record.device == "gpu" for case in run.cases.values()) else ON_CPU
+    if not suspects or not processes or not config.stash[COMPLETE]:
+        return verdicts
+    try:
+        again = measure_again(config, run.id, suspects, processes, config.stash[RUN].progress)
+    except KeyboardInterrupt:
+        config.stash[RUN].progress("interrupted while cases were measured again: judged without")
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+        return verdicts
+    return gate.assess(run, again)[0]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
     try:
@@ -105,7 +125,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             records = {id: measured.record for id, measured in config.stash[REPORTED].items()}
             lines = [*tables.summary(reported), *config.stash[BASELINE].lines(records)] if reported else []
             lines += accuracy_summary(compared) if compared else []
-            lines += gate_lines(verdicts) if verdicts is not None else []
+            lines += gate_lines(verdicts, config.stash[GATE].rules) if verdicts is not None else []
             lines += filter(None, [config.stash[NEIGHBOURS].look_again(), time_spent(config.stash[RUN].spent)])
             for line in lines:
                 terminalreporter.write_line(terminal_line(line))
