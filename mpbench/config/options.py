@@ -133,6 +133,11 @@ def add_options(parser: pytest.Parser) -> None:
     add("--mp-gate", action="store_true", help="compare with the last saved runs and fail where one is slower for sure")
     add("--mp-gate-missing", metavar="WHAT", help="report or fail: what the gate does about a vanished case (report)")
     add(
+        "--mp-gate-confirm",
+        metavar="N",
+        help="measure what would be red again in N fresh processes; red is where they agree (2 on a GPU, 0 on a CPU)",
+    )
+    add(
         "--mp-lock",
         metavar="WHAT",
         default="wait",

@@ -319,13 +319,15 @@ def compile_model(model: keras.Model, precision: Precision, jit: bool, image_sha
     Under mixed_float16 Keras wraps the optimizer in a LossScaleOptimizer by itself.
 
     Raises:
-        CaseFailure: no loss can be guessed for the model's output.
+        CaseFailure: no loss can be guessed for the model's output, or it has a compile() of its own.
     """
     import keras
 
     if model.compiled:
         model.jit_compile = jit
         return
+    if type(model).compile is not keras.Model.compile or not can_be_called(model):
+        raise CaseFailure("it has a compile() or a training step of its own: let its factory compile it (Keras's too)")
     shape = output_shape(model, image_shape)
     if len(shape) != 2 or shape[1] is None or shape[1] < 2:
         raise CaseFailure(

@@ -244,7 +244,7 @@ class Step:
 
     def release(self) -> None:
         """Give the model, its batch and its graph back."""
-        del self._model, self._batch, self._labels, self._call, self._last
+        del self._model, self._batch, self._labels, self._call, self._last, self._scaling
         gc.collect()
 
     def _prepare_training(self) -> None:

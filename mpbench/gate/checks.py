@@ -5,14 +5,17 @@ Pure: saved runs in, verdicts out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from mpbench.gate.rules import Rules
-from mpbench.gate.verdict import ACCURACY, FAILED, MISSING, NEW, SKIPPED, Verdict
+from mpbench.gate.verdict import ACCURACY, FAILED, MISSING, NEW, NOT_COMPARABLE, NOT_SELECTED, SKIPPED, Verdict
 from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.comparable import COMPARABLE_FACTS
 from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.stats import special
 from mpbench.stats.change_test import SAME
 
 SKIPPED_SHARE_RISE = 0.01
@@ -21,22 +24,43 @@ SKIPPED_SHARE_RISE = 0.01
 SKIPPED_ALPHA = 0.001
 """Level of the test that the rise is none by chance: a single dropped step is ordinary loss scaling."""
 
+FALLEN_ALPHA = 0.001
+"""One-sided level of the test that an accuracy has fallen."""
+
 
 def missing_verdicts(new: SavedRun, before: Sequence[SavedRun], rules: Rules) -> list[Verdict]:
-    """Cases that one of the last runs had and this one lacks; runs without any case in common with it do not count."""
+    """Cases that one of the last runs had and this one lacks.
+
+    Runs without any case in common with it do not count, unless there are no others: then all cases may have been given
+    other names, if they are in the same files or this run would have had them.
+    """
     have = {*new.cases, *new.accuracy}
-    alike = [run for run in before if have & {*run.cases, *run.accuracy}][-rules.last :]
+    alike = [run for run in before if have & _names(run)]
+    if not alike:
+        files = _files(have)
+        alike = [run for run in before if new.paths is not None or files & _files(_names(run))]
     since: dict[str, int] = {}
-    for ago, run in enumerate(reversed(alike), start=1):
+    for ago, run in enumerate(reversed(alike[-rules.last :]), start=1):
         for name in (*run.cases, *run.accuracy):
             since.setdefault(name, ago)
-    return [
-        Verdict(
-            name, MISSING, rules.missing_fails, None, "the last run has it" if ago == 1 else f"it ran {ago} runs ago"
-        )
-        for name, ago in since.items()
-        if name not in have
-    ]
+    verdicts = []
+    for name, ago in since.items():
+        if name in have:
+            continue
+        if new.was_asked_for(name):
+            detail = "the last run has it" if ago == 1 else f"it ran {ago} runs ago"
+            verdicts.append(Verdict(name, MISSING, rules.missing_fails, None, detail))
+        else:
+            verdicts.append(Verdict(name, NOT_SELECTED, False, None, "this run was not asked for it"))
+    return verdicts
+
+
+def _names(run: SavedRun) -> set[str]:
+    return {*run.cases, *run.accuracy}
+
+
+def _files(names: Iterable[str]) -> set[str]:
+    return {name.partition("::")[0] for name in names}
 
 
 def skipped_step_verdicts(new: SavedRun, earlier: Mapping[str, Sequence[SavedRun]]) -> list[Verdict]:
@@ -72,21 +96,48 @@ def accuracy_verdicts(new: SavedRun, before: Sequence[SavedRun], rules: Rules) -
     verdicts = []
     for name, record in new.accuracy.items():
         reasons = accuracy_problems(record)
-        earlier = [run.accuracy[name] for run in before if name in run.accuracy]
-        earlier = [other for other in earlier if _setting(other) == _setting(record)][-rules.last :]
-        if earlier:
-            accuracies = {
-                record.precision: (record.accuracy, [r.accuracy for r in earlier]),
-                record.baseline: (record.baseline_accuracy, [r.baseline_accuracy for r in earlier]),
-            }
-            for precision, (now, theirs) in accuracies.items():
-                usual = float(np.median(theirs))
-                if now < usual - record.margin:
-                    reasons.append(f"accuracy in {precision} fell from {usual:.2%} to {now:.2%}: more than the margin")
+        having = [run for run in before if name in run.accuracy and _inputs(run.accuracy[name]) == _inputs(record)]
+        place = _place(new, record)
+        earlier = [run.accuracy[name] for run in having if _place(run, run.accuracy[name]) == place][-rules.last :]
+        for precision, now, theirs in (
+            (record.precision, record.accuracy, [r.accuracy for r in earlier]),
+            (record.baseline, record.baseline_accuracy, [r.baseline_accuracy for r in earlier]),
+        ):
+            if theirs and _has_fallen(now, usual := float(np.median(theirs)), record.margin, record.validation_images):
+                reasons.append(f"accuracy in {precision} fell from {usual:.2%} to {now:.2%}: more than the margin")
         kind = FAILED if reasons else SAME if earlier else NEW
         detail = "; ".join(reasons) or f"McNemar p {record.mcnemar_exact_p:.3f}"
+        if kind == NEW and having:
+            then = _place(having[-1], having[-1].accuracy[name])
+            kind = NOT_COMPARABLE
+            detail = ", ".join(
+                f"{field} {then[field]} -> {place[field]}" for field in place if then[field] != place[field]
+            )
+        wider = [r.margin for r in earlier if r.margin < record.margin]
+        if wider:
+            detail += f"; its margin is {100 * record.margin:g} points, that of earlier runs {100 * wider[-1]:g}"
         verdicts.append(Verdict(f"{ACCURACY}{name}", kind, bool(reasons), None, detail))
     return verdicts
+
+
+def _has_fallen(now: float, usual: float, margin: float, images: int) -> bool:
+    """Whether an accuracy is lower by more than the margin, and that is not chance.
+
+    By Newcombe's interval for the difference of two proportions (1998, Statistics in Medicine 17:873-890, method 10).
+    The images are the same, but which of them each run had right is not saved: taken for independent the accuracies
+    differ more by chance than they do, so that a fall is seen late rather than wrongly.
+    """
+    if usual - now <= margin:
+        return False
+    z = float(special.ndtri(1 - FALLEN_ALPHA))
+    low_before, high_now = _wilson(usual, images, -z), _wilson(now, images, z)
+    return usual - now > math.hypot(usual - low_before, high_now - now)
+
+
+def _wilson(share: float, n: int, z: float) -> float:
+    """A limit of Wilson's score interval for a share of n: the lower one for a negative z."""
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (middle + half) / (1 + z * z / n)
 
 
 def accuracy_problems(record: AccuracyRecord) -> list[str]:
@@ -102,6 +153,14 @@ def accuracy_problems(record: AccuracyRecord) -> list[str]:
     return problems
 
 
-def _setting(r: AccuracyRecord) -> tuple[object, ...]:
-    inputs = r.data_digest, r.weights, r.preprocessing, r.image_size, r.batch_size, r.profile
-    return *inputs, r.device, r.baseline, r.precision
+def _inputs(r: AccuracyRecord) -> tuple[object, ...]:
+    """What an accuracy is of."""
+    images = r.data_digest, r.weights, r.preprocessing, r.image_size, r.batch_size, r.profile
+    return *images, r.baseline, r.precision
+
+
+def _place(run: SavedRun, record: AccuracyRecord) -> dict[str, object]:
+    """Where and with what it was computed."""
+    return {name: run.facts.get(name) for name in COMPARABLE_FACTS} | {
+        name: getattr(record, name) for name in ("device", "device_name", "jit")
+    }

@@ -56,15 +56,18 @@ def run_gate(args: argparse.Namespace) -> int:
         new = read_run(args.new)
         for line in new.denied:
             warn(f"{new.path}: {line}")
+        stored = load_runs(args.storage or Path(DEFAULT_FOLDER), warn)
+        earlier = [run for run in stored if run.path.resolve() != new.path.resolve()]
         if args.against:
+            confirming = [run for run in earlier if new.id and run.confirms == new.id]
             # Whatever their times: the user has said which is the earlier one.
-            earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1))]
-        else:
-            earlier = load_runs(args.storage or Path(DEFAULT_FOLDER), warn)
+            earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1)), *confirming]
     except UnreadableRun as problem:
         raise UsageProblem(str(problem)) from None
-    earlier = [run for run in earlier if run.path.resolve() != new.path.resolve()]
     verdicts = judge(new, earlier, rules)
     status = FAILED if is_red(verdicts) else PASSED
-    show(gate_lines(verdicts))
+    lines = gate_lines(verdicts, rules)
+    if later := sum(run.time >= new.time and not run.confirms for run in earlier):
+        lines.append(f"  {later} of {len(earlier)} other runs are later than this one: they do not count")
+    show(lines)
     return status

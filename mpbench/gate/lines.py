@@ -8,22 +8,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from mpbench.gate.verdict import Verdict, is_red
+from mpbench.gate.rules import Rules, looser
+from mpbench.gate.verdict import MISSING, NOT_COMPARABLE, Verdict, is_red
 from mpbench.stats.change_test import SAME, UNSURE
 
 MAX_ALIKE = 3
 """More verdicts without a figure that say the same of different cases become one line."""
 
 
-def gate_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """The outcome, then those verdicts that fail the gate, all others that are not SAME, and the counts."""
+def gate_lines(verdicts: Sequence[Verdict], rules: Rules | None = None) -> list[str]:
+    """The outcome, then those verdicts that fail the gate, all others that are not SAME, levels that were accepted, the
+    counts, and where the rules are given, in what they are looser than the defaults."""
+    loosened = [f"  the rules are looser than the defaults: {words}"] if rules and (words := looser(rules)) else []
     if not verdicts:
-        return ["GATE PASSED: no cases to judge"]
+        return ["GATE PASSED: no cases to judge", *loosened]
     told = [verdict for verdict in verdicts if verdict.kind != SAME]
     lines = [outcome(verdicts)]
     lines += [f"  {line}" for red in (True, False) for line in _told([v for v in told if v.red == red])]
+    lines += [f"  {verdict.accepted}: {verdict.name}" for verdict in verdicts if verdict.accepted]
     counts = Counter(verdict.kind for verdict in verdicts)
-    return [*lines, f"  {', '.join(f'{count} {kind}' for kind, count in counts.items())}"]
+    return [*lines, f"  {', '.join(f'{count} {kind}' for kind, count in counts.items())}", *loosened]
 
 
 def _told(verdicts: Sequence[Verdict]) -> list[str]:
@@ -46,8 +50,11 @@ def outcome(verdicts: Sequence[Verdict]) -> str:
         compared = any(verdict.change for verdict in verdicts)
         if compared:
             return "GATE PASSED"
-        unsure = any(verdict.kind == UNSURE for verdict in verdicts)
-        return f"GATE PASSED: {'nothing can be judged' if unsure else 'there is no earlier run to compare with'}"
+        if any(verdict.kind == UNSURE for verdict in verdicts):
+            return "GATE PASSED: nothing can be judged"
+        if any(verdict.kind in (MISSING, NOT_COMPARABLE) for verdict in verdicts):
+            return "GATE PASSED: no earlier run has these cases in these settings"
+        return "GATE PASSED: there is no earlier run to compare with"
     return f"GATE FAILED: {', '.join(f'{count} {kind}' for kind, count in Counter(v.kind for v in red).items())}"
 
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import UsageProblem
+from mpbench.errors import UsageProblem, printable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -54,6 +54,21 @@ class Rules:
             if fnmatchcase(fullname, f"*{pattern.replace('[', '[[]')}*"):
                 return slower, faster
         return self.slower, self.faster
+
+
+def looser(rules: Rules) -> str:
+    """In what rules let more pass than the defaults, in words; empty where in nothing."""
+    found = []
+    if rules.slower > DEFAULT_SLOWER:
+        found.append(f"slower {100 * rules.slower:g} %")
+    if rules.last < DEFAULT_LAST_RUNS:
+        found.append(f"last {rules.last}")
+    found += [
+        f"slower {100 * slower:g} % for {printable(pattern)!r}"
+        for pattern, slower, _ in rules.cases
+        if slower > DEFAULT_SLOWER
+    ]
+    return ", ".join(found)
 
 
 def read_rules(path: Path) -> Rules:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from mpbench.stats.intervals import Interval
 
-SPEEDUP, ACCURACY, SKIPPED = "speedup of ", "accuracy of ", "skipped steps of "
+SPEEDUP, ACCURACY, SKIPPED, CREEP = "speedup of ", "accuracy of ", "skipped steps of ", "creep of "
 NEW, MISSING, NOT_COMPARABLE, FAILED = "NEW", "MISSING", "NOT COMPARABLE", "FAILED"
+NOT_SELECTED = "NOT SELECTED"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Verdict:
         red: whether it fails the gate.
         change: of the time or of the speedup, a fraction (0.05: 5 % more), with its 95 % interval; None without one.
         detail: in words, may be empty.
+        accepted: of a level that was accepted lately, in words; empty without one.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Verdict:
     red: bool
     change: Interval | None
     detail: str
+    accepted: str = ""
 
 
 def is_red(verdicts: Iterable[Verdict]) -> bool:

@@ -72,12 +72,17 @@ class Series:
 def all_series(runs: Iterable[SavedRun]) -> list[Series]:
     """The series in saved runs: times, then speedups, each in the order in which their cases first appear.
 
+    Runs that have measured cases of another one again are no points of their own: they were made because something
+    seemed slow.
+
     Args:
         runs: oldest first. What was measured once counts once, whatever has copied it: no two measurements are alike.
     """
     seen: set[tuple[str, tuple[float, ...]]] = set()
     found: dict[tuple[str, str], dict[tuple[Any, ...], tuple[dict[str, Any], list[SavedRun], list[float]]]] = {}
     for run in runs:
+        if run.confirms:
+            continue
         for name, case in run.cases.items():
             if (name, case.rounds) in seen:
                 continue

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import functools
 import os
+import secrets
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from mpbench.gate.session import SessionGate, check_missing
 from mpbench.journal.saving import RunSaver
 from mpbench.plugin import benchmark_adapter as adapter
 from mpbench.plugin.compared_run import Baseline, choose_from_storage
+from mpbench.plugin.confirming import check_confirm, own_task, take_over
 from mpbench.plugin.console import benchmark_session, typed, write_line
 from mpbench.plugin.items import (
     ACCURACY,
@@ -45,13 +48,15 @@ from mpbench.plugin.items import (
 from mpbench.plugin.output_files import check_outputs
 from mpbench.plugin.refusals import is_worker, problem_of_marks, problem_of_options, refuse
 from mpbench.plugin.selection import is_named, select
-from mpbench.plugin.session_files import write_summary
+from mpbench.plugin.session_files import beside_benchmarks, write_summary
 from mpbench.plugin.stash import (
     BASELINE,
     BEGAN_S,
     BROKE_OFF,
     CLOCKS,
     COMPARED,
+    CONFIRM,
+    DESELECTED,
     EXPERIMENT,
     GATE,
     JOURNAL_WRITER,
@@ -63,8 +68,10 @@ from mpbench.plugin.stash import (
     REPORTED,
     RESTORED,
     RUN,
+    RUN_ID,
     SAVER,
     SESSION,
+    TASK,
 )
 from mpbench.records.accuracy import is_comparison
 from mpbench.records.diagnostics import is_probe
@@ -86,6 +93,7 @@ CHIEFS_OPTIONS = (
     "benchmark_histogram",
     "mp_gate",
     "mp_gate_missing",
+    "mp_gate_confirm",
     "mp_report",
     "mp_summary",
 )
@@ -105,6 +113,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         f"mpbench_cause(kind, models=None): a case that looks for causes; kind is one of {', '.join(PARAMETERS)}.",
     )
+    config.stash[RUN_ID] = secrets.token_hex(8)
+    config.stash[DESELECTED] = []
+    if (task := own_task()) is not None:
+        config.stash[TASK] = task
+        take_over(config, task)
     get = config.getoption
     try:
         settings = check_settings(
@@ -137,6 +150,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         mode = check_mode(get("mp_lock"))
         check_missing(get("mp_gate_missing"), get("mp_gate"))
+        config.stash[CONFIRM] = check_confirm(get("mp_gate_confirm"), get("mp_gate"))
         # Now: pytest-benchmark, whose turn comes later, opens what it finds.
         choice = choose_from_storage(get)
         cluster = read_cluster(os.environ.get(VARIABLE), settings.replicas)
@@ -212,9 +226,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=unasked)
         files = dict.fromkeys(item.nodeid.partition("::")[0] for item in unasked)
         config.stash[RUN].progress(f"not measured unless named: {', '.join(files)}")
+    if TASK in config.stash:
+        wanted = set(config.stash[TASK].cases)
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
+        items[:] = [item for item in items if item.nodeid in wanted]
     # Accuracy cases make a GPU deterministic, hence slow, for the rest of the process.
     if any(phase_of(item) in PHASES for item in items):
         items.sort(key=lambda item: "experiment" in getattr(item, "fixturenames", ()))
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if phase_of(item):
+            item.config.stash[DESELECTED].append(item.nodeid)
 
 
 @pytest.hookimpl(tryfirst=True)  # before a worker of pytest-xdist tells what it has collected
@@ -238,6 +262,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[SESSION] = session
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        # pytest expects none here, and would end with a traceback: this is its way to end early with a line.
+        pytest.exit("Ctrl-C while the session was ending", returncode=pytest.ExitCode.INTERRUPTED)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -309,7 +342,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], o
             saved["stats"].setdefault("data", rounds[saved["fullname"]])
     # Not in machine_info: that must not change from run to run.
     config.stash[NEIGHBOURS].look_again()
-    output_json.setdefault("mpbench", {}).update(command=typed(config), **config.stash[NEIGHBOURS].as_json())
+    output_json.setdefault("mpbench", {}).update(beside_benchmarks(config), **config.stash[NEIGHBOURS].as_json())
 
 
 def _session_gate(config: pytest.Config) -> SessionGate:

@@ -15,6 +15,7 @@ from mpbench.gate.lines import gate_lines
 from mpbench.gate.verdict import Verdict, is_red
 from mpbench.journal.saving import shown
 from mpbench.plugin import benchmark_adapter as adapter
+from mpbench.plugin.confirming import ON_CPU, ON_GPU, measure_again
 from mpbench.plugin.console import benchmark_session, write_line
 from mpbench.plugin.refusals import JUDGING, NOTHING_MEASURED, given, is_worker
 from mpbench.plugin.session_files import this_run, write_report, write_summary
@@ -23,6 +24,7 @@ from mpbench.plugin.stash import (
     BROKE_OFF,
     COMPARED,
     COMPLETE,
+    CONFIRM,
     GATE,
     NEIGHBOURS,
     PROBED,
@@ -42,19 +44,14 @@ from mpbench.terminal import terminal_line
 from mpbench.why.reading.command import session_lines
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
     try:
-        try:
-            _judge(session)
-        except KeyboardInterrupt:  # saving and the tables follow
-            session.config.stash[BROKE_OFF] = "--mp-gate: not judged: Ctrl-C"
-            session.exitstatus = pytest.ExitCode.INTERRUPTED
-            _say_at_end(session.config)
-        yield
-    except KeyboardInterrupt:
-        # pytest expects none here, and would end with a traceback: this is its way to end early with a line.
-        pytest.exit("Ctrl-C while the session was ending", returncode=pytest.ExitCode.INTERRUPTED)
+        _judge(session)
+    except KeyboardInterrupt:  # the tables follow
+        session.config.stash[BROKE_OFF] = "--mp-gate: not judged: Ctrl-C"
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+        _say_at_end(session.config)
 
 
 def _judge(session: pytest.Session) -> None:
@@ -68,8 +65,7 @@ def _judge(session: pytest.Session) -> None:
         _nothing_measured(session)
     if GATE not in config.stash or not (measured or compared):
         return
-    verdicts: list[Verdict] = config.stash[GATE].verdicts(this_run(config))
-    config.stash[VERDICTS] = verdicts
+    verdicts = config.stash[VERDICTS] = _judged(session)
     if is_red(verdicts) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -91,7 +87,27 @@ def _nothing_measured(session: pytest.Session) -> None:
 
 def _say_at_end(config: pytest.Config) -> None:
     """Now: --no-summary would leave it out later. The line of the last test's dot has not ended yet."""
-    write_line(config, f"\n{config.stash[BROKE_OFF]}")
+    write_line(config, "")
+    write_line(config, config.stash[BROKE_OFF])
+
+
+def _judged(session: pytest.Session) -> list[Verdict]:
+    """The gate's verdicts; what is suspected has been measured again by then, if that was asked for."""
+    config, run = session.config, this_run(session.config)
+    gate = config.stash[GATE]
+    verdicts, suspects = gate.assess(run)
+    processes = config.stash[CONFIRM]
+    if processes is None:
+        processes = ON_GPU if any(case.record.device == "gpu" for case in run.cases.values()) else ON_CPU
+    if not suspects or not processes or not config.stash[COMPLETE]:
+        return verdicts
+    try:
+        again = measure_again(config, run.id, suspects, processes, config.stash[RUN].progress)
+    except KeyboardInterrupt:
+        config.stash[RUN].progress("interrupted while cases were measured again: judged without")
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+        return verdicts
+    return gate.assess(run, again)[0]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -109,7 +125,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             records = {id: measured.record for id, measured in config.stash[REPORTED].items()}
             lines = [*tables.summary(reported), *config.stash[BASELINE].lines(records)] if reported else []
             lines += accuracy_summary(compared) if compared else []
-            lines += gate_lines(verdicts) if verdicts is not None else []
+            lines += gate_lines(verdicts, config.stash[GATE].rules) if verdicts is not None else []
             lines += filter(None, [config.stash[NEIGHBOURS].look_again(), time_spent(config.stash[RUN].spent)])
             for line in lines:
                 terminalreporter.write_line(terminal_line(line))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mpbench.errors import reason
 from mpbench.plugin.console import typed, write_line
 from mpbench.plugin.refusals import is_worker
-from mpbench.plugin.stash import COMPARED, MACHINE_INFO, PROBED, REPORTED, VERDICTS
+from mpbench.plugin.stash import COMPARED, DESELECTED, MACHINE_INFO, PROBED, REPORTED, RUN_ID, TASK, VERDICTS
 from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.command import write_page
 from mpbench.report.summary import Ending, markdown
@@ -23,7 +24,31 @@ def this_run(config: pytest.Config) -> SavedRun:
         config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=asked)
     machine_info = config.stash[MACHINE_INFO]
     measured, compared, probed = config.stash[REPORTED], config.stash[COMPARED], config.stash[PROBED]
-    return unsaved_run(machine_info, measured, compared, probed, typed(config))
+    return unsaved_run(machine_info, measured, compared, probed, beside_benchmarks(config))
+
+
+def beside_benchmarks(config: pytest.Config) -> dict[str, Any]:
+    """What is saved of a session beside the benchmarks: what it was asked for, and what tells its run from others."""
+    beside: dict[str, Any] = {
+        "command": typed(config),
+        "id": config.stash[RUN_ID],
+        "paths": [_beginning(config, str(argument)) for argument in config.args],
+        "deselected": [*config.stash[DESELECTED]],
+    }
+    if TASK in config.stash:
+        beside["confirms"] = config.stash[TASK].confirms
+    return beside
+
+
+def _beginning(config: pytest.Config, argument: str) -> str:
+    """Of full names, from an argument such as `bench/` or `bench/test_training.py::test_training`."""
+    file, *names = argument.split("::")
+    path = Path(config.invocation_params.dir, file).resolve()
+    try:
+        node = path.relative_to(config.rootpath.resolve()).as_posix()
+    except ValueError:
+        node = path.as_posix()
+    return "::".join(["" if node == "." else node, *names])
 
 
 def write_summary(config: pytest.Config, ending: Ending) -> None:

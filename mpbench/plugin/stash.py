@@ -13,6 +13,7 @@ from mpbench.gate.verdict import Verdict
 from mpbench.journal.saving import RunSaver
 from mpbench.plugin import benchmark_adapter as adapter
 from mpbench.plugin.compared_run import Baseline
+from mpbench.plugin.confirming import Task
 from mpbench.plugin.replay_clock import ReplayClock
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.diagnostics import Probed
@@ -43,4 +44,8 @@ RESTORED = pytest.StashKey[dict[str, Comparison]]()
 COMPLETE = pytest.StashKey[bool]()
 PROBES = pytest.StashKey[ProbeRun]()
 PROBED = pytest.StashKey[dict[str, Probed]]()
+TASK = pytest.StashKey[Task]()
+RUN_ID = pytest.StashKey[str]()
+CONFIRM = pytest.StashKey[int | None]()
+DESELECTED = pytest.StashKey[list[str]]()
 MACHINE_INFO = pytest.StashKey[dict[str, Any]]()

@@ -116,6 +116,10 @@ class SavedRun:
         probes: by fullname, what the cases that look for causes have found; no figure of speed.
         command: what was typed; empty where unknown.
         denied: a line for each ratio that a record claims and its rounds deny: the cases hold what the rounds say.
+        id: what runs that confirm it name it by; empty where it has none.
+        confirms: the id of the run of which this one has measured some cases again; empty for an ordinary run.
+        paths: what pytest was asked to run, as beginnings of full names; None where unknown.
+        deselected: full names of the cases there that were left out on purpose, as by -k.
     """
 
     path: Path
@@ -129,6 +133,19 @@ class SavedRun:
     probes: Mapping[str, Probed] = field(default_factory=dict)
     command: str = ""
     denied: tuple[str, ...] = ()
+    id: str = ""
+    confirms: str = ""
+    paths: tuple[str, ...] | None = None
+    deselected: frozenset[str] = frozenset()
+
+    def was_asked_for(self, fullname: str) -> bool:
+        """Whether a case would have been measured, had it been there; so it is where that is unknown."""
+        if fullname in self.deselected:
+            return False
+        return self.paths is None or any(
+            path in ("", ".") or fullname == path or fullname.startswith((f"{path}/", f"{path}::", f"{path}["))
+            for path in self.paths
+        )
 
 
 def unsaved_run(
@@ -136,9 +153,9 @@ def unsaved_run(
     measured: Mapping[str, Measured],
     compared: Mapping[str, AccuracyRecord],
     probed: Mapping[str, Probed],
-    command: str = "",
+    own: Mapping[str, Any] | None = None,
 ) -> SavedRun:
-    """What a session has measured, by full names, as if it had been saved now."""
+    """What a session has measured, by full names, as if saved now; `own` is what is saved beside the benchmarks."""
     return SavedRun(
         path=Path("this run"),
         time=datetime.now(timezone.utc),
@@ -152,7 +169,7 @@ def unsaved_run(
         },
         accuracy={harmless(id): _harmless(record) for id, record in compared.items()},
         probes={harmless(id): Probed(_harmless(one.record), one.rounds) for id, one in probed.items()},
-        command=_shown_command(command),
+        **_own(own),
     )
 
 
@@ -282,21 +299,32 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         cases=cases,
         accuracy=accuracy,
         probes=probes,
-        command=_command(saved),
         denied=tuple(denied),
+        **_own(saved.get("mpbench")),
     )
-
-
-def _command(saved: Mapping[str, Any]) -> str:
-    own = saved.get("mpbench")
-    command = own.get("command") if isinstance(own, dict) else None
-    return _shown_command(command) if isinstance(command, str) else ""
 
 
 def _shown_command(command: str) -> str:
     """Harmless, but for line ends, which an argument may hold."""
     cut = command if len(command) <= MAX_COMMAND_CHARACTERS else f"{command[:MAX_COMMAND_CHARACTERS]}..."
     return "\n".join(map(harmless, cut.split("\n")))
+
+
+def _own(saved: Any) -> dict[str, Any]:
+    """The fields of SavedRun that we have put beside the benchmarks; what is missing or no such thing is left out."""
+    own = saved if isinstance(saved, Mapping) else {}
+    found: dict[str, Any] = {name: harmless(own[name]) for name in ("id", "confirms") if isinstance(own.get(name), str)}
+    if isinstance(own.get("command"), str):
+        found["command"] = _shown_command(own["command"])
+    if _is_texts(own.get("paths")):
+        found["paths"] = tuple(map(harmless, own["paths"]))
+    if _is_texts(own.get("deselected")):
+        found["deselected"] = frozenset(map(harmless, own["deselected"]))
+    return found
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _schema(extra_info: Mapping[str, Any]) -> str | None:

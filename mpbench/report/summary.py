@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mpbench.config.precisions import CPU_NOTE
-from mpbench.gate.verdict import NEW, Verdict, is_red
+from mpbench.gate.verdict import NEW, NOT_SELECTED, Verdict, is_red
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.speed import CaseRecord, Measured
 from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
@@ -179,11 +179,13 @@ def _failures(failures: Sequence[Failure]) -> list[str]:
 
 
 def _judged(verdicts: Sequence[Verdict]) -> list[str]:
-    """What is red, what is UNSURE, and what else changed; SAME and NEW are only counted."""
+    """What is red, what is UNSURE, what else changed, and new levels; SAME, NEW and NOT SELECTED are only counted."""
     short = _shortened([verdict.name for verdict in verdicts])
     red = [verdict for verdict in verdicts if verdict.red]
     unsure = [verdict for verdict in verdicts if verdict.kind == UNSURE and not verdict.red]
-    other = [verdict for verdict in verdicts if not verdict.red and verdict.kind not in (UNSURE, SAME, NEW)]
+    other = [
+        verdict for verdict in verdicts if not verdict.red and verdict.kind not in (UNSURE, SAME, NEW, NOT_SELECTED)
+    ]
     parts = []
     for heading, these, reason in (
         ("Red", red, "why"),
@@ -201,6 +203,9 @@ def _judged(verdicts: Sequence[Verdict]) -> list[str]:
                 for verdict in these
             ]
             parts += [f"### {heading}", table(rows, right=["change [95 % interval]"])]
+    accepted = [f"- {code(verdict.accepted)}: {code(short(verdict.name))}" for verdict in verdicts if verdict.accepted]
+    if accepted:
+        parts.append("\n".join(accepted))
     return parts
 
 

@@ -35,6 +35,17 @@ DEGREES_PER_RUN = 0.6
 """Degrees of freedom of the noise's estimate for each run: differences of neighbours say less than deviations do."""
 
 MAX_AUTOCORRELATION = 0.9
+MEMORIES = np.arange(0.0, 0.96, 0.01)
+LAGS = 4
+"""Over which the autocorrelation is sought: no level is shorter than that."""
+
+FAR = 4.0
+"""Standard deviations of independent noise at which differences over several runs are clipped."""
+
+CAUTION = 0.25
+"""Added to an autocorrelation, over the square root of the runs: the levels that it is seen in were chosen to fit."""
+
+ROUNDS_OF_FITTING = 5
 GRID = 10
 """Levels tried per standard deviation."""
 
@@ -71,9 +82,10 @@ def change_points(
     each cut at BIWEIGHT squared. A deviation is thus either part of a level or costs a constant, and an outlier however
     large buys no step. Each step costs a penalty that grows with the logarithm of the number of runs, as BIC's does:
     Bonferroni's bound at `level` over the places where a step may be, from F's distribution since the noise is an
-    estimate. The noise comes from successive differences, which a step does not widen; where the residuals of a first
-    fit are correlated, the penalty is multiplied by the ratio of their long-run to their marginal variance (Lavielle
-    and Moulines 2000), so that slow noise makes few steps.
+    estimate. The noise comes from successive differences, which a step does not widen. Where a fit has steps, noise and
+    autocorrelation are sought again within its levels, excursions as large as its steps included, and the penalty
+    is multiplied by the ratio of long-run to marginal variance (Lavielle and Moulines 2000), until nothing changes:
+    slow noise, and a history that often moves as far and back, make few steps.
 
     Assumes levels with stationary, roughly log-normal noise of one size around them, and outliers in few of the runs.
     A ramp is shown as one or several steps. Noise that stays at a level for longer than `min_size` runs cannot be told
@@ -101,15 +113,17 @@ def change_points(
     noise = max(_noise(x), least_noise)
     places = n - 2 * min_size + 1
     penalty = float(special.fdtri(1, DEGREES_PER_RUN * (n - 1), 1 - level / places))
-    starts = _lasting(x, noise, penalty, min_size)
-    if starts:
-        r = _autocorrelation(x, starts, noise)
-        if r > 0:
-            # Differences of correlated neighbours are too small for the noise that they come from.
-            noise /= math.sqrt(1 - r)
-            penalty *= (1 + r) / (1 - r)
-            starts = _lasting(x, noise, penalty, min_size)
-    return _steps(x, starts, noise, penalty)
+    starts, scale, asked = _lasting(x, noise, penalty, min_size), noise, penalty
+    for _ in range(ROUNDS_OF_FITTING):
+        if not starts:
+            return []
+        around, r = _around(x, starts, noise)
+        # Differences of correlated neighbours are too small for the noise that they come from.
+        scale, asked = around / math.sqrt(1 - r), penalty * (1 + r) / (1 - r)
+        before, starts = starts, _lasting(x, scale, asked, min_size)
+        if starts == before:
+            break
+    return _steps(x, starts, scale, asked)
 
 
 def _noise(x: Floats) -> float:
@@ -176,15 +190,27 @@ def _cost(deviations: Floats, noise: float) -> Floats:
     return np.asarray(np.minimum((deviations / noise) ** 2, BIWEIGHT**2))
 
 
-def _autocorrelation(x: Floats, starts: Sequence[int], noise: float) -> float:
-    """Of neighbouring residuals; zero where half a standard error of none would explain it."""
+def _around(x: Floats, starts: Sequence[int], noise: float) -> tuple[float, float]:
+    """Noise around levels that begin there, an AR(1) process: its standard deviation as if runs were independent, and
+    the autocorrelation r of neighbours.
+
+    From how differences grow with the lag k, as (1 - r^k) / (1 - r): unlike deviations from fitted levels, differences
+    do not look less correlated than they are where a level is fitted to few runs. Only those within a level count, in
+    full where they are no larger than the largest step: where a history often moves as far and back, a step is none.
+    """
     parts = np.split(x, list(starts))
-    residuals = np.concatenate([part - np.median(part) for part in parts])
-    residuals = np.clip(residuals, -BIWEIGHT * noise, BIWEIGHT * noise)
-    r = float((residuals[1:] * residuals[:-1]).sum() / max(float((residuals**2).sum()), noise**2))
-    # Residuals from fitted levels look less correlated than they are (Marriott and Pope 1954).
-    r += (1 + 3 * max(r, 0.0)) * len(parts) / x.size
-    return min(max(r - 0.5 / math.sqrt(x.size), 0.0), MAX_AUTOCORRELATION)
+    middles = [float(np.median(part)) for part in parts]
+    far = max(FAR * noise, float(np.abs(np.diff(middles)).max()))
+    lags = np.arange(1, min(LAGS + 1, max(part.size for part in parts)))
+    growth = []
+    for lag in lags:
+        apart = np.concatenate([part[lag:] - part[:-lag] for part in parts if part.size > lag])
+        growth.append(float(np.mean(np.minimum(np.abs(apart), far) ** 2)))
+    seen = np.array(growth) / max(growth[0], noise**2)
+    expected = (1 - MEMORIES[:, None] ** lags) / (1 - MEMORIES[:, None])
+    r = float(MEMORIES[((seen - expected) ** 2).sum(axis=1).argmin()])
+    r = min(r + CAUTION / math.sqrt(x.size), MAX_AUTOCORRELATION) if r else 0.0
+    return max(math.sqrt(growth[0] / 2), noise), r
 
 
 def _steps(x: Floats, starts: Sequence[int], noise: float, penalty: float) -> list[Step]:

@@ -6,7 +6,7 @@ Pure functions over logarithms of rounds; knows nothing of cases, thresholds per
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from mpbench.stats import special
 from mpbench.stats.intervals import MAD_TO_SD, TRIM_FRACTION, Interval, trimmed_mean_error
+from mpbench.stats.run_spread import Prior, Spread, centre, spread, variance_of_centre, variance_of_mean, vary_alike
 
 MIN_ROUNDS = 8
 """With fewer too little survives trimming to tell the spread from: bursts that hit two rounds pass for a change."""
@@ -48,6 +49,7 @@ class Level:
         rounds: how many there are.
         between, within: variance of the means of the run's stretches, and what independent rounds would make of it;
             zero where there are too few rounds for stretches.
+        runs: over how many runs it is the mean.
     """
 
     mean: float
@@ -55,6 +57,7 @@ class Level:
     rounds: int
     between: float
     within: float
+    runs: int = 1
 
     @property
     def degrees(self) -> int:
@@ -92,7 +95,8 @@ class Finding:
         kind: FASTER, SAME, SLOWER or UNSURE.
         shift: of the new run from the earlier ones, in logarithms.
         change: the same as a fraction, with its 95 % interval.
-        spread: standard deviation of the shift if nothing has changed, in logarithms.
+        spread, degrees: standard deviation of the shift if nothing has changed, in logarithms, and its degrees of
+            freedom.
         p: one-sided, that the shift in its direction is chance.
         runs: earlier runs compared with.
         advice: how many more rounds would settle an UNSURE, or that none would; empty for the others.
@@ -102,6 +106,7 @@ class Finding:
     shift: float
     change: Interval
     spread: float
+    degrees: float
     p: float
     runs: int
     advice: str
@@ -122,19 +127,23 @@ def level(logs: ArrayLike) -> Level:
     low, high = np.sort(x)[[cut, x.size - cut - 1]]
     parts = np.array_split(np.clip(x, low, high), stretches)
     between = float(np.var([part.mean() for part in parts], ddof=1))
-    within = float(np.mean([part.var(ddof=1) / part.size for part in parts]))
+    within = sum(float(part.var(ddof=1)) / part.size for part in parts) / len(parts)
     return Level(mean, error, x.size, between, within)
 
 
-def excess(earlier: Sequence[Level]) -> float:
-    """Variance between earlier runs, at least two, beyond that of their rounds; negative by chance."""
-    return float(np.var([e.mean for e in earlier], ddof=1) - np.mean([e.error**2 for e in earlier]))
-
-
-def pooled_excess(histories: Iterable[Sequence[Level]]) -> float:
-    """The same of several figures of one kind, weighted by degrees of freedom; 0 where none has two earlier runs."""
-    known = [(excess(earlier), len(earlier) - 1) for earlier in histories if len(earlier) > 1]
-    return sum(variance * n for variance, n in known) / sum(n for _, n in known) if known else 0.0
+def mean_of(levels: Sequence[Level]) -> Level:
+    """Several runs of one thing as one level."""
+    if len(levels) == 1:
+        return levels[0]
+    n = len(levels)
+    return Level(
+        sum(one.mean for one in levels) / n,
+        math.sqrt(sum(one.error**2 for one in levels)) / n,
+        sum(one.rounds for one in levels),
+        sum(one.between for one in levels) / n,
+        sum(one.within for one in levels) / n,
+        sum(one.runs for one in levels),
+    )
 
 
 def shift_excess(figures: Sequence[tuple[Level, Sequence[Level]]]) -> float:
@@ -151,46 +160,59 @@ def shift_excess(figures: Sequence[tuple[Level, Sequence[Level]]]) -> float:
     return max(spread**2 - rounds, 0.0) / 2
 
 
-def compare(new: Level, earlier: Sequence[Level], limits: Limits, usual: float = 0.0) -> Finding:
+def compare(
+    new: Level,
+    earlier: Sequence[Level],
+    limits: Limits,
+    prior: Prior | None = None,
+    own: Spread | None = None,
+    usual: float = 0.0,
+    memory: float = 0.0,
+) -> Finding:
     """Whether a figure has changed.
 
-    The shift from the median of the earlier runs is tested with Student's t, degrees of freedom after Satterthwaite
+    The shift from the centre of the earlier runs is tested with Student's t, degrees of freedom after Satterthwaite
     (1946). Its variance has two parts: that of the rounds, and that between runs, without which every comparison of two
-    runs looks significant. The latter is the mean, weighted by degrees of freedom, of what the earlier runs show and of
-    what is expected, the largest of three: the least there is on an idle machine, what other figures of the kind show,
-    and how far this one wanders within these runs.
+    runs looks significant. The latter is the larger of two: the figure's own, shrunk towards the prior as limma does
+    (Smyth 2004), and the mean, weighted by degrees of freedom, of its own and of what is expected of any figure.
+    Without a prior a figure's own variance counts by itself, with its own degrees of freedom, where it is the larger.
 
     Args:
-        new: of the run to judge.
+        new: of the run to judge, or of it and those that measured it again.
         earlier: of comparable runs, at least one.
         limits: what counts as a change.
-        usual: variance between runs that figures of its kind show.
+        prior: of the figures of its kind; None where too few are known.
+        own: how much the figure differs between runs; None: as the earlier ones do.
+        usual: variance between runs that is expected at least.
+        memory: correlation of neighbouring runs; that the new one is a neighbour of the earlier ones is not counted on.
     """
     count = len(earlier)
-    shift = new.mean - float(np.median([e.mean for e in earlier]))
-    own = excess(earlier) if count > 1 else 0.0
-    expected = max(limits.least_sd**2, usual, _wander([new, *earlier]), _wander([new]))
-    between_degrees = PRIOR_DEGREES + count - 1
-    between = (PRIOR_DEGREES * expected + (count - 1) * max(own, 0.0)) / between_degrees
-    of_median = (1.0 if count < MIN_HISTORY else math.pi / 2) / count  # its variance in units of one run's
-    parts = [(between * (1 + of_median), between_degrees)]
-    parts += [(of_median * e.error**2 / count, e.degrees) for e in earlier]
+    shift = new.mean - centre([e.mean for e in earlier])
+    own = own or spread([[(e.mean, e.error) for e in earlier]])
+    between, between_degrees = _between([new, *earlier], new, limits, prior, own, usual)
+    of_centre = variance_of_centre(count)  # its variance in units of one run's
+    # Where figures differ in how much they vary, this one may be at another of several levels in all of the new runs.
+    averaged = new.runs if prior is None or vary_alike(prior) else 1
+    runs = variance_of_mean(averaged, memory)
+    runs += of_centre * sum(1 / e.runs for e in earlier) * variance_of_mean(count, memory)
+    parts = [(between * runs, between_degrees)]
+    parts += [(of_centre * e.error**2 / count, e.degrees) for e in earlier]
     fixed = sum(variance for variance, _ in parts)
     parts.append((new.error**2, new.degrees))
     variance = sum(v for v, _ in parts)
     degrees = variance**2 / sum(v**2 / n for v, n in parts)
-    spread = math.sqrt(variance)
+    sd = math.sqrt(variance)
 
     slowdown = limits.towards * shift
-    p = float(special.stdtr(degrees, -abs(shift) / spread))
+    p = float(special.stdtr(degrees, -abs(shift) / sd))
     reach = float(special.stdtrit(degrees, 0.5 + CONFIDENCE / 2))
-    change = Interval(*(math.expm1(shift + side * reach * spread) for side in (0, -1, 1)))
+    change = Interval(*(math.expm1(shift + side * reach * sd) for side in (0, -1, 1)))
     advice = ""
     if slowdown >= limits.slower and p <= limits.alpha:
         kind = SLOWER
     elif -slowdown >= limits.faster and p <= limits.alpha:
         kind = FASTER
-    elif slowdown + reach * spread < limits.slower and -slowdown + reach * spread < limits.faster:
+    elif slowdown + reach * sd < limits.slower and -slowdown + reach * sd < limits.faster:
         kind = SAME
     else:
         kind = UNSURE
@@ -200,7 +222,24 @@ def compare(new: Level, earlier: Sequence[Level], limits: Limits, usual: float =
         else:
             wanted = min(limits.slower - slowdown, limits.faster + slowdown) / reach
         advice = _advice(new, wanted**2 - fixed, between, count)
-    return Finding(kind, shift, change, spread, p, count, advice)
+    return Finding(kind, shift, change, sd, degrees, p, count, advice)
+
+
+def _between(
+    levels: Sequence[Level], new: Level, limits: Limits, prior: Prior | None, own: Spread, usual: float
+) -> tuple[float, float]:
+    """Variance between runs, and its degrees of freedom."""
+    excess = max(own.excess, 0.0)
+    mean_excess = prior.mean_excess if prior else 0.0
+    expected = max(limits.least_sd**2, usual, mean_excess, _wander(levels), _wander([new]))
+    as_any = (PRIOR_DEGREES * expected + own.degrees * excess) / (PRIOR_DEGREES + own.degrees)
+    if prior is None:
+        if own.degrees and excess > expected:
+            return excess, own.degrees
+        return as_any, PRIOR_DEGREES + own.degrees
+    degrees = prior.degrees + own.degrees
+    shrunk = (prior.degrees * prior.variance + own.degrees * own.variance) / degrees
+    return max(shrunk - own.rounds, as_any), degrees
 
 
 def is_unusual(now: float, earlier: ArrayLike, least_sd: float, level: float) -> bool:
@@ -228,8 +267,8 @@ def _wander(levels: Sequence[Level]) -> float:
     with_stretches = [one for one in levels if one.stretches > 1]
     if not with_stretches:
         return 0.0
-    between = float(np.mean([one.between for one in with_stretches]))
-    within = float(np.mean([one.within for one in with_stretches]))
+    between = sum(one.between for one in with_stretches) / len(with_stretches)
+    within = sum(one.within for one in with_stretches) / len(with_stretches)
     upper = sum(one.stretches - 1 for one in with_stretches)
     lower = sum(one.rounds - one.stretches for one in with_stretches)
     chance = float(special.fdtri(upper, lower, 1 - WANDER_LEVEL))

@@ -1,13 +1,16 @@
 """How often the gate is wrong: whole runs without a change, and runs with one case 5 % slower.
 
-    python results/gate/calibrate.py [-o FILE]                              # simulated from results/gate/run-cpu.json
-    python results/gate/calibrate.py --real results/gate/aa/*.json          # A/A runs of a real machine
+    python results/gate/calibrate.py [-o FILE]                         # simulated from results/gate/run-cpu.json
+    python results/gate/calibrate.py --levels [-o FILE]                # machines whose cases have levels of their own
+    python results/gate/calibrate.py --real results/gate/aa/*.json     # A/A runs of a real machine
 
 Simulated runs draw whole blocks of a recorded run with replacement, so that what precisions of a block share stays
 shared. Each run gets a speed of its own, each group a drift within it (SCENARIOS says how much of both), each case a
 lasting offset (sd 0.3 %), and 5 % of the rounds a burst (30 % on average). The last run is judged against those before.
 Real runs: each from the sixth on is judged against all before it, as it is and, for each of its cases, with that case's
 rounds multiplied by 1.05 (--slower).
+With --levels every process draws for each of 24 cases which kernels it happens to get (LEVELS says how), and the runs
+that are suspected are measured again in two more processes.
 The rules of others judge the same runs: pytest-benchmark's `--benchmark-compare-fail=median:5%` against the last run,
 asv's (Mann-Whitney p < 0.002 and a factor of 1.1) and nvbench's (intervals apart and centres 0.5 % apart; here the
 quartiles), each per case.
@@ -17,7 +20,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -25,10 +30,11 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from mpbench.gate.judge import judge
+from mpbench.gate.judge import judge, open_book, speed_verdicts
 from mpbench.gate.rules import Rules
-from mpbench.gate.verdict import SPEEDUP, is_red
+from mpbench.gate.verdict import SPEEDUP, Verdict, is_red
 from mpbench.records.runs import SavedCase, SavedRun, read_run
+from mpbench.records.speed import CaseRecord
 
 HERE = Path(__file__).parent
 FIRST_JUDGED = 5
@@ -76,7 +82,155 @@ SCENARIOS = {
 }
 """Recorded at --mp-max-time=20 on a CPU most cases end NOISY; 20 times the rounds bring them to +-1 %."""
 
+HISTORIES = (5, 10, 20)
+AGAIN, NEXT_RUNS = 2, 5
+MODELS, LEVEL_ROUNDS, LEVEL_NOISE = 12, 30, 0.005
+"""Of a machine with levels: models of two precisions each, and the rounds of a case, which differ by so much."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How a machine's cases differ from process to process, beside a run's speed (sd 0.5 %) and a case's own (0.3 %).
+
+    Attributes:
+        cases: share of the cases that have two levels, or their number.
+        gap: between the two, drawn evenly for each case.
+        rare: probability of the second one, which is the slower or the faster.
+        memory, sd: of an AR(1) process over the runs, of each case by itself.
+    """
+
+    cases: float = 0
+    gap: tuple[float, float] = (0.03, 0.06)
+    rare: float = 0.5
+    memory: float = 0.0
+    sd: float = 0.0
+
+
+LEVELS = {
+    "steady": Levels(),
+    "a quarter at two levels, half and half": Levels(0.25),
+    "a quarter at two levels, one in ten": Levels(0.25, rare=0.1),
+    "one case of 24 at two levels, half and half": Levels(1),
+    "one case of 24 at two levels, one in ten": Levels(1, rare=0.1),
+    "all at two levels 1 to 3 % apart": Levels(1.0 - 1e-9, gap=(0.01, 0.03)),
+    "all at two levels 1 to 3 % apart, one in ten": Levels(1.0 - 1e-9, gap=(0.01, 0.03), rare=0.1),
+    "AR(1) 0.5 of 1 %": Levels(memory=0.5, sd=0.01),
+    "AR(1) 0.9 of 1 %": Levels(memory=0.9, sd=0.01),
+    "AR(1) 0.5 of 2 %": Levels(memory=0.5, sd=0.02),
+    "AR(1) 0.9 of 2 %": Levels(memory=0.9, sd=0.02),
+}
+
 Rule = Callable[[SavedCase, SavedCase], bool]
+
+
+class LevelledMachine:
+    """One process after the other on such a machine."""
+
+    def __init__(self, how: Levels, rng: np.random.Generator) -> None:
+        self._how, self.rng, self._number = how, rng, 0
+        n = 2 * MODELS
+        count = int(how.cases) if how.cases >= 1 else round(how.cases * n)
+        self._two = np.zeros(n)
+        chosen = rng.permutation(n)[:count]
+        self._two[chosen] = rng.uniform(*how.gap, count) * rng.choice([-1, 1], count)
+        self._wandering = rng.normal(0, how.sd, n)
+        self._ms = rng.uniform(50, 500, MODELS)
+
+    def state(self) -> np.ndarray:
+        """How its cases wander now."""
+        return self._wandering.copy()
+
+    def back_to(self, state: np.ndarray) -> None:
+        self._wandering = state.copy()
+
+    def process(
+        self, factors: dict[str, float] | None = None, only: set[str] | None = None, confirms: str = ""
+    ) -> SavedRun:
+        """What the next process measures."""
+        rng, how = self.rng, self._how
+        offsets = rng.normal(0, STEADY[0]) + rng.normal(0, CASE_SD, self._two.size)
+        offsets = offsets + self._two * (rng.random(self._two.size) < how.rare) + self._wandering
+        self._wandering = how.memory * self._wandering + math.sqrt(1 - how.memory**2) * rng.normal(
+            0, how.sd, self._two.size
+        )
+        cases = {}
+        for model, ms in enumerate(self._ms):
+            shared = rng.normal(0, LEVEL_NOISE, LEVEL_ROUNDS)
+            for arm, precision in enumerate(("float32", "mixed_float16")):
+                name = f"bench/test_training.py::test_training[model{model}-{precision}]"
+                if only is not None and name not in only:
+                    continue
+                own = shared + rng.normal(0, LEVEL_NOISE / 2, LEVEL_ROUNDS) + offsets[2 * model + arm]
+                seconds = ms / 1000 * (0.6 if arm else 1.0) * np.exp(own) * (factors or {}).get(name, 1.0)
+                cases[name] = SavedCase(name, _record(f"model{model}", precision), tuple(seconds))
+        self._number += 1
+        number = self._number
+        time = START + timedelta(days=number)
+        id = "" if confirms else str(number)
+        return SavedRun(
+            Path(f"{number}.json"), time, f"{number:040x}", False, "main", {}, cases, {}, id=id, confirms=confirms
+        )
+
+
+def _record(model: str, precision: str) -> CaseRecord:
+    ratio = 1.6 if precision != "float32" else None
+    return CaseRecord(
+        model=model, precision=precision, phase="training", variant="", control=False, device="gpu", device_name="GPU",
+        profile="paper", batch_size=64, image_size=224, jit=True, tf32=False, parameters=1, images_per_second=1.0,
+        first_step_seconds=1.0, loss_scale=None, skipped_steps=0, warmup_skipped_steps=0, peak_memory_bytes=1,
+        memory_kind="device", warmup_rounds=5, warmup_settled=True, rounds=LEVEL_ROUNDS, steps_per_round=1,
+        unpaired_blocks="", noisy=False, baseline="float32" if ratio else None, speedup=ratio, speedup_low=ratio,
+        speedup_high=ratio,
+    )  # fmt: skip
+
+
+def judged_with_levels(seed: int, how: Levels, earlier: int, slowdown: float) -> list[dict[str, bool]]:
+    """After one history, several next runs: each unchanged and with a slow case, judged by itself and after what is
+    suspected has been measured again."""
+    machine = LevelledMachine(how, np.random.default_rng(seed))
+    runs = [machine.process() for _ in range(earlier)]
+    then, book = machine.state(), None
+    results = []
+    for _ in range(NEXT_RUNS):
+        result = {}
+        name = str(machine.rng.choice(list(runs[0].cases)))
+        for figure, factors in (("false_alarms", {}), ("slowdowns_found", {name: slowdown})):
+            machine.back_to(then)
+            new = machine.process(factors)
+            book = book or open_book(new, runs, Rules())
+            book.turn_to(new)
+            verdicts, again = speed_verdicts(book)
+            if not again and is_red(verdicts):
+                raise AssertionError("red, but no suspect")
+            result[f"{figure}_alone"] = name in _named(verdicts) if factors else is_red(verdicts)
+            if again:
+                book.turn_to(new, [machine.process(factors, set(again), new.id) for _ in range(AGAIN)])
+                verdicts, _ = speed_verdicts(book)
+            result[figure] = name in _named(verdicts) if factors else is_red(verdicts)
+            result.setdefault("measured_again", bool(again))
+        results.append(result)
+    return results
+
+
+def _named(verdicts: list[Verdict]) -> str:
+    """Whom the red ones blame: a time's own name, what a speedup's detail says of its two cases."""
+    return " ".join(v.detail if SPEEDUP in v.name else v.name for v in verdicts if v.red)
+
+
+def with_levels(runs: int, slowdown: float, only: str) -> dict[str, dict[str, float]]:
+    result = {}
+    with ProcessPoolExecutor() as pool:
+        for name, how in LEVELS.items():
+            for earlier in HISTORIES:
+                if only not in f"{name}, {earlier} earlier runs":
+                    continue
+                histories = range(-(-runs // NEXT_RUNS))
+                jobs = [pool.submit(judged_with_levels, seed, how, earlier, slowdown) for seed in histories]
+                outcomes = [one for job in jobs for one in job.result()]
+                cell = {figure: round(float(np.mean([one[figure] for one in outcomes])), 4) for figure in outcomes[0]}
+                result[f"{name}, {earlier} earlier runs"] = {"judged": len(outcomes), **cell}
+                print(name, earlier, cell, flush=True)
+    return result
 
 
 def simulated(
@@ -194,11 +348,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--slower", type=float, default=5.0, metavar="PERCENT", help="of the slow case (5)")
     parser.add_argument("--real", type=Path, nargs="+", metavar="RUN.json")
+    parser.add_argument("--levels", action="store_true")
+    parser.add_argument(
+        "--only", default="", metavar="WORDS", help="with --levels: the scenarios with them in their name"
+    )
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
     slowdown = 1 + args.slower / 100
     if args.real:
         result = real(args.real, slowdown)
+    elif args.levels:
+        result = with_levels(args.runs, slowdown, args.only)
     else:
         recorded = read_run(args.recorded)
         result = {f"{name}: {rule}": figures for name, how in SCENARIOS.items() for rule, figures in

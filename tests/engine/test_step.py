@@ -193,6 +193,8 @@ def test_what_has_no_weights_to_train_or_no_call_says_so():
         with pytest.raises(CaseFailure, match="none of its weights is trainable"):
             Step(spec("frozen", precision, module=USERS))
     Step(spec("frozen", phase="inference", module=USERS)).check()
+    with pytest.raises(CaseFailure, match="let its factory compile it"):
+        Step(spec("gan_uncompiled", module=USERS))
     with pytest.raises(CaseFailure, match=r"no call\(\): there is no inference to measure"):
         Step(spec("gan", phase="inference", module=USERS))
 

@@ -1,54 +1,17 @@
 """The gate's verdicts on runs whose truth is known."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
-from case_records import accuracy_record, record
+from gate_runs import BASE, EARLIER, SLOW, accuracy_run, following, red, saved_run, verdicts
 
 from mpbench.gate.judge import judge
 from mpbench.gate.lines import gate_lines
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import FAILED, MISSING, NEW, NOT_COMPARABLE, is_red
-from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
-
-MODELS = {"vgg16": 300.0, "inception_v3": 200.0, "resnet152_v2": 500.0}
-PHASES = {"training": 1.0, "inference": 0.4}
-SLOW = "bench/test_training.py::test_training[vgg16-mixed_float16]"
-BASE = "bench/test_training.py::test_training[vgg16-float32]"
-
-
-def saved_run(number, *, factors=None, noise=0.01, speed=0.0, rounds=40, models=MODELS, **changes):
-    """A run of the default matrix; `factors` multiply the times of cases, `speed` is the sd of the whole run's."""
-    rng = np.random.default_rng(number)
-    whole = np.exp(rng.normal(0, speed))
-    cases = {}
-    for model, ms in models.items():
-        for phase, share in PHASES.items():
-            blocks = np.exp(rng.normal(0, noise, rounds))  # what slows a block slows both precisions
-            for precision, of_base in (("float32", 1.0), ("mixed_float16", 0.6)):
-                name = f"bench/test_{phase}.py::test_{phase}[{model}-{precision}]"
-                own = np.exp(rng.normal(0, noise / 2, rounds)) * (factors or {}).get(name, 1.0)
-                ratio = {} if precision == "float32" else {"baseline": "float32", "speedup": 1.6}
-                of_case = record(model, precision, phase, rounds=rounds, **ratio, **changes)
-                cases[name] = SavedCase(name, of_case, tuple(ms / 1000 * share * of_base * whole * blocks * own))
-    time = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=number)
-    facts = {"gpu": "NVIDIA V100", "tensorflow": "2.21.0", "driver": "550.1"}
-    return SavedRun(Path(f"{number}.json"), time, f"{number:07x}", False, "main", facts, cases, {})
-
-
-EARLIER = [saved_run(number) for number in range(5)]
-
-
-def verdicts(new, earlier=EARLIER, rules=None):
-    return {verdict.name: verdict for verdict in judge(new, earlier, rules or Rules())}
-
-
-def red(found):
-    return {name for name, verdict in found.items() if verdict.red}
 
 
 def test_without_an_earlier_run_everything_is_new_and_passes():
@@ -191,11 +154,6 @@ def test_rising_skips_of_loss_scaling_fail():
     assert "dropped 9.1% of the steps, in earlier runs 0.0%" in found[f"skipped steps of {SLOW}"].detail
 
 
-def accuracy_run(number, **changes):
-    compared = accuracy_record(**changes)
-    return replace(saved_run(number), cases={}, accuracy={"tests/test_accuracy.py::test_mcnemar[vgg16-x]": compared})
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -249,10 +207,6 @@ def test_cases_with_other_earlier_runs_are_no_yardstick():
 def test_is_red():
     assert is_red(verdicts(saved_run(9, factors={SLOW: 1.2})).values())
     assert not is_red([])
-
-
-def following(factors, count, first=5, **changes):
-    return [saved_run(number, factors=factors, **changes) for number in range(first, first + count)]
 
 
 def test_a_regression_stays_red_until_three_runs_have_confirmed_it():

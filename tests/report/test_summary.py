@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_text import HOSTILE, PARSER, cells, headings, inline_types, visible
 
-from mpbench.gate.verdict import FAILED, NEW, Verdict
+from mpbench.gate.verdict import FAILED, NEW, NOT_SELECTED, Verdict
 from mpbench.records.speed import Measured
 from mpbench.report import summary
 from mpbench.report.summary import MAX_TEXT, Ending, Failure, code, markdown, table
@@ -199,6 +199,14 @@ def test_a_huge_summary_is_cut_where_a_row_ends(monkeypatch):
     assert text.endswith("|\n\nCut here: a longer summary would not be shown.\n")
     assert {len(row) for row in cells(text)[-1]} == {5}
     assert len(code("x" * 10**6)) < MAX_TEXT + 10
+
+
+def test_an_accepted_level_is_told_and_what_was_not_selected_is_counted():
+    accepted = Verdict(CASE, SAME, False, Interval(0, -0.01, 0.01), "", "new level accepted: +7.6 %, since 1234567")
+    text = markdown([], [], [accepted, verdict(NOT_SELECTED, "other")])
+    assert "\n- `new level accepted: +7.6 %, since 1234567`: `test_training[vgg16-mixed_float16]`\n" in text
+    assert "1 SAME, 1 NOT SELECTED" in text
+    assert "other" not in text
 
 
 def test_lone_surrogates_can_be_written():

@@ -15,11 +15,11 @@ from mpbench.stats.change_test import (
     UNSURE,
     Limits,
     compare,
-    excess,
     is_unusual,
     level,
-    pooled_excess,
+    mean_of,
 )
+from mpbench.stats.run_spread import Spread, estimated_prior, spread
 
 LIMITS = Limits(slower=0.03, faster=0.03, towards=1, least_sd=0.003, alpha=0.0005)
 
@@ -104,12 +104,41 @@ def test_degrees_of_freedom_are_those_of_what_survives_trimming():
     assert [level(np.arange(n, dtype=float)).degrees for n in (8, 10, 40)] == [5, 5, 23]
 
 
-def test_excess_is_the_variance_between_runs_alone():
-    rng = np.random.default_rng(3)
-    histories = [[level(rng.normal(0, 0.02) + rng.normal(0, 0.05, 30)) for _ in range(5)] for _ in range(300)]
-    assert pooled_excess(histories) == pytest.approx(0.02**2, rel=0.2)
-    assert pooled_excess([histories[0][:1]]) == 0.0
-    assert pooled_excess(histories[:1]) == pytest.approx(excess(histories[0]))
+def test_several_runs_together_are_stronger_evidence_than_one():
+    one, two, three, *earlier = levels(1.05, 1.06, 1.04, 1, 1.01, 0.99, 1.02, 1)
+    assert mean_of([one]) == one
+    together = mean_of([one, two, three])
+    assert (together.runs, together.rounds) == (3, 180)
+    assert together.mean == pytest.approx((one.mean + two.mean + three.mean) / 3)
+    assert compare(together, earlier, LIMITS).p < compare(one, earlier, LIMITS).p
+
+
+def test_own_variance_counts_by_itself_where_it_is_the_larger_and_nothing_else_is_known():
+    rng = np.random.default_rng(4)
+    alarms = 0
+    for _ in range(4000):
+        runs = [level(one + rng.normal(0, 0.001, 20)) for one in rng.normal(0, 0.03, 6)]
+        alarms += compare(runs[0], runs[1:], Limits(0.001, 0.001, 1, 0.003, 0.001)).kind == SLOWER
+    assert alarms <= 4 + 3 * 2  # nominally 4; shrunk with a weight of its own it was 40
+
+
+def test_figures_that_differ_in_how_much_they_vary_are_not_averaged_out():
+    new, *earlier = levels(1.05, 1, 1, 1, 1, 1)
+    steady = estimated_prior([Spread(0.003**2, 4, 0.0)] * 20)
+    some = estimated_prior([Spread(0.003**2, 4, 0.0)] * 15 + [Spread(0.03**2, 4, 0.0)] * 5)
+    assert compare(new, earlier, LIMITS, steady).kind == SLOWER
+    assert compare(new, earlier, LIMITS, some).kind == UNSURE
+    again = mean_of([new] * 3)
+    assert compare(again, earlier, LIMITS, some).spread == pytest.approx(
+        compare(new, earlier, LIMITS, some).spread, 0.05
+    )
+
+
+def test_runs_with_memory_are_weaker_evidence():
+    new, *earlier = levels(1.05, 1, 1.01, 0.99, 1.01, 1)
+    own = spread([[(one.mean, one.error) for one in earlier]])
+    alone = compare(new, earlier, LIMITS, own=own)
+    assert compare(new, earlier, LIMITS, own=own.remembering(0.8), memory=0.8).p > alone.p
 
 
 def test_unusual_shifts_are_those_beyond_what_runs_do():

@@ -11,10 +11,13 @@ from statsmodels.stats import contingency_tables
 
 from mpbench.report import thesis
 from mpbench.stats.contingency import (
+    EXACT_BELOW,
     Contingency,
+    _score,
     contingency,
     detectable_difference,
     difference_interval,
+    equivalence_can_be_shown,
     equivalence_p,
     majority_p,
     mcnemar_chi2,
@@ -87,8 +90,45 @@ def test_either_model_may_be_the_first(table):
 @given(tables, st.floats(0.001, 0.3))
 def test_equivalence_is_a_90_percent_interval_inside_the_margin(table, margin):
     inner = difference_interval(table, confidence=0.9)
-    if min(abs(inner.low + margin), abs(inner.high - margin)) > 1e-6:
+    if table.discordant >= EXACT_BELOW and min(abs(inner.low + margin), abs(inner.high - margin)) > 1e-6:
         assert (equivalence_p(table, margin) <= 0.05) == (-margin < inner.low and inner.high < margin)
+
+
+def test_identical_answers_show_equivalence_when_chance_would_not():
+    # All n agree with probability 0.99^n where one answer in a hundred differs.
+    assert [equivalence_can_be_shown(n, 0.01, 0.05) for n in (268, 298, 299)] == [False, False, True]
+    for n in (20, 268, 299, 5000):
+        assert equivalence_p(Contingency(n, 0, 0, 0), 0.01) == pytest.approx(0.99**n)
+
+
+@pytest.mark.parametrize("counts", [(20, 0, 0, 4), (10, 1, 2, 8), (5, 4, 1, 20), (12, 0, 5, 3), (0, 6, 6, 9)])
+@pytest.mark.parametrize("margin", [0.05, 0.2])
+def test_with_few_discordant_images_it_is_exact(counts, margin):
+    """Every table of so many images, by the multinomial distribution."""
+    table = Contingency(*counts)
+    n = table.n
+    tables = [(x, y) for x in range(n + 1) for y in range(n + 1 - x)]
+    scores = {(x, y): _score(Contingency(n - x - y, y, x, 0), -margin) for x, y in tables}
+
+    def worst(x, y):
+        a, b = np.array([one for one in tables if scores[one] >= scores[x, y] - 1e-9]).T
+        shares = np.linspace(0, (1 - margin) / 2, 400)
+        return max(
+            stats.multinomial.pmf(np.stack([a, b, n - a - b], 1), n, [q, q + margin, 1 - 2 * q - margin]).sum()
+            for q in shares
+        )
+
+    p = max(worst(table.second_only, table.first_only), worst(table.first_only, table.second_only))
+    assert equivalence_p(table, margin) == pytest.approx(p, rel=0.02)
+
+
+def test_the_exact_test_keeps_its_level():
+    for n, margin in ((60, 0.05), (300, 0.01), (100, 0.1)):
+        rng = np.random.default_rng(n)
+        for second_only in (0.0, 0.01, 0.05):
+            drawn = rng.multinomial(n, [0.5 - margin - 2 * second_only, margin + second_only, second_only, 0.5], 400)
+            shown = sum(equivalence_p(Contingency(*map(int, counts)), margin) <= 0.05 for counts in drawn)
+            assert shown <= 0.05 * 400 + 3 * math.sqrt(0.05 * 400)
 
 
 def test_the_score_at_no_difference_is_mcnemars_uncorrected_statistic():

@@ -214,6 +214,10 @@ def gan(shape):
     return model
 
 
+def gan_uncompiled(shape):
+    return Gan(shape)
+
+
 class Autoencoder(keras.Model):
     """Its step takes images alone, and would take a pair for a stack of them."""
 
