@@ -54,12 +54,14 @@ def run_gate(args: argparse.Namespace) -> int:
         raise UsageProblem(f"--storage: {args.storage}: no such folder: valid is one of saved runs")
     try:
         new = read_run(args.new)
-        stored = load_runs(args.storage or Path(DEFAULT_FOLDER), lambda line: print(line, file=sys.stderr))
+        against = read_run(args.against) if args.against else None
+        warn = _ignored if against else _on_stderr  # with --against only what confirms the run is looked for
+        stored = load_runs(args.storage or Path(DEFAULT_FOLDER), warn)
         earlier = [run for run in stored if run.path.resolve() != new.path.resolve()]
-        if args.against:
+        if against:
             confirming = [run for run in earlier if new.id and run.confirms == new.id]
             # Whatever their times: the user has said which is the earlier one.
-            earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1)), *confirming]
+            earlier = [replace(against, time=new.time - timedelta(microseconds=1)), *confirming]
     except UnreadableRun as problem:
         raise UsageProblem(str(problem)) from None
     verdicts = judge(new, earlier, rules)
@@ -68,3 +70,11 @@ def run_gate(args: argparse.Namespace) -> int:
         lines.append(f"  {later} of {len(earlier)} other runs are later than this one: they do not count")
     print("\n".join(lines))
     return FAILED if is_red(verdicts) else PASSED
+
+
+def _on_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _ignored(line: str) -> None:
+    """Say nothing."""
