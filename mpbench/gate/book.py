@@ -91,6 +91,9 @@ common where there are any, and then all processes agree by chance in one of som
 LOOKBACK = 4
 """So many times `last` runs are looked through for those that make the baseline."""
 
+CREEPING_MEMORY = 0.3
+"""Correlation of neighbouring runs above which figures wander so that a creep cannot be told from it."""
+
 LONG_AGO = slice(-20, -9)
 """The runs 10 to 20 ago, which a creep is seen against."""
 
@@ -160,6 +163,7 @@ class Book:
         self._means: dict[int, np.ndarray] = {}
         self._rests: dict[object, dict[int, float] | None] = {}
         self._baselines: dict[str, Baseline] = {}
+        self._memory: dict[float, float] = {}
         self._groups = np.array([hash(group_of(case)) for case in new.cases.values()])
         names = [name for name in new.cases if self.time(new, name) is not None]
         self.bases = {name: base for name in names if (base := baseline_of(new, new.cases[name]))}
@@ -226,16 +230,19 @@ class Book:
                 runs = [run for run in then if id(run) in of_level]
                 if len(runs) >= MIN_HISTORY:
                     questions.append(ask(self.new, name, runs, [runs]))  # the last ones may differ by the creep
-        answered = self._answered([question for question in questions if question is not None])
+        answered = self._answered([question for question in questions if question is not None], look_back=True)
         return {CREEP + figure: found for figure, found in answered.items()}
 
-    def _answered(self, questions: Sequence[_Question]) -> dict[str, Found]:
+    def _answered(self, questions: Sequence[_Question], look_back: bool = False) -> dict[str, Found]:
         found: dict[str, Found] = {}
         for kind in (LEAST_TIME_SD, LEAST_RELATIVE_SD, LEAST_RATIO_SD):
             alike = [q for q in questions if q.limits.least_sd == kind]
             if not alike:
                 continue
             memory = memory_of([q.own for q in alike])
+            if look_back and max(memory, self._memory.get(kind, 0.0)) > CREEPING_MEMORY:
+                continue
+            self._memory[kind] = memory
             alike = [replace(q, own=q.own.remembering(memory)) for q in alike]
             spreads = [q.own for q in alike]
             # Times that nothing is taken from all move with their run: many of them say no more than one.

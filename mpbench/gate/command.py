@@ -56,12 +56,14 @@ def run_gate(args: argparse.Namespace) -> int:
         new = read_run(args.new)
         for line in new.denied:
             warn(f"{new.path}: {line}")
-        stored = load_runs(args.storage or Path(DEFAULT_FOLDER), warn)
+        against = read_run(args.against) if args.against else None
+        told = _ignored if against else warn  # with --against only what confirms the run is looked for
+        stored = load_runs(args.storage or Path(DEFAULT_FOLDER), told)
         earlier = [run for run in stored if run.path.resolve() != new.path.resolve()]
-        if args.against:
+        if against:
             confirming = [run for run in earlier if new.id and run.confirms == new.id]
             # Whatever their times: the user has said which is the earlier one.
-            earlier = [replace(read_run(args.against), time=new.time - timedelta(microseconds=1)), *confirming]
+            earlier = [replace(against, time=new.time - timedelta(microseconds=1)), *confirming]
     except UnreadableRun as problem:
         raise UsageProblem(str(problem)) from None
     verdicts = judge(new, earlier, rules)
@@ -71,3 +73,7 @@ def run_gate(args: argparse.Namespace) -> int:
         lines.append(f"  {later} of {len(earlier)} other runs are later than this one: they do not count")
     show(lines)
     return status
+
+
+def _ignored(line: str) -> None:
+    """Say nothing."""
