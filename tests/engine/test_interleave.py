@@ -106,7 +106,7 @@ def test_independent_noise_is_seldom_called_drifting_or_noisy():
     series = [one(seed) for seed in range(RUNS)]
     assert sum(b.drift is not None for b in series) <= 2
     assert sum(b.noisy for b in series) <= 2
-    assert sum(len(b.rounds) for b in series) / RUNS < 1.5 * LEAST_BLOCKS
+    assert sum(len(b.rounds) for b in series) / RUNS < 2 * LEAST_BLOCKS
 
 
 def test_visits_begin_where_they_say_and_after_others_with_a_block_that_does_not_count():
