@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-import scipy.special  # noqa: F401
+import scipy.special
 import scipy.stats  # noqa: F401
 from child_runs import BARE
 from paths import ROOT, SUPPORT
