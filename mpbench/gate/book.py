@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpbench.gate.baseline import Baseline, by_commit
+from mpbench.gate.cases import baseline_of, comparable, group_of, no_figure
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import CREEP, SPEEDUP
 from mpbench.records.comparable import configuration
 from mpbench.records.rounds import paired
-from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.runs import SavedRun
 from mpbench.stats.change_test import (
     FASTER,
     MIN_HISTORY,
@@ -64,9 +65,6 @@ LEAST_RATIO_SD = 0.003
 SLOW_MACHINE_FACTOR = 4.0
 """By which a CPU may slow down unseen, for a case or a whole run: a virtual one has been seen to take 2.6 times as long
 over hours, with nothing else running on it. Times on a CPU are no evidence below it; speedups are."""
-
-BUSY_SHARE = 0.05
-"""Share of all cores' time that others used while a case was measured on a CPU, above which its figures say nothing."""
 
 SHORT_HISTORY_FACTOR = 2.0
 """So many times the least is assumed with fewer than MIN_HISTORY earlier runs: it is hardly known how runs differ."""
@@ -149,7 +147,7 @@ class Book:
         self.comparable: dict[str, list[SavedRun]] = {}
         self.differing: dict[str, dict[str, tuple[object, object]]] = {}
         for name, case in new.cases.items():
-            self.comparable[name], self.differing[name] = _comparable(new, case, before)
+            self.comparable[name], self.differing[name] = comparable(new, case, before)
         kept = max(LOOKBACK * rules.last, -LONG_AGO.start)
         self._members = {name: {id(run) for run in runs[-kept:]} for name, runs in self.comparable.items()}
         wanted = set().union(*self._members.values())
@@ -425,52 +423,3 @@ def _own(stretches: Sequence[Sequence[SavedRun]], levels: Mapping[int, Level], t
         [(levels[id(run)].mean, levels[id(run)].error) for run in stretch if id(run) in levels] for stretch in stretches
     ]
     return spread(known, FARTHEST_EXCURSION * threshold)
-
-
-def no_figure(case: SavedCase) -> str:
-    """Why a case's rounds can neither be judged nor be a baseline; empty where they can."""
-    if case.record.throttled:
-        return "measured while the GPU was throttled"
-    if len(case.judged.rounds) < MIN_ROUNDS:
-        return f"fewer than {MIN_ROUNDS} rounds"
-    others = case.record.others_cpu_share
-    if case.record.device == "cpu" and others is not None and others > BUSY_SHARE:
-        return f"measured while other processes used {others:.0%} of this machine's CPU"
-    return ""
-
-
-def baseline_of(run: SavedRun, case: SavedCase) -> str | None:
-    """Name of the case of the same group that the case's speedup refers to."""
-    wanted = case.record.baseline
-    if case.record.speedup is None:
-        return None
-    for name, other in run.cases.items():
-        r = other.record
-        if group_of(other) == group_of(case) and not r.control and r.precision == wanted and other is not case:
-            return name
-    return None
-
-
-def group_of(case: SavedCase) -> tuple[str, str, str]:
-    """Equal for the precisions of which one's speedup refers to another."""
-    r = case.record
-    return case.fullname.partition("[")[0], r.name, r.phase
-
-
-def _comparable(
-    new: SavedRun, case: SavedCase, before: Sequence[SavedRun]
-) -> tuple[list[SavedRun], dict[str, tuple[object, object]]]:
-    """The runs with this case in this configuration; without any, the fields in which the last one differs."""
-    wanted = configuration(new, case)
-    name = case.fullname
-    rounds = {case.rounds}  # no two measurements are alike: a resumed run holds what an interrupted one has saved
-    having = []
-    for run in before:
-        if name in run.cases and not no_figure(run.cases[name]) and run.cases[name].rounds not in rounds:
-            rounds.add(run.cases[name].rounds)
-            having.append(run)
-    fitting = [run for run in having if configuration(run, run.cases[name]) == wanted]
-    if fitting or not having:
-        return fitting, {}
-    last = configuration(having[-1], having[-1].cases[name])
-    return [], {field: (last[field], wanted[field]) for field in wanted if last[field] != wanted[field]}

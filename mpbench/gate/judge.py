@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 
 from mpbench.errors import printable
-from mpbench.gate.book import Book, Found, baseline_of, group_of, no_figure
+from mpbench.gate.book import Book, Found
+from mpbench.gate.cases import baseline_of, group_of, no_figure
 from mpbench.gate.checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import CREEP, NEW, NOT_COMPARABLE, SPEEDUP, Verdict

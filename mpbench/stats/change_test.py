@@ -26,6 +26,10 @@ PRIOR_DEGREES = 4
 """Weight, in degrees of freedom, of what is expected of runs beside what the few earlier ones show: as much as five
 runs say."""
 
+CLEARLY_LARGER = 2.0
+"""Times the variance that is expected, from which on a figure's own counts by itself: five runs show so much by chance
+in one of ten figures, and their four degrees of freedom alone would find little."""
+
 SEGMENTS = 5
 MIN_SEGMENT_ROUNDS = 4
 """A run's rounds are cut into so many stretches, of at least so many rounds, to see how its level wanders."""
@@ -175,7 +179,8 @@ def compare(
     (1946). Its variance has two parts: that of the rounds, and that between runs, without which every comparison of two
     runs looks significant. The latter is the larger of two: the figure's own, shrunk towards the prior as limma does
     (Smyth 2004), and the mean, weighted by degrees of freedom, of its own and of what is expected of any figure.
-    Without a prior a figure's own variance counts by itself, with its own degrees of freedom, where it is the larger.
+    Without a prior a figure's own variance counts by itself, with its own degrees of freedom, where it is clearly
+    larger.
 
     Args:
         new: of the run to judge, or of it and those that measured it again.
@@ -234,7 +239,7 @@ def _between(
     expected = max(limits.least_sd**2, usual, mean_excess, _wander(levels), _wander([new]))
     as_any = (PRIOR_DEGREES * expected + own.degrees * excess) / (PRIOR_DEGREES + own.degrees)
     if prior is None:
-        if own.degrees and excess > expected:
+        if own.degrees and excess > CLEARLY_LARGER * expected:
             return excess, own.degrees
         return as_any, PRIOR_DEGREES + own.degrees
     degrees = prior.degrees + own.degrees

@@ -4,12 +4,15 @@ import json
 import shutil
 
 import pytest
+import scipy.special
+import scipy.stats  # noqa: F401
 from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench import __main__ as command
 from mpbench.records.runs import load_runs
 
+# scipy is imported above because pytester unloads what a test imports, and parts of numpy cannot be loaded twice.
 STEADY = """
 import os
 import fake_measuring

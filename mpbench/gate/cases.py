@@ -1,0 +1,61 @@
+"""What the gate asks of a case: whether its rounds can be judged, its group, which runs it is comparable with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpbench.records.comparable import configuration
+from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.stats.change_test import MIN_ROUNDS
+
+BUSY_SHARE = 0.05
+"""Share of all cores' time that others used while a case was measured on a CPU, above which its figures say nothing."""
+
+
+def no_figure(case: SavedCase) -> str:
+    """Why a case's rounds can neither be judged nor be a baseline; empty where they can."""
+    if case.record.throttled:
+        return "measured while the GPU was throttled"
+    if len(case.judged.rounds) < MIN_ROUNDS:
+        return f"fewer than {MIN_ROUNDS} rounds"
+    others = case.record.others_cpu_share
+    if case.record.device == "cpu" and others is not None and others > BUSY_SHARE:
+        return f"measured while other processes used {others:.0%} of this machine's CPU"
+    return ""
+
+
+def baseline_of(run: SavedRun, case: SavedCase) -> str | None:
+    """Name of the case of the same group that the case's speedup refers to."""
+    wanted = case.record.baseline
+    if case.record.speedup is None:
+        return None
+    for name, other in run.cases.items():
+        r = other.record
+        if group_of(other) == group_of(case) and not r.control and r.precision == wanted and other is not case:
+            return name
+    return None
+
+
+def group_of(case: SavedCase) -> tuple[str, str, str]:
+    """Equal for the precisions of which one's speedup refers to another."""
+    r = case.record
+    return case.fullname.partition("[")[0], r.name, r.phase
+
+
+def comparable(
+    new: SavedRun, case: SavedCase, before: Sequence[SavedRun]
+) -> tuple[list[SavedRun], dict[str, tuple[object, object]]]:
+    """The runs with this case in this configuration; without any, the fields in which the last one differs."""
+    wanted = configuration(new, case)
+    name = case.fullname
+    rounds = {case.rounds}  # no two measurements are alike: a resumed run holds what an interrupted one has saved
+    having = []
+    for run in before:
+        if name in run.cases and not no_figure(run.cases[name]) and run.cases[name].rounds not in rounds:
+            rounds.add(run.cases[name].rounds)
+            having.append(run)
+    fitting = [run for run in having if configuration(run, run.cases[name]) == wanted]
+    if fitting or not having:
+        return fitting, {}
+    last = configuration(having[-1], having[-1].cases[name])
+    return [], {field: (last[field], wanted[field]) for field in wanted if last[field] != wanted[field]}
