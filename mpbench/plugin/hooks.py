@@ -230,6 +230,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         wanted = set(config.stash[TASK].cases)
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
         items[:] = [item for item in items if item.nodeid in wanted]
+    if config.pluginmanager.hasplugin("timeout"):
+        # pytest-timeout's limit is for one test; the first of ours to run has most of the session measured.
+        for item in items:
+            if phase_of(item) in PHASES and item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(0))
     # Accuracy cases make a GPU deterministic, hence slow, for the rest of the process.
     if any(phase_of(item) in PHASES for item in items):
         items.sort(key=lambda item: "experiment" in getattr(item, "fixturenames", ()))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import scipy.special
@@ -16,7 +17,6 @@ from mpbench.records.runs import load_runs
 STEADY = """
 import os
 import fake_measuring
-from mpbench.engine import run
 
 AGAIN = "MPBENCH_MEASURES_AGAIN" in os.environ
 drawn = fake_measuring.measure_group
@@ -33,7 +33,7 @@ def measure_group(plan, *rest):
 
 @__import__("pytest").hookimpl(trylast=True)
 def pytest_configure(config):
-    run.measure_group = measure_group
+    fake_measuring.measure_group = measure_group
     assert config.getoption("mp_cache_compiled") == ("off" if AGAIN else "on")
 """
 """Steady times, but for what starts with SLOW, or in a process that measures again with SLOW_AGAIN."""
@@ -149,7 +149,8 @@ def test_bad_usage(pytester, monkeypatch, args, words):
 def test_runs_from_the_future_are_an_error_before_anything_is_measured(project):
     path = saved(project)[-1].path
     content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"datetime": "2999-01-01T00:00:00+00:00"}))
+    next_year = (datetime.now(timezone.utc) + timedelta(days=365)).isoformat()
+    path.write_text(json.dumps(content | {"datetime": next_year}))
     result = run(project, "--mp-gate")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --mp-gate: 1 of 3 saved runs are later than now, *Set this machine's clock*"])

@@ -52,6 +52,12 @@ def run(project, *args):
     return project.runpytest_subprocess("-p", "fake_measuring", "--mp-lock=off", "-q", *args)
 
 
+def test_a_time_limit_for_each_test_does_not_end_the_one_that_has_all_measured(project, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "2")
+    result = run(project, "-p", "pytest_timeout", "-o", "timeout=1", "-k", "vgg16")
+    result.assert_outcomes(passed=2)
+
+
 def refused(result, message):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
