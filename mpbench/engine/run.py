@@ -120,9 +120,9 @@ class Outcomes(Generic[OneCase, Result]):
         """
         if case.id not in self._by_id:
             devices.check_not_deterministic()
-            self._going_on = self._going_on or self._measured(list(groups), measure)
             while case.id not in self._by_id:
-                next(self._going_on)
+                self._going_on = self._going_on or self._measured(list(groups), measure)
+                next(self._going_on, None)  # ended, it is None: these groups are others than those
         outcome = self._by_id[case.id]
         if isinstance(outcome, Exception):
             raise outcome

@@ -230,7 +230,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         wanted = set(config.stash[TASK].cases)
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
         items[:] = [item for item in items if item.nodeid in wanted]
-    if config.pluginmanager.hasplugin("timeout"):
+    if hasattr(config.option, "timeout_method"):
         # pytest-timeout's limit is for one test; the first of ours to run has most of the session measured.
         for item in items:
             if phase_of(item) in PHASES and item.get_closest_marker("timeout") is None:

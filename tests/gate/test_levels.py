@@ -141,12 +141,14 @@ def test_an_accepted_level_is_no_creep():
 
 
 @pytest.mark.parametrize("speed", [0.01, 0.02, 0.03])
-def test_an_improvement_of_another_case_is_never_blamed(speed):
+def test_an_improvement_of_another_case_is_seldom_blamed(speed):
     models = {"vgg16": 300.0}  # no rest of the run to go by
-    for seed in range(40):
+    blamed = 0
+    for seed in range(60):
         earlier = [saved_run(100 * seed + n, speed=speed, models=models) for n in range(5)]
         new = saved_run(100 * seed + 9, speed=speed, models=models, factors={SLOW: 0.95})
-        assert not red(verdicts(new, earlier)), seed
+        blamed += bool(red(verdicts(new, earlier)))
+    assert blamed <= 1  # the odds asked for are 100
 
 
 def test_a_speedup_that_can_no_longer_be_had_is_said():

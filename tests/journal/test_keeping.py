@@ -274,7 +274,7 @@ def ctrl_c(*args):
         ("mpbench.journal.saving.encoded = ctrl_c", 0, "NOT SAVED, or not wholly: Ctrl-C"),
         ("def pytest_benchmark_group_stats(): ctrl_c()", 1, "Exit: Ctrl-C while the session was ending"),
         ("def pytest_terminal_summary(): ctrl_c()", 1, "Exit: Ctrl-C while the session was ending"),
-        ("mpbench.gate.session.SessionGate.verdicts = ctrl_c", 1, "--mp-gate: not judged: Ctrl-C"),
+        ("mpbench.gate.session.SessionGate.assess = ctrl_c", 1, "--mp-gate: not judged: Ctrl-C"),
         ("mpbench.plugin.session_end.gate_lines = ctrl_c", 1, "Exit: Ctrl-C while the session was ending"),
         ("mpbench.plugin.session_files.write_page = ctrl_c", 1, "Ctrl-C while the report or the summary was written"),
     ],

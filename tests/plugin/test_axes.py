@@ -38,8 +38,8 @@ def test_each_point_is_a_group_of_its_own(project):
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(
         [
-            "* s] tiny_models:classifier inference batch=1: measuring",
-            "* s] tiny_models:classifier inference batch=3: measuring",
+            "* s] 2 groups are built: measuring them in turns",
+            "* s] tiny_models:classifier inference batch=1: visit 3: *",
             "*benchmark 'tiny_models:classifier inference batch=1': 2 tests*",
             "tiny_models:classifier batch=3  mixed_float16 *",
             "Sweep, inference: speedup over float32 [[]95 % interval[]]",
@@ -64,7 +64,7 @@ def test_a_precision_with_xla_and_without_is_measured_in_one_group(project):
     result.stdout.fnmatch_lines(
         [
             "* s] tiny_models:classifier inference, mixed_float16 jit=on: building",
-            "* s] tiny_models:classifier inference: measuring",
+            "* s] tiny_models:classifier inference: warming up",
             "*benchmark 'tiny_models:classifier inference': 4 tests*",
             "tiny_models:classifier jit=off  mixed_float16 *",
             "tiny_models:classifier jit=on   mixed_float16 *",

@@ -13,7 +13,7 @@ from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench.engine import group  # noqa: F401
-from mpbench.records.speed import is_case, read_case
+from mpbench.records.speed import BROKEN_OFF, is_case, read_case
 from mpbench.system import machine
 
 pytestmark = pytest.mark.tensorflow
@@ -59,8 +59,9 @@ def test_a_run_and_a_second_against_it(project):
         [
             "* s] tiny_models:feature_map inference, float32: building",
             "* s] tiny_models:feature_map inference, mixed_float16: tracing and compiling",
+            "* s] 2 groups are built: measuring them in turns",
             "* s] tiny_models:feature_map inference: warming up",
-            "* s] tiny_models:feature_map inference: measuring",
+            "* s] tiny_models:feature_map inference: visit 3: *",
             "*benchmark 'tiny_models:feature_map inference': 3 tests*",
             "*benchmark 'tiny_models:feature_map training': 3 tests*",
             "Table 4, training: median ms/step on a CPU, batch 2, 16x16 px, XLA off, profile quick",
@@ -176,31 +177,27 @@ def test_bad_input_is_one_line_before_anything_is_built(project, args, message):
 def test_disabled_benchmarks_take_their_first_steps_only(project):
     result = run(project, "--benchmark-disable")
     result.assert_outcomes(passed=4)
-    assert "measuring" not in result.stdout.str()
+    assert "warming up" not in result.stdout.str()
     run(project, "--benchmark-disable", "-k", "training", models="not_a_number").assert_outcomes(failed=2, deselected=2)
 
 
-def test_ctrl_c_keeps_what_is_finished_and_nothing_partial(project, interruptible):
+def test_ctrl_c_between_visits_keeps_what_was_measured_so_far(project, interruptible):
     command = [sys.executable, "-m", "pytest", "bench", "--mp-device=cpu", "--mp-image-size=16", "--mp-max-time=2"]
     command += ["--mp-models=tiny_models:feature_map,tiny_models:classifier", "--benchmark-autosave"]
-    command += ["--mp-summary=summary.md"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=project.path)
-    lines = []
+    output = ""
     for line in process.stdout:
-        lines.append(line)
-        if "classifier inference: measuring" in line:
+        output += line
+        if "visit 2" in line:
             process.send_signal(signal.SIGINT)
     assert process.wait(60) == pytest.ExitCode.INTERRUPTED
+    assert saved(project) == []
+    assert "8 measured cases are not saved: `python -m mpbench recover` saves what is in" in output
+    subprocess.run([sys.executable, "-m", "mpbench", "recover"], cwd=project.path, check=True, capture_output=True)
     (run_,) = saved(project)
-    assert sorted(bench["param"] for bench in run_["benchmarks"]) == [
-        "tiny_models:feature_map-float32",
-        "tiny_models:feature_map-mixed_float16",
-    ]
+    assert len(run_["benchmarks"]) == 8
     assert all(is_case(bench["extra_info"]) for bench in run_["benchmarks"])
-    assert any(line.startswith("Table 5, inference") for line in lines)
-    summary = (project.path / "summary.md").read_text()
-    assert summary.startswith("## mpbench: interrupted\n\n**The run was interrupted; this is what had been measured")
-    assert "| `tiny_models:feature_map` | `mixed_float16` | " in summary
+    assert {bench["extra_info"]["noisy_because"] for bench in run_["benchmarks"]} == {BROKEN_OFF}
 
 
 def test_ctrl_c_before_the_first_case_is_finished(project, interruptible):
