@@ -291,6 +291,11 @@ class Run:
         profile = self.profiler(self.activate()) if self.profiler else None
         return measure_groups([self._plan(members.values()) for members in groups], self.progress, keep, profile)
 
+    def _overlaps(self, device: Device) -> bool:
+        """Whether one arm is traced while another is compiled; XLA for a CPU needs all of its cores (results/building)."""
+        xla_on_cpu = device.kind == "cpu" and bool(self.settings.jit)
+        return len(self.settings.ways) == 1 and self.cluster.workers == 1 and not xla_on_cpu
+
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
         from mpbench.engine.plan import GroupPlan, Member, StepSpec
 
@@ -336,5 +341,5 @@ class Run:
             compiled=self._compiled,
             spent=self.spent,
             # Where modes are compared the seconds to trace and to compile are figures of their own.
-            overlapped=len(self.settings.ways) == 1 and self.cluster.workers == 1,
+            overlapped=self._overlaps(device),
         )
