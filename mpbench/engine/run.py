@@ -292,7 +292,7 @@ class Run:
         return measure_groups([self._plan(members.values()) for members in groups], self.progress, keep, profile)
 
     def _overlaps(self, device: Device) -> bool:
-        """Whether one arm is traced while another is compiled; XLA for a CPU uses all cores itself (results/building)."""
+        """Whether one arm is traced while another is compiled; XLA on a CPU uses all cores (results/building)."""
         xla_on_cpu = device.kind == "cpu" and bool(self.settings.jit)
         return len(self.settings.ways) == 1 and self.cluster.workers == 1 and not xla_on_cpu
 
