@@ -105,7 +105,7 @@ class Series:
         throttled_blocks: those of them in which the device was throttled.
         images: as in its Arm.
         steps_per_round: steps behind each figure.
-        warmup_rounds: rounds run and dropped before the first block.
+        warmup_rounds: rounds run and dropped, before the first block and where a visit begins after others.
         settled: whether warm-up ended because the series was stationary (and not at its time limit).
         skipped_steps: steps that loss scaling skipped in measured rounds.
         warmup_skipped_steps: the same during warm-up.

@@ -43,7 +43,8 @@ class CaseRecord:
         loss_scale: at the end; None without loss scaling.
         skipped_steps, warmup_skipped_steps: updates that loss scaling dropped, in measured rounds and before.
         peak_memory_bytes, memory_kind: `device` (allocator) or `host_rss` (the whole process's resident set).
-        warmup_rounds, warmup_settled: rounds dropped before the first; whether the series had become stationary.
+        warmup_rounds, warmup_settled: rounds dropped before the first and where a visit begins; whether the series had
+            become stationary when the first began.
         rounds, steps_per_round: figures kept, and steps behind each.
         unpaired_blocks: numbers of the blocks that left no round, comma-separated; the others number the rounds.
         noisy: its figure is not known to within the tolerance.
