@@ -136,8 +136,8 @@ def test_data_says_all_that_the_tables_say(save):
     assert (step["index"], step["runs_ago"]) == (10, 11)
     assert step["from"]["commit"] == "010" * 13
     assert step["last_before"]["commit"] == "009" * 13
-    assert (step["before"], step["after"], step["change"]) == pytest.approx((0.15, 0.165, 0.1))
-    assert data[0]["runs"][0]["value"] == pytest.approx(0.15)
+    assert (step["before"], step["after"], step["change"]) == pytest.approx((0.15, 0.165, 0.1), rel=1e-4)
+    assert data[0]["runs"][0]["value"] == pytest.approx(0.15, rel=1e-4)
     assert data[0]["runs"][0]["time"] == "2026-04-01T12:00:00+00:00"
     assert data[0]["configuration"]["gpu"] == "NVIDIA V100"
     assert data[1]["steps"] == []
