@@ -21,7 +21,7 @@ from mpbench.plugin.benchmark_stats import benchmark_statistics
 from mpbench.records.accuracy import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY
 from mpbench.records.comparable import COMPARABLE_FACTS, not_comparable
 from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
-from mpbench.records.runs import MAX_NUMBER, UnreadableRun, checked_run, facts_of, read_json
+from mpbench.records.runs import MAX_NUMBER, SavedRun, UnreadableRun, checked_run, facts_of, read_json
 from mpbench.records.speed import SCHEMA, SCHEMA_KEY, CaseRecord, read_case
 from mpbench.system.machine import JITTERING_CPU_FIELDS
 
@@ -143,7 +143,9 @@ def choose(given: bool | str, fails: bool, query: Callable[..., Iterable[Path]],
     said: list[str] = []
     for path in candidates:
         try:
-            check_baseline(path)
+            run = check_baseline(path)
+            if newest and run and run.confirms:
+                continue  # some cases of another run, measured again: no run of its own
             usable.append(path)
         except UnreadableRun as problem:
             said.append(f"left out: {problem}")
@@ -161,8 +163,11 @@ def choose(given: bool | str, fails: bool, query: Callable[..., Iterable[Path]],
     raise UsageProblem("; ".join([f"--benchmark-compare: {nothing}: valid is a run that is there", *said]))
 
 
-def check_baseline(path: Path) -> None:
+def check_baseline(path: Path) -> SavedRun | None:
     """Whether pytest-benchmark can compare with a file, and this suite's cases in it can be believed.
+
+    Returns:
+        The run with this suite's cases; None where it has none.
 
     Raises:
         UnreadableRun: it cannot.
@@ -182,9 +187,11 @@ def check_baseline(path: Path) -> None:
             run = checked_run(path, saved)
             if not run.cases and not run.accuracy:
                 raise ValueError("holds only cases that look for causes, which are not compared")
+            return run
     except ValueError as error:
         # Relative where it can be: the storage's own paths are absolute.
         raise UnreadableRun(printable(f"{shown(path)}: {error}")) from None
+    return None
 
 
 def shown(path: Path) -> str:

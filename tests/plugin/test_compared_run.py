@@ -103,6 +103,14 @@ def test_of_several_runs_the_newest_usable_one_is_left(tmp_path):
     assert choice.said[-1] == f"--benchmark-compare: 000: compared with {paths[1]} alone"
 
 
+def test_the_newest_run_is_none_that_confirms_another(tmp_path):
+    good, again = whole(tmp_path / "0001_good.json"), whole(tmp_path / "0002_again.json")
+    saved = json.loads(again.read_text())
+    again.write_text(json.dumps(saved | {"mpbench": {"confirms": "1a2b"}}))
+    assert choose(True, False, lambda glob: [good, again], "here") == Choice(str(good))
+    assert choose("0002", False, lambda glob: [again], "here") == Choice("0002")
+
+
 def test_a_run_of_nothing_but_causes_is_no_baseline(tmp_path):
     probed = peak("copy", 5)
     path = saved_run(tmp_path, time=TIME, commit="x", records_and_rounds=[(probed.record, list(probed.rounds))])
