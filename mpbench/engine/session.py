@@ -50,7 +50,12 @@ def measure_groups(
                 number = waiting[0]
                 memory.before_group(plans[number])
                 tell = functools.partial(keep, number)
-                group = Group(plans[number], progress, tell, profile, memory.held_bytes)
+                try:
+                    group = Group(plans[number], progress, tell, profile, memory.held_bytes)
+                except Exception as error:  # an arm's own is its outcome: this is of the group as a whole
+                    waiting.pop(0)
+                    yield number, dict.fromkeys(plans[number].members, error)
+                    continue
                 stack.callback(group.release)
                 if group.out_of_memory and together:
                     group.release()  # built again when it has the memory for itself

@@ -117,6 +117,18 @@ def test_a_groups_fault_is_its_own(fake):
     assert outcomes[0] == outcomes[2] == {"float32": "measured"}
 
 
+def test_a_group_that_cannot_be_made_leaves_the_others_theirs(fake, monkeypatch):
+    def make(plan, *rest):
+        if plan.label == "b":
+            raise RuntimeError("no telemetry")
+        return fake(plan, *rest)
+
+    monkeypatch.setattr(session, "Group", make)
+    outcomes = run([plan("a"), plan("b"), plan("c")])
+    assert str(outcomes[1]["float32"]) == "no telemetry"
+    assert outcomes[0] == outcomes[2] == {"float32": "measured"}
+
+
 def test_an_end_in_the_middle_gives_all_memory_back(fake):
     fake.visit = interrupted(fake.visit)
     with pytest.raises(KeyboardInterrupt):
