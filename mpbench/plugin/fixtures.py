@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mpbench.accuracy.experiment import Comparison, Experiment
+from mpbench.engine.interrupts import held_interrupts
 from mpbench.engine.run import Case, Run
 from mpbench.errors import CaseFailure, NotBesideOthers, UsageProblem
 from mpbench.plugin.items import ACCURACY, CAUSE_MARK, POINT, WAY, phase_of
@@ -132,10 +133,11 @@ def _hand_over(
     record: CaseRecord | ProbeRecord | AccuracyRecord,
     rounds: Sequence[float],
 ) -> None:
-    """Let a case's own `benchmark` fixture report rounds, in seconds, that have been measured."""
-    request.config.stash[CLOCKS][request.node.nodeid].load(rounds)
-    benchmark.extra_info.update(record.as_extra_info())
-    benchmark.pedantic(lambda: None, rounds=len(rounds))
+    """Let a case's own `benchmark` fixture report rounds, in seconds, that have been measured: all of them or none."""
+    with held_interrupts():
+        request.config.stash[CLOCKS][request.node.nodeid].load(rounds)
+        benchmark.extra_info.update(record.as_extra_info())
+        benchmark.pedantic(lambda: None, rounds=len(rounds))
 
 
 def _or_fail(function: Callable[[], Any]) -> Any:
