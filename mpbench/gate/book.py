@@ -12,6 +12,7 @@ from mpbench.gate.baseline import Baseline, by_commit
 from mpbench.gate.cases import baseline_of, comparable, group_of, no_figure
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import CREEP, SPEEDUP
+from mpbench.records.arms import by_function
 from mpbench.records.comparable import configuration
 from mpbench.records.rounds import paired
 from mpbench.records.runs import SavedRun
@@ -164,7 +165,8 @@ class Book:
         self._memory: dict[float, float] = {}
         self._groups = np.array([hash(group_of(case)) for case in new.cases.values()])
         names = [name for name in new.cases if self.time(new, name) is not None]
-        self.bases = {name: base for name in names if (base := baseline_of(new, new.cases[name]))}
+        arms = by_function(new.cases)
+        self.bases = {name: base for name in names if (base := baseline_of(arms, new.cases[name]))}
         # A time is red in one direction, a speedup in both: either of its two cases may have become slower.
         self._tests = max(len(names) + 2 * len(self.bases), 1)
         for run in self.timeline[:-1]:

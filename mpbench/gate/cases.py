@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from mpbench.records.arms import Arms, function_of
 from mpbench.records.comparable import configuration
 from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.stats.change_test import MIN_ROUNDS
@@ -24,22 +25,22 @@ def no_figure(case: SavedCase) -> str:
     return ""
 
 
-def baseline_of(run: SavedRun, case: SavedCase) -> str | None:
-    """Name of the case of the same group that the case's speedup refers to."""
-    wanted = case.record.baseline
+def baseline_of(arms: Mapping[str, Arms[SavedCase]], case: SavedCase) -> str | None:
+    """Name of the case of the same group that the case's speedup refers to.
+
+    Args:
+        arms: of its run, by test.
+    """
     if case.record.speedup is None:
         return None
-    for name, other in run.cases.items():
-        r = other.record
-        if group_of(other) == group_of(case) and not r.control and r.precision == wanted and other is not case:
-            return name
-    return None
+    others = arms[function_of(case.fullname)].referred_to(case, "speedup")
+    return others[0].fullname if others else None
 
 
 def group_of(case: SavedCase) -> tuple[str, str, str]:
     """Equal for the precisions of which one's speedup refers to another."""
     r = case.record
-    return case.fullname.partition("[")[0], r.name, r.phase
+    return function_of(case.fullname), r.name, r.phase
 
 
 def comparable(

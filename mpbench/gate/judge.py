@@ -14,6 +14,7 @@ from mpbench.gate.cases import baseline_of, group_of, no_figure
 from mpbench.gate.checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import CREEP, NEW, NOT_COMPARABLE, SPEEDUP, Verdict
+from mpbench.records.arms import by_function
 from mpbench.records.runs import SavedRun
 from mpbench.stats.change_test import FASTER, MIN_ROUNDS, SAME, SLOWER, UNSURE, Finding
 
@@ -135,10 +136,11 @@ def _speedup_verdict(book: Book, name: str, found: Mapping[str, Found]) -> Verdi
 def _lost_speedup(book: Book, name: str) -> Verdict | None:
     """Where an earlier run in the same settings had a speedup and this one cannot have one."""
     case = book.new.cases[name]
-    before = [run for run in book.comparable[name] if baseline_of(run, run.cases[name])]
+    having = [run for run in book.comparable[name] if run.cases[name].record.speedup is not None]
+    before = [run for run in having if baseline_of(by_function(run.cases), run.cases[name])]
     if not before or case.record.control or book.time(book.new, name) is None:
         return None  # where its time cannot be judged, that has been said
-    base = baseline_of(before[-1], before[-1].cases[name])
+    base = baseline_of(by_function(before[-1].cases), before[-1].cases[name])
     if base not in book.new.cases:
         return None  # MISSING, unless it was not selected
     if name in book.bases:

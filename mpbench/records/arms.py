@@ -76,13 +76,13 @@ def by_the_rounds(cases: Mapping[str, Case]) -> tuple[dict[str, CaseRecord], lis
     Returns:
         Changed records by full name, and a line for each ratio that was denied.
     """
-    arms = {function: Arms(of) for function, of in _by_function(cases).items()}
+    arms = by_function(cases)
     changed: dict[str, CaseRecord] = {}
     said = []
     for name, case in cases.items():
         for field, fields in FIELDS.items():
             claimed = getattr(case.record, field)
-            bases = arms[_function(name)].referred_to(case, field) if claimed is not None else []
+            bases = arms[function_of(name)].referred_to(case, field) if claimed is not None else []
             if len(bases) != 1:
                 continue  # one that is not in the file cannot be asked
             theirs, mine = _per_image(bases[0], case)
@@ -95,15 +95,20 @@ def by_the_rounds(cases: Mapping[str, Case]) -> tuple[dict[str, CaseRecord], lis
     return changed, said
 
 
-def _by_function(cases: Mapping[str, Case]) -> dict[str, list[Case]]:
-    """Cases of two tests are not measured together, though they may be called alike."""
+def by_function(cases: Mapping[str, Case]) -> dict[str, Arms[Case]]:
+    """Arms by their test: cases of two tests are not measured together, though they may be called alike.
+
+    Args:
+        cases: of one run, by full name.
+    """
     functions: dict[str, list[Case]] = {}
     for name, case in cases.items():
-        functions.setdefault(_function(name), []).append(case)
-    return functions
+        functions.setdefault(function_of(name), []).append(case)
+    return {function: Arms(of) for function, of in functions.items()}
 
 
-def _function(fullname: str) -> str:
+def function_of(fullname: str) -> str:
+    """The test of which a full name is one case."""
     return fullname.partition("[")[0]
 
 
