@@ -313,15 +313,20 @@ def test_a_session_that_wants_nothing_saved_leaves_nothing(project):
     assert not saved(project)
 
 
+def add_to_conftest(project, code):
+    conftest = project.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + code)
+
+
 def test_saving_that_fails_costs_neither_the_tables_nor_the_figures(project):
-    (project.path / "conftest.py").write_text(
-        (project.path / "conftest.py").read_text()
-        + "import pathlib\n"
+    add_to_conftest(
+        project,
+        "import pathlib\n"
         + "def pytest_runtest_teardown(item, nextitem):\n"
         + "    if nextitem is None:\n"
         + "        import shutil; [shutil.rmtree(p) for p in pathlib.Path('.benchmarks').glob('Linux*')]\n"
         + "        [pathlib.Path('.benchmarks', n).touch() for n in [item.config._benchmarksession.machine_id]]\n"
-        + "        pathlib.Path('run.json').mkdir()\n"
+        + "        pathlib.Path('run.json').mkdir()\n",
     )
     status, output = run(project, "--benchmark-autosave", "--benchmark-json=run.json", "--mp-gate")
     assert status == pytest.ExitCode.TESTS_FAILED
@@ -341,12 +346,12 @@ def test_saving_that_fails_costs_neither_the_tables_nor_the_figures(project):
 
 
 def test_a_kill_between_saving_and_removing_the_journal_saves_nothing_twice(project):
-    (project.path / "conftest.py").write_text(
-        (project.path / "conftest.py").read_text()
-        + "import os, pytest\n"
+    add_to_conftest(
+        project,
+        "import os, pytest\n"
         + "@pytest.hookimpl(trylast=True)\n"
         + "def pytest_sessionfinish(session):\n"
-        + "    os.kill(os.getpid(), 9)\n"
+        + "    os.kill(os.getpid(), 9)\n",
     )
     status, _ = run(project, "--benchmark-autosave")
     assert status == -signal.SIGKILL
@@ -357,9 +362,9 @@ def test_a_kill_between_saving_and_removing_the_journal_saves_nothing_twice(proj
 
 
 def test_a_storage_that_is_removed_meanwhile_costs_no_case(project):
-    (project.path / "conftest.py").write_text(
-        (project.path / "conftest.py").read_text()
-        + "import os, pytest, shutil\n"
+    add_to_conftest(
+        project,
+        "import os, pytest, shutil\n"
         + "DONE = []\n"
         + "def pytest_runtest_teardown(item, nextitem):\n"
         + "    DONE.append(item)\n"
@@ -367,7 +372,7 @@ def test_a_storage_that_is_removed_meanwhile_costs_no_case(project):
         + "        shutil.rmtree('.benchmarks')\n"
         + "@pytest.hookimpl(tryfirst=True)\n"
         + "def pytest_sessionfinish(session):\n"
-        + "    os.kill(os.getpid(), 9)\n"
+        + "    os.kill(os.getpid(), 9)\n",
     )
     status, output = run(project, "--benchmark-autosave")
     assert status == -signal.SIGKILL
