@@ -123,8 +123,12 @@ class _Building:
         self._progress(f"{self._plan.label}, {name}: {text}")
 
 
+class OutOfMemory(CaseFailure):
+    """The device, or the host, had no memory left for a step."""
+
+
 def explained(error: Exception, device: Device, size: str) -> Exception:
-    """A CaseFailure in place of an error whose reason is known; without the locals that hold its tensors.
+    """An OutOfMemory in place of an error whose reason is known; without the locals that hold its tensors.
 
     Args:
         size: of what was attempted, for people, such as `batch 64, 224 px, training`.
@@ -135,7 +139,7 @@ def explained(error: Exception, device: Device, size: str) -> Exception:
     wanted = re.search(r"shape ?\[[\d,]*\][^ ]*(?: and type \w+)?", str(error))
     peak = devices.peak_memory_bytes(device) / GIB
     what = "allocator" if device.kind == "gpu" else "process"
-    return CaseFailure(
+    return OutOfMemory(
         f"out of memory on the {device.kind} at {size}"
         f"{f', allocating a tensor of {wanted[0]}' if wanted else ''} (peak of the {what} so far {peak:.1f} GiB); "
         "the batch is never shrunk: set --mp-batch-size"

@@ -47,6 +47,23 @@ def update_bytes(gradients: int, weights: int, slots: int) -> int:
     return gradients + 2 * (weights + slots)
 
 
+def alive_in(graph: Any) -> set[str]:
+    """Names of the operations of a TensorFlow graph that a result depends on.
+
+    TensorFlow drops the others before it runs a graph: the gradient of the image, a cell that Keras has called once
+    more to learn its output's shape.
+    """
+    waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+    seen = {op.name for op in waiting}
+    while waiting:
+        op = waiting.pop()
+        for other in (*(tensor.op for tensor in op.inputs), *op.control_inputs):
+            if other.name not in seen:
+                seen.add(other.name)
+                waiting.append(other)
+    return seen
+
+
 def operation_flops(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
     """FLOPs of one operation of a TensorFlow graph.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mpbench.config.profiles import LARGEST_BATCH
 from mpbench.engine import device as devices
-from mpbench.engine.building import build, explained
+from mpbench.engine.building import OutOfMemory, build, explained
 from mpbench.engine.distribution import agreement
 from mpbench.engine.interleave import Series
 from mpbench.engine.interrupts import held_interrupts
@@ -81,7 +81,7 @@ class Group:
     @property
     def out_of_memory(self) -> bool:
         """Whether an arm could not be built for want of memory."""
-        return any("out of memory" in str(outcome) for outcome in self.outcomes.values())
+        return any(isinstance(outcome, OutOfMemory) for outcome in self.outcomes.values())
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -116,7 +116,7 @@ class Group:
             # One that fails alone would leave other workers waiting in its steps.
             if self._profile and self.plan.cluster.workers == 1:
                 for name in measured:
-                    self._progress(f"{self.plan.label}, {name}: profiling")
+                    self._say(name, "profiling")
                     added.setdefault(name, {}).update(self._profile(self._steps[name]))
             _spent(self.plan, "profiled", began)
             for name, facts in added.items():
@@ -135,14 +135,16 @@ class Group:
         """Give back all that it holds."""
         self._stack.close()
 
+    def _say(self, name: str, text: str) -> None:
+        self._progress(f"{self.plan.label}, {name}: {text}")
+
     def _find_batches(self) -> None:
         """For the arms whose batch is to be as large as fits."""
         free = [name for name, step in self._steps.items() if step.spec.batch_size == LARGEST_BATCH]
         for find in (fit, confirm):
             for name in [name for name in free if name in self._steps]:
-                say = functools.partial("{}, {}: {}".format, self.plan.label, name)
                 try:
-                    find(self._steps[name], lambda part, say=say: self._progress(say(part)))  # type: ignore[misc]
+                    find(self._steps[name], functools.partial(self._say, name))
                 except Exception as error:
                     member = self.plan.members[name].spec
                     self.outcomes[name] = explained(error, member.device, member.size)

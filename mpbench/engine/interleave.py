@@ -258,7 +258,8 @@ class Measurement:
         widest, wandering = _judge(self.series, self._bases, tolerance)
         for name, reference in self._references.items():
             if _counts(self.series.get(reference)) and _counts(self.series.get(name)):
-                self.series[name].over_reference = _ratio(self.series[name], self.series[reference])
+                theirs, mine = _per_image(self.series[reference], self.series[name])
+                self.series[name].over_reference = speedup_interval(theirs, mine) if len(mine) >= MIN_PAIRS else None
         self._passes = self._passes + 1 if widest <= tolerance else 0
         enough = self._passes >= LOOKS_TO_STOP and not wandering
         in_time = self._seconds + self._block_seconds <= self._plan.max_seconds
@@ -391,10 +392,12 @@ def _judge(series: dict[str, Series], bases: Mapping[str, str], tolerance: float
         one.speedup = one.drift = None
         logs: Any = ()
         if name in with_base:
-            base = series[with_base[name]]
-            one.interval = one.speedup = _ratio(one, base)
-            if one.speedup:
-                logs = log_ratios(*reversed(paired(one.judged, base.judged)))
+            theirs, mine = _per_image(series[with_base[name]], one)
+            if len(mine) >= MIN_PAIRS:
+                one.interval = one.speedup = speedup_interval(theirs, mine)
+                logs = log_ratios(theirs, mine)
+            else:
+                one.interval = None
         else:
             rounds = one.judged.rounds
             one.interval = time_interval(rounds) if len(rounds) >= MIN_PAIRS else None
@@ -419,8 +422,7 @@ def _counts(one: Series | None) -> bool:
     return one is not None and one.error is None and len(one.judged.rounds) >= MIN_PAIRS
 
 
-def _ratio(one: Series, base: Series) -> Interval | None:
+def _per_image(base: Series, one: Series) -> tuple[list[float], list[float]]:
+    """The rounds of both that are paired and count, in seconds per image."""
     mine, theirs = paired(one.judged, base.judged)
-    if len(mine) < MIN_PAIRS:
-        return None
-    return speedup_interval([seconds / base.images for seconds in theirs], [seconds / one.images for seconds in mine])
+    return [seconds / base.images for seconds in theirs], [seconds / one.images for seconds in mine]

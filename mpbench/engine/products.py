@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mpbench.engine.costs import known_size, operation_flops
+from mpbench.engine.costs import alive_in, known_size, operation_flops
 
 PRODUCTS = frozenset(
     {
@@ -142,7 +142,7 @@ def _operations(
 ) -> Iterator[tuple[Any, keras.layers.Layer | None, int]]:
     """The products that a graph computes, those of the functions that it calls too; their layers, and how often."""
     of_graph = owners.get(id(graph), [])
-    alive = _alive(graph)
+    alive = alive_in(graph)
     for number, op in enumerate(graph.get_operations()):
         if op.name not in alive:
             continue
@@ -152,19 +152,6 @@ def _operations(
         else:
             for inner in _called(graph, op):
                 yield from _operations(inner, owners, layer, times * _turns(graph, op))
-
-
-def _alive(graph: Any) -> set[str]:
-    """Names of the operations that a result depends on: Keras calls a cell once to learn its output's shape alone."""
-    waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
-    seen = {op.name for op in waiting}
-    while waiting:
-        op = waiting.pop()
-        for other in (*(tensor.op for tensor in op.inputs), *op.control_inputs):
-            if other.name not in seen:
-                seen.add(other.name)
-                waiting.append(other)
-    return seen
 
 
 def _called(graph: Any, op: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mpbench.engine.costs import operation_flops
+from mpbench.engine.costs import alive_in, operation_flops
 from mpbench.why.reading.attribution import Attribution
 
 _FREE = frozenset(
@@ -48,7 +48,8 @@ def layer_costs(graph: Any, attribution: Attribution) -> dict[str, LayerCosts]:
         graph: of the step's concrete function, as it was traced.
         attribution: of the names in it.
     """
-    operations = _alive(graph)
+    alive = alive_in(graph)
+    operations = [op for op in graph.get_operations() if op.name in alive]
     owner = {op.name: attribution.place(f"{op.name}:{op.type}").layer for op in operations}
     flops: defaultdict[str, int] = defaultdict(int)
     crossing: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -69,20 +70,6 @@ def layer_costs(graph: Any, attribution: Attribution) -> dict[str, LayerCosts]:
         layer: LayerCosts(0, 0) if layer in unknown else LayerCosts(flops[layer], sum(crossing[layer].values()))
         for layer in dict.fromkeys(owner.values())
     }
-
-
-def _alive(graph: Any) -> list[Any]:
-    """The operations that a result depends on, in order; TensorFlow drops the others, such as the gradient of the
-    image, before it runs a graph."""
-    waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
-    seen = {op.name for op in waiting}
-    while waiting:
-        op = waiting.pop()
-        for other in (*(tensor.op for tensor in op.inputs), *op.control_inputs):
-            if other.name not in seen:
-                seen.add(other.name)
-                waiting.append(other)
-    return [op for op in graph.get_operations() if op.name in seen]
 
 
 def names_in(graph: Any) -> Iterable[str]:
