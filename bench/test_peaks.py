@@ -7,6 +7,6 @@ Run with `pytest bench/ --mp-why` or `pytest bench/test_peaks.py`, and let `pyth
 import pytest
 
 
-@pytest.mark.mpbench_cause("peaks")
-def test_peak(what, precision, probe, benchmark):
-    probe(benchmark)
+@pytest.mark.mpbench_diagnostic("peaks")
+def test_peak(what, precision, diagnose, benchmark):
+    diagnose(benchmark)

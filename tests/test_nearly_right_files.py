@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 from case_records import accuracy_record
+from diagnostic_records import end_to_end, peaks, pipeline
 from journals import finished, header
 from mutated_runs import damaged, mutated, seeded
 from paths import ROOT
-from probe_records import feed, peaks, pipeline
 from saved_runs import saved_run
 
 from mpbench import __main__ as command
@@ -38,13 +38,13 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """A run with a comparison of accuracy, its images, and cases that look for causes."""
+    """A run with a comparison of accuracy, its images, and diagnostic cases."""
     import numpy as np
 
     image = Thumbnail("cat.1.jpg", "cat", "float32", jpeg_of(np.zeros((32, 32, 3), np.uint8)))
     compared = accuracy_record(discordant=as_text([image]))
-    probes = [feed("fed", 110), feed("device", 100), pipeline(20), *peaks()]
-    pairs = [(compared, [0.1] * 5), *((one.record, one.rounds) for one in probes)]
+    diagnostics = [end_to_end("pipeline", 110), end_to_end("device", 100), pipeline(20), *peaks()]
+    pairs = [(compared, [0.1] * 5), *((one.record, one.rounds) for one in diagnostics)]
     path = saved_run(
         tmp_path_factory.mktemp("mixed"), time="2026-05-01T12:00:00+00:00", commit="c", records_and_rounds=pairs
     )

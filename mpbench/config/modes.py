@@ -1,4 +1,4 @@
-"""Ways to run one precision that a group measures side by side: with XLA and without, on one replica and on several.
+"""Modes to run one precision that a group measures side by side: with XLA and without, on one replica and on several.
 
 Pure: labels, as they stand in case ids and records, and what they mean.
 """
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way.
+class Mode:
+    """One mode.
 
     Attributes:
         label: in case ids and records, such as `jit=on`; empty for the only one of a run.
@@ -23,17 +23,17 @@ class Way:
     replicas: int = 1
 
 
-def ways(jit: bool | None, both: bool, replicas: int) -> tuple[Way, ...]:
-    """The ways of a run, the first being the one that the others refer to.
+def modes(jit: bool | None, both: bool, replicas: int) -> tuple[Mode, ...]:
+    """The modes of a run, the first being the one that the others refer to.
 
     Args:
-        jit: as in Way.
+        jit: as in Mode.
         both: with XLA and without; with one replica only.
         replicas: how many; a single one is measured beside several, to tell how they scale.
     """
     if both:
-        return Way("jit=off", False), Way("jit=on", True)
+        return Mode("jit=off", False), Mode("jit=on", True)
     if replicas > 1:
         # Keras's own rule for "auto", for the single one beside them too: its steps must be the same.
-        return Way("replicas=1", False), Way(f"replicas={replicas}", False, replicas)
-    return (Way("", jit),)
+        return Mode("replicas=1", False), Mode(f"replicas={replicas}", False, replicas)
+    return (Mode("", jit),)

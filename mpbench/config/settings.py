@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from mpbench.config.model_names import canonical_name, min_image_size_px
-from mpbench.config.modes import Way, ways
+from mpbench.config.modes import Mode, modes
 from mpbench.config.precisions import (
     CONTROL,
     DEFAULT_BASELINE,
@@ -98,9 +98,9 @@ class Settings:
         return (*self.precisions, CONTROL) if self.control else self.precisions
 
     @property
-    def ways(self) -> tuple[Way, ...]:
+    def modes(self) -> tuple[Mode, ...]:
         """How each arm is run; the others refer to the first."""
-        return ways(self.jit, self.jit_both, self.replicas)
+        return modes(self.jit, self.jit_both, self.replicas)
 
     @property
     def compared(self) -> tuple[str, ...]:

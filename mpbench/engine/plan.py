@@ -19,14 +19,14 @@ class Member:
 
     Attributes:
         spec: its step.
-        way: label of the way to run its precision; empty where there is one.
+        mode: label of the mode to run its precision; empty where there is one.
         control: a second arm like the baseline.
-        baseline: name of the arm that its speedup refers to, in the same way; None where there is none.
-        reference: name of the arm of its precision that was run in the first way; None where it is that one.
+        baseline: name of the arm that its speedup refers to, in the same mode; None where there is none.
+        reference: name of the arm of its precision that was run in the first mode; None where it is that one.
     """
 
     spec: StepSpec
-    way: str = ""
+    mode: str = ""
     control: bool = False
     baseline: str | None = None
     reference: str | None = None

@@ -39,7 +39,7 @@ class Case:
         precision: or CONTROL.
         phase: training or inference.
         point: of the sweep, as its label; empty where nothing is swept.
-        way: to run the precision, as its label; empty where there is one.
+        mode: to run the precision, as its label; empty where there is one.
     """
 
     id: str
@@ -48,16 +48,16 @@ class Case:
     precision: str
     phase: str
     point: str = ""
-    way: str = ""
+    mode: str = ""
 
     @property
     def arm(self) -> str:
         """Unique in its group."""
-        return f"{self.precision} {self.way}".strip()
+        return f"{self.precision} {self.mode}".strip()
 
     @property
     def group(self) -> tuple[str, ...]:
-        """Equal for the cases that differ in their precision and way alone: those are measured together."""
+        """Equal for the cases that differ in their precision and mode alone: those are measured together."""
         return (self.source, self.model, self.point) if self.point else (self.source, self.model)
 
     @property
@@ -294,7 +294,7 @@ class Run:
     def _overlaps(self, device: Device) -> bool:
         """Whether one arm is traced while another is compiled; XLA on a CPU uses all cores (results/building)."""
         xla_on_cpu = device.kind == "cpu" and bool(self.settings.jit)
-        return len(self.settings.ways) == 1 and self.cluster.workers == 1 and not xla_on_cpu
+        return len(self.settings.modes) == 1 and self.cluster.workers == 1 and not xla_on_cpu
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
         from mpbench.engine.plan import GroupPlan, Member, StepSpec
@@ -303,11 +303,11 @@ class Run:
         device = self.activate()
         point = parse_point(members[0].point) if members[0].point else None
         profile = self.settings.resolved_profile(device.kind, point)
-        arms = {(case.precision, case.way): case.arm for case in members}
-        ways = {way.label: way for way in self.settings.ways}
+        arms = {(case.precision, case.mode): case.arm for case in members}
+        modes = {mode.label: mode for mode in self.settings.modes}
 
-        def other_arm(case: Case, precision: str, way: str) -> str | None:
-            return None if (precision, way) == (case.precision, case.way) else arms.get((precision, way))
+        def other_arm(case: Case, precision: str, mode: str) -> str | None:
+            return None if (precision, mode) == (case.precision, case.mode) else arms.get((precision, mode))
 
         def member(case: Case) -> Member:
             return Member(
@@ -317,14 +317,14 @@ class Run:
                     phase=case.phase,
                     batch_size=profile.batch_size,
                     image_size_px=profile.image_size_px,
-                    jit=ways[case.way].jit,
+                    jit=modes[case.mode].jit,
                     device=device,
-                    replicas=ways[case.way].replicas,
+                    replicas=modes[case.mode].replicas,
                 ),
-                way=case.way,
+                mode=case.mode,
                 control=case.precision == CONTROL,
-                baseline=other_arm(case, self.settings.baseline, case.way),
-                reference=other_arm(case, case.precision, self.settings.ways[0].label),
+                baseline=other_arm(case, self.settings.baseline, case.mode),
+                reference=other_arm(case, case.precision, self.settings.modes[0].label),
             )
 
         return GroupPlan(

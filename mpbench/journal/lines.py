@@ -15,14 +15,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mpbench.records.diagnostics import PROBE_SCHEMA_KEY
+from mpbench.records.diagnostics import DIAGNOSTIC_SCHEMA_KEY
 from mpbench.records.runs import SCHEMAS, checked_run
 from mpbench.system.storage import is_plain_name
 
 SCHEMA_VERSIONS = {"journal": 1, **SCHEMAS}
 """Of the lines and of the records in them: a journal with a later one of any is left alone."""
 
-LATER_SCHEMAS = (PROBE_SCHEMA_KEY,)
+LATER_SCHEMAS = (DIAGNOSTIC_SCHEMA_KEY,)
 """Not in the first journals, which hold no record of theirs."""
 
 MIN_ROUND_SECONDS, MAX_ROUND_SECONDS = 1e-12, 1e9

@@ -24,11 +24,11 @@ from mpbench.errors import printable
 from mpbench.journal.lines import Finished, Header
 from mpbench.journal.saving import RunSaver
 from mpbench.records.accuracy import read_accuracy
-from mpbench.records.diagnostics import Probed, read_probe
+from mpbench.records.diagnostics import DiagnosticCaseResult, read_diagnostic
 from mpbench.records.speed import Measured, read_case
 from mpbench.system.code import code_files
 from mpbench.system.storage import DEFAULT_FOLDER
-from mpbench.why.measuring.session import ProbeRun
+from mpbench.why.measuring.session import Diagnostics
 
 COMMIT_PROBLEM_CHARACTERS = 300
 
@@ -91,7 +91,7 @@ class JournalWriter:
         benchmark_session: pytest-benchmark's.
         saver: of the session.
         run: its speed cases.
-        probes: its cases that look for causes.
+        diagnostics: its diagnostic cases.
         items: pytest's, of all selected cases.
         since_s: when the session began, in seconds since the epoch: nothing of the program was imported earlier.
     """
@@ -101,14 +101,14 @@ class JournalWriter:
         benchmark_session: Any,
         saver: RunSaver,
         run: Run,
-        probes: ProbeRun,
+        diagnostics: Diagnostics,
         items: Sequence[Any],
         since_s: float,
     ) -> None:
         self._benchmark_session = benchmark_session
         self._saver = saver
         self._run = run
-        self._probes = probes
+        self._probes = diagnostics
         self._items = {item.nodeid: item for item in items}
         self._since_s = since_s
         self._measurements: dict[frozenset[str], str] = {}
@@ -129,13 +129,13 @@ class JournalWriter:
             if id in self._run.cases:
                 self._run.outcomes.restore({id: Measured(read_case(extra_info), rounds)})
             elif id in self._probes.cases:
-                self._probes.outcomes.restore({id: Probed(read_probe(extra_info), rounds)})
+                self._probes.outcomes.restore({id: DiagnosticCaseResult(read_diagnostic(extra_info), rounds)})
             else:
                 compared[id] = Comparison(read_accuracy(extra_info), rounds)
         self._run.outcomes.on_measured = self._probes.outcomes.on_measured = self.finished
         return compared
 
-    def finished(self, cases: Mapping[str, Measured | Probed | Comparison]) -> None:
+    def finished(self, cases: Mapping[str, Measured | DiagnosticCaseResult | Comparison]) -> None:
         """Put cases that were measured together into the journal, by id; once more where they say more now."""
         measurement = self._measurements.setdefault(frozenset(cases), secrets.token_hex(8))
         models = {str(getattr(case.record, "model", "")) for case in cases.values()}
@@ -147,7 +147,9 @@ class JournalWriter:
         case = self._run.cases.get(id) or self._probes.cases.get(id)
         return " ".join(case.group) if case else id
 
-    def _entry(self, id: str, case: Measured | Probed | Comparison, measurement: str, code: dict[str, str]) -> Finished:
+    def _entry(
+        self, id: str, case: Measured | DiagnosticCaseResult | Comparison, measurement: str, code: dict[str, str]
+    ) -> Finished:
         """A case as its `benchmark` fixture will report it; what its test adds to extra_info is not in it yet."""
         item = self._items[id]
         mark = item.get_closest_marker("benchmark")

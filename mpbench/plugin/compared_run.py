@@ -20,7 +20,8 @@ from mpbench.errors import UsageProblem, printable
 from mpbench.plugin.benchmark_stats import benchmark_statistics
 from mpbench.records.accuracy import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY
 from mpbench.records.comparable import COMPARABLE_FACTS, not_comparable
-from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
+from mpbench.records.diagnostics import DIAGNOSTIC_SCHEMA, DIAGNOSTIC_SCHEMA_KEY
+from mpbench.records.older import with_current_names
 from mpbench.records.runs import MAX_NUMBER, SavedRun, UnreadableRun, checked_run, facts_of, read_json
 from mpbench.records.speed import SCHEMA, SCHEMA_KEY, CaseRecord, read_case
 from mpbench.system.machine import JITTERING_CPU_FIELDS
@@ -186,7 +187,7 @@ def check_baseline(path: Path) -> SavedRun | None:
         if any(_is_ours(benchmark) for benchmark in benchmarks):
             run = checked_run(path, saved)
             if not run.cases and not run.accuracy:
-                raise ValueError("holds only cases that look for causes, which are not compared")
+                raise ValueError("holds only diagnostic cases, which are not compared")
             return run
     except ValueError as error:
         # Relative where it can be: the storage's own paths are absolute.
@@ -238,13 +239,15 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 def _is_ours(benchmark: Mapping[str, Any]) -> bool:
     extra_info = benchmark.get("extra_info")
-    return isinstance(extra_info, dict) and bool({SCHEMA_KEY, ACCURACY_SCHEMA_KEY, PROBE_SCHEMA_KEY} & set(extra_info))
+    return isinstance(extra_info, dict) and bool(
+        {SCHEMA_KEY, ACCURACY_SCHEMA_KEY, DIAGNOSTIC_SCHEMA_KEY} & set(with_current_names(extra_info))
+    )
 
 
 def _is_later(benchmark: Mapping[str, Any]) -> bool:
     """Whether a later version wrote it: `checked_run` leaves it out of a run that also holds what can be read."""
-    info = benchmark.get("extra_info", {})
-    known = {SCHEMA_KEY: SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA, PROBE_SCHEMA_KEY: PROBE_SCHEMA}
+    info = with_current_names(benchmark.get("extra_info", {}))
+    known = {SCHEMA_KEY: SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA, DIAGNOSTIC_SCHEMA_KEY: DIAGNOSTIC_SCHEMA}
     return any(info.get(key, 0) > schema for key, schema in known.items())
 
 

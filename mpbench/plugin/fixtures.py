@@ -12,10 +12,20 @@ from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.engine.interrupts import held_interrupts
 from mpbench.engine.run import Case, Run
 from mpbench.errors import CaseFailure, NotBesideOthers, UsageProblem
-from mpbench.plugin.items import ACCURACY, CAUSE_MARK, POINT, WAY, phase_of
-from mpbench.plugin.stash import CLOCKS, COMPARED, EXPERIMENT, JOURNAL_WRITER, PROBED, PROBES, REPORTED, RESTORED, RUN
+from mpbench.plugin.items import ACCURACY, DIAGNOSTIC_MARK, MODE, POINT, phase_of
+from mpbench.plugin.stash import (
+    CLOCKS,
+    COMPARED,
+    DIAGNOSED,
+    DIAGNOSTICS,
+    EXPERIMENT,
+    JOURNAL_WRITER,
+    REPORTED,
+    RESTORED,
+    RUN,
+)
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.diagnostics import ProbeRecord
+from mpbench.records.diagnostics import DiagnosticRecord
 from mpbench.records.speed import CaseRecord, Measured
 from mpbench.system.device import Device
 
@@ -26,14 +36,14 @@ def sweep_point() -> str:
     return ""
 
 
-@pytest.fixture(name=WAY)
-def way() -> str:
-    """The way to run a precision, as its label; a run with several parametrizes it."""
+@pytest.fixture(name=MODE)
+def mode() -> str:
+    """The mode to run a precision, as its label; a run with several parametrizes it."""
     return ""
 
 
 @pytest.fixture
-def measure(request: pytest.FixtureRequest, mpbench_point: str, mpbench_way: str) -> Callable[[Any, str, str], None]:
+def measure(request: pytest.FixtureRequest, mpbench_point: str, mpbench_mode: str) -> Callable[[Any, str, str], None]:
     """Measure this case together with the selected ones of its group: `measure(benchmark, model, precision)`."""
     stash = request.config.stash
     case = stash[RUN].cases.get(request.node.nodeid)
@@ -57,24 +67,24 @@ def measure(request: pytest.FixtureRequest, mpbench_point: str, mpbench_way: str
 
 
 @pytest.fixture
-def probe(request: pytest.FixtureRequest) -> Callable[[Any], None]:
-    """Measure this case that looks for causes together with the selected ones of its group: `probe(benchmark)`."""
+def diagnose(request: pytest.FixtureRequest) -> Callable[[Any], None]:
+    """Measure this diagnostic case together with the selected ones of its group: `diagnose(benchmark)`."""
     stash = request.config.stash
-    case = stash[PROBES].cases.get(request.node.nodeid)
+    case = stash[DIAGNOSTICS].cases.get(request.node.nodeid)
     if case is None:
-        pytest.fail(f"the fixture `probe` needs the mark {CAUSE_MARK}(kind)", pytrace=False)
+        pytest.fail(f"the fixture `diagnose` needs the mark {DIAGNOSTIC_MARK}(kind)", pytrace=False)
 
-    def probe_case(benchmark: Any) -> None:
+    def diagnose_case(benchmark: Any) -> None:
         _may_leave_unused(benchmark)
         if benchmark.disabled:
-            _or_fail(lambda: stash[PROBES].run_once(case))
+            _or_fail(lambda: stash[DIAGNOSTICS].run_once(case))
             benchmark.pedantic(lambda: None)
             return
-        probed = _or_fail(lambda: stash[PROBES].result(case))
-        _hand_over(request, benchmark, probed.record, probed.rounds)
-        stash[PROBED][case.id] = probed
+        diagnosed = _or_fail(lambda: stash[DIAGNOSTICS].result(case))
+        _hand_over(request, benchmark, diagnosed.record, diagnosed.rounds)
+        stash[DIAGNOSED][case.id] = diagnosed
 
-    return probe_case
+    return diagnose_case
 
 
 @pytest.fixture
@@ -130,7 +140,7 @@ def _result(run: Run, case: Case) -> Measured:
 def _hand_over(
     request: pytest.FixtureRequest,
     benchmark: Any,
-    record: CaseRecord | ProbeRecord | AccuracyRecord,
+    record: CaseRecord | DiagnosticRecord | AccuracyRecord,
     rounds: Sequence[float],
 ) -> None:
     """Let a case's own `benchmark` fixture report rounds, in seconds, that have been measured: all of them or none."""

@@ -33,17 +33,17 @@ from mpbench.plugin.confirming import check_confirm, own_task, take_over
 from mpbench.plugin.console import benchmark_session, typed, write_line
 from mpbench.plugin.items import (
     ACCURACY,
-    CAUSE_MARK,
+    DIAGNOSTIC_MARK,
     MARK,
+    MODE,
     PHASES,
     POINT,
-    WAY,
+    diagnostic_case_of,
     kind_and_models_of,
     model_of,
     models_of,
     parameters_of,
     phase_of,
-    probe_case_of,
 )
 from mpbench.plugin.output_files import check_outputs
 from mpbench.plugin.refusals import is_worker, problem_of_marks, problem_of_options, refuse
@@ -57,13 +57,13 @@ from mpbench.plugin.stash import (
     COMPARED,
     CONFIRM,
     DESELECTED,
+    DIAGNOSED,
+    DIAGNOSTICS,
     EXPERIMENT,
     GATE,
     JOURNAL_WRITER,
     LOCK,
     NEIGHBOURS,
-    PROBED,
-    PROBES,
     PROBLEMS,
     REPORTED,
     RESTORED,
@@ -74,7 +74,7 @@ from mpbench.plugin.stash import (
     TASK,
 )
 from mpbench.records.accuracy import is_comparison
-from mpbench.records.diagnostics import is_probe
+from mpbench.records.diagnostics import is_diagnostic
 from mpbench.records.speed import is_case
 from mpbench.report.summary import Ending
 from mpbench.system import machine
@@ -82,7 +82,7 @@ from mpbench.system.cluster import VARIABLE, read_cluster
 from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
 from mpbench.system.neighbours import Neighbours
 from mpbench.why.measuring.profile import profiler
-from mpbench.why.measuring.session import PARAMETERS, ProbeRun, cases_of_kind
+from mpbench.why.measuring.session import PARAMETERS, Diagnostics, cases_of_kind
 
 CHIEFS_OPTIONS = (
     "benchmark_json",
@@ -111,7 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        f"mpbench_cause(kind, models=None): a case that looks for causes; kind is one of {', '.join(PARAMETERS)}.",
+        f"mpbench_diagnostic(kind, models=None): a diagnostic case; kind is one of {', '.join(PARAMETERS)}.",
     )
     config.stash[RUN_ID] = secrets.token_hex(8)
     config.stash[DESELECTED] = []
@@ -174,10 +174,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[EXPERIMENT] = Experiment(settings, run.activate, run.progress)
     run.cleanup = config.add_cleanup
     run.profiler = functools.partial(profiler, steps=settings.profile_steps, on_cpu=settings.why)
-    probes = config.stash[PROBES] = ProbeRun(run)
-    config.add_cleanup(probes.close)
+    diagnostics = config.stash[DIAGNOSTICS] = Diagnostics(run)
+    config.add_cleanup(diagnostics.close)
     config.stash[BEGAN_S] = time.time()
-    config.stash[PROBED] = {}
+    config.stash[DIAGNOSED] = {}
     config.stash[COMPARED] = {}
     config.stash[CLOCKS] = {}
     config.stash[REPORTED] = {}
@@ -187,7 +187,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    speed, cause = (metafunc.definition.get_closest_marker(name) for name in (MARK, CAUSE_MARK))
+    speed, cause = (metafunc.definition.get_closest_marker(name) for name in (MARK, DIAGNOSTIC_MARK))
     mark = speed or cause
     settings = metafunc.config.stash[RUN].settings
     if mark is None:
@@ -203,14 +203,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # Raised here it would be an error of collecting this file, exit status 2, with a traceback.
         metafunc.config.stash[PROBLEMS].append(f"{metafunc.definition.nodeid}: {problem}")
     if speed and speed.kwargs.get("phase") in PHASES:
-        if len(settings.ways) > 1:
-            names = (*names, WAY)
-            cases = [(*case, way.label) for case in cases for way in settings.ways]
+        if len(settings.modes) > 1:
+            names = (*names, MODE)
+            cases = [(*case, mode.label) for case in cases for mode in settings.modes]
         if settings.sweep:
             names = (*names, POINT)
             cases = [(*case, str(point)) for case in cases for point in settings.sweep]
     if missing := [name for name in names if name not in metafunc.fixturenames]:
-        fixture = "measure or accuracy" if speed else "probe"
+        fixture = "measure or accuracy" if speed else "diagnose"
         metafunc.config.stash[PROBLEMS].append(
             f"{metafunc.definition.nodeid}: mark {mark.name}: the test does not take {', '.join(missing)}: valid is "
             f"one that takes {', '.join(names)}, benchmark and {fixture}"
@@ -221,7 +221,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if unasked := [item for item in items if probe_case_of(item) and not is_named(item, config)]:
+    if unasked := [item for item in items if diagnostic_case_of(item) and not is_named(item, config)]:
         items[:] = [item for item in items if item not in unasked]
         config.hook.pytest_deselected(items=unasked)
         files = dict.fromkeys(item.nodeid.partition("::")[0] for item in unasked)
@@ -285,8 +285,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     # An xdist worker cannot end the session with a usage error: there the first case to run reports it.
     idle = get("collectonly") or get("benchmark_skip", False) or is_worker(config)
     accuracy_cases = [item for item in session.items if phase_of(item) == ACCURACY]
-    probes = config.stash[PROBES]
-    if (run.cases or probes.cases or accuracy_cases) and not idle and not session.testsfailed:
+    diagnostics = config.stash[DIAGNOSTICS]
+    if (run.cases or diagnostics.cases or accuracy_cases) and not idle and not session.testsfailed:
         try:
             check_outputs(get, adapter.machine_folder(benchmark_session(config)))
             write_summary(config, Ending(running=True))
@@ -296,8 +296,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
                 run.progress(f"worker {run.cluster.index} of {run.cluster.workers}: the chief saves and judges")
             if not get("benchmark_disable") or get("benchmark_enable"):
                 run.before_loading = lambda: _have_the_device_alone(config)
-            if probes.cases:
-                probes.prepare()
+            if diagnostics.cases:
+                diagnostics.prepare()
             _open_journal(session)
             restored = config.stash[RESTORED]
             if run.cases:
@@ -339,7 +339,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], o
     # --benchmark-autosave leaves the raw rounds out unless --benchmark-save-data is given too.
     if SAVER not in config.stash:
         return
-    kinds = (is_case, is_probe, is_comparison)
+    kinds = (is_case, is_diagnostic, is_comparison)
     ours = [bench for bench in benchmarks if any(is_kind(bench.extra_info) for is_kind in kinds)]
     rounds = {bench.fullname: list(bench.stats.data) for bench in ours}
     for saved in output_json["benchmarks"]:
@@ -365,9 +365,9 @@ def _open_journal(session: pytest.Session) -> None:
     stash, benchmarks = session.config.stash, benchmark_session(session.config)
     if benchmarks.disabled or not stash[RUN].cluster.is_chief:
         return
-    items = [item for item in session.items if phase_of(item) or probe_case_of(item)]
+    items = [item for item in session.items if phase_of(item) or diagnostic_case_of(item)]
     writer = stash[JOURNAL_WRITER] = adapter.JournalWriter(
-        benchmarks, stash[SAVER], stash[RUN], stash[PROBES], items, stash[BEGAN_S]
+        benchmarks, stash[SAVER], stash[RUN], stash[DIAGNOSTICS], items, stash[BEGAN_S]
     )
     stash[RESTORED].update(writer.begin(session.config.getoption("mp_resume")))
 

@@ -11,17 +11,17 @@ from mpbench.config.model_names import canonical_name
 from mpbench.config.settings import Settings, check_each_once
 from mpbench.engine.run import Case
 from mpbench.errors import UsageProblem
-from mpbench.why.measuring.session import PARAMETERS, ProbeCase
+from mpbench.why.measuring.session import PARAMETERS, DiagnosticCase
 
 MARK = "mpbench"
-CAUSE_MARK = "mpbench_cause"
+DIAGNOSTIC_MARK = "mpbench_diagnostic"
 PHASES = ("training", "inference")
 ACCURACY = "accuracy"
 POINT = "mpbench_point"
 """Parameter with the label of a point of a sweep; only where something is swept."""
 
-WAY = "mpbench_way"
-"""Parameter with the label of a way to run a precision; only where there are several."""
+MODE = "mpbench_mode"
+"""Parameter with the label of a mode to run a precision; only where there are several."""
 
 
 def phase_of(item: pytest.Item) -> str | None:
@@ -43,13 +43,13 @@ def case_of(item: pytest.Item) -> Case | None:
         return None
     params = dict(item.callspec.params)
     model, arm = str(params.pop("model")), str(params.pop("precision"))
-    point, way = (str(params.pop(name, "")) for name in (POINT, WAY))
-    return Case(item.nodeid, _source(item, params), model, arm, phase, point, way)
+    point, mode = (str(params.pop(name, "")) for name in (POINT, MODE))
+    return Case(item.nodeid, _source(item, params), model, arm, phase, point, mode)
 
 
-def probe_case_of(item: pytest.Item) -> ProbeCase | None:
-    """The case that looks for causes of an item; None for any other test."""
-    mark = item.get_closest_marker(CAUSE_MARK)
+def diagnostic_case_of(item: pytest.Item) -> DiagnosticCase | None:
+    """The diagnostic case of an item; None for any other test."""
+    mark = item.get_closest_marker(DIAGNOSTIC_MARK)
     if mark is None or not isinstance(item, pytest.Function):
         return None
     kind = str(mark.args[0]) if mark.args else ""
@@ -58,17 +58,17 @@ def probe_case_of(item: pytest.Item) -> ProbeCase | None:
     params = dict(item.callspec.params) if hasattr(item, "callspec") else {}
     own = [name for name in PARAMETERS[kind] if name in params]
     values = tuple((name, str(params.pop(name))) for name in own)
-    return ProbeCase(item.nodeid, _source(item, params), kind, values)
+    return DiagnosticCase(item.nodeid, _source(item, params), kind, values)
 
 
 def misplaced_mark(item: pytest.Item) -> str | None:
     """Why a marked item is no case, though it is a test; None where all is well."""
-    speed, cause = item.get_closest_marker(MARK), item.get_closest_marker(CAUSE_MARK)
+    speed, cause = item.get_closest_marker(MARK), item.get_closest_marker(DIAGNOSTIC_MARK)
     mark = speed or cause
     if mark is None or not isinstance(item, pytest.Function):
         return None
     if speed and cause:
-        return f"{item.nodeid}: marks {MARK} and {CAUSE_MARK}: valid is one of them"
+        return f"{item.nodeid}: marks {MARK} and {DIAGNOSTIC_MARK}: valid is one of them"
     wanted = ("model", "precision") if speed else parameters_of(mark)
     if set(wanted) <= set(item.callspec.params if hasattr(item, "callspec") else ()):
         return None
@@ -96,10 +96,10 @@ def parameters_of(mark: pytest.Mark) -> tuple[str, ...]:
 
 
 def kind_and_models_of(mark: pytest.Mark, settings: Settings) -> tuple[str, list[str]]:
-    """Kind and models of the cases that look for causes, as their mark has it; raises UsageProblem as `models_of`."""
+    """Kind and models of the diagnostic cases, as their mark has it; raises UsageProblem as `models_of`."""
     if len(mark.args) != 1 or mark.args[0] not in tuple(PARAMETERS) or set(mark.kwargs) - {"models"}:
         raise UsageProblem(
-            f"mark {CAUSE_MARK}: given {(*mark.args, *mark.kwargs)}: "
+            f"mark {DIAGNOSTIC_MARK}: given {(*mark.args, *mark.kwargs)}: "
             f"valid is one of {', '.join(PARAMETERS)}, and models=[names]"
         )
     return str(mark.args[0]), _models(mark, settings)

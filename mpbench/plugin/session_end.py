@@ -25,9 +25,9 @@ from mpbench.plugin.stash import (
     COMPARED,
     COMPLETE,
     CONFIRM,
+    DIAGNOSED,
     GATE,
     NEIGHBOURS,
-    PROBED,
     REPORTED,
     RUN,
     SAVER,
@@ -35,7 +35,7 @@ from mpbench.plugin.stash import (
     VERDICTS,
 )
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.diagnostics import Probed
+from mpbench.records.diagnostics import DiagnosticCaseResult
 from mpbench.records.speed import Measured
 from mpbench.report import tables
 from mpbench.report.accuracy_tables import accuracy_summary
@@ -129,9 +129,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             lines += filter(None, [config.stash[NEIGHBOURS].look_again(), time_spent(config.stash[RUN].spent)])
             for line in lines:
                 terminalreporter.write_line(terminal_line(line))
-        probed: dict[str, Probed] = config.stash[PROBED]
+        diagnosed: dict[str, DiagnosticCaseResult] = config.stash[DIAGNOSED]
         profiled = any(measured.record.step_profile for measured in reported)
-        if (probed or profiled) and (lines := session_lines(this_run(config))):
+        if (diagnosed or profiled) and (lines := session_lines(this_run(config))):
             terminalreporter.section("why")
             for line in (*lines, _how_to_explain(config)):
                 terminalreporter.write_line(terminal_line(line))
@@ -205,6 +205,6 @@ def _close_journal(config: pytest.Config) -> list[str]:
     """Lines about what was saved and what was not."""
     if SAVER not in config.stash:
         return []
-    shown = {*config.stash[REPORTED], *config.stash[COMPARED], *config.stash[PROBED]}
+    shown = {*config.stash[REPORTED], *config.stash[COMPARED], *config.stash[DIAGNOSED]}
     asked = adapter.asked_for(benchmark_session(config))
     return config.stash[SAVER].end(asked, shown, config.stash.get(COMPLETE, False))

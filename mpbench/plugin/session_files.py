@@ -10,7 +10,7 @@ import pytest
 from mpbench.errors import reason
 from mpbench.plugin.console import typed, write_line
 from mpbench.plugin.refusals import is_worker
-from mpbench.plugin.stash import COMPARED, DESELECTED, MACHINE_INFO, PROBED, REPORTED, RUN_ID, TASK, VERDICTS
+from mpbench.plugin.stash import COMPARED, DESELECTED, DIAGNOSED, MACHINE_INFO, REPORTED, RUN_ID, TASK, VERDICTS
 from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.command import write_page
 from mpbench.report.summary import Ending, markdown
@@ -23,8 +23,8 @@ def this_run(config: pytest.Config) -> SavedRun:
         asked = config.stash[MACHINE_INFO] = config.hook.pytest_benchmark_generate_machine_info(config=config)
         config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=asked)
     machine_info = config.stash[MACHINE_INFO]
-    measured, compared, probed = config.stash[REPORTED], config.stash[COMPARED], config.stash[PROBED]
-    return unsaved_run(machine_info, measured, compared, probed, beside_benchmarks(config))
+    measured, compared, diagnosed = config.stash[REPORTED], config.stash[COMPARED], config.stash[DIAGNOSED]
+    return unsaved_run(machine_info, measured, compared, diagnosed, beside_benchmarks(config))
 
 
 def beside_benchmarks(config: pytest.Config) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def write_summary(config: pytest.Config, ending: Ending) -> None:
 def write_report(config: pytest.Config, ending: Ending) -> None:
     """The page of what was measured, after failures and Ctrl-C too, which it says; nothing where nothing was."""
     report = config.getoption("mp_report")
-    measured = bool(config.stash[REPORTED]) or bool(config.stash[COMPARED]) or bool(config.stash[PROBED])
+    measured = bool(config.stash[REPORTED]) or bool(config.stash[COMPARED]) or bool(config.stash[DIAGNOSED])
     if not report or not measured:
         return
     try:

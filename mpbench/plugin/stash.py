@@ -16,11 +16,11 @@ from mpbench.plugin.compared_run import Baseline
 from mpbench.plugin.confirming import Task
 from mpbench.plugin.replay_clock import ReplayClock
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.diagnostics import Probed
+from mpbench.records.diagnostics import DiagnosticCaseResult
 from mpbench.records.speed import Measured
 from mpbench.system.lock import SessionLock
 from mpbench.system.neighbours import Neighbours
-from mpbench.why.measuring.session import ProbeRun
+from mpbench.why.measuring.session import Diagnostics
 
 BEGAN_S = pytest.StashKey[float]()
 """Seconds since the epoch."""
@@ -42,8 +42,8 @@ SAVER = pytest.StashKey[RunSaver]()
 JOURNAL_WRITER = pytest.StashKey[adapter.JournalWriter]()
 RESTORED = pytest.StashKey[dict[str, Comparison]]()
 COMPLETE = pytest.StashKey[bool]()
-PROBES = pytest.StashKey[ProbeRun]()
-PROBED = pytest.StashKey[dict[str, Probed]]()
+DIAGNOSTICS = pytest.StashKey[Diagnostics]()
+DIAGNOSED = pytest.StashKey[dict[str, DiagnosticCaseResult]]()
 TASK = pytest.StashKey[Task]()
 RUN_ID = pytest.StashKey[str]()
 CONFIRM = pytest.StashKey[int | None]()

@@ -41,12 +41,12 @@ class Arms(Generic[Case]):
 
     def __init__(self, cases: Iterable[Case]) -> None:
         self._found: defaultdict[tuple[str, str, str], list[Case]] = defaultdict(list)
-        self._ways: defaultdict[tuple[str, str, str, str, str], list[Case]] = defaultdict(list)
+        self._modes: defaultdict[tuple[str, str, str, str, str], list[Case]] = defaultdict(list)
         for case in cases:
             r = case.record
             if not r.control:
                 self._found[r.name, r.phase, r.precision].append(case)
-                self._ways[r.model, r.variant, r.phase, r.precision, r.way].append(case)
+                self._modes[r.model, r.variant, r.phase, r.precision, r.mode].append(case)
 
     def of_precision(self, record: CaseRecord, precision: str) -> list[Case]:
         """The arms of that precision in the group of a record."""
@@ -63,7 +63,7 @@ class Arms(Generic[Case]):
         if field == "speedup":
             of = self.of_precision(r, r.baseline) if r.baseline else []
         else:
-            of = self._ways.get((r.model, r.variant, r.phase, r.precision, r.reference), []) if r.reference else []
+            of = self._modes.get((r.model, r.variant, r.phase, r.precision, r.reference), []) if r.reference else []
         return [other for other in of if other is not case]
 
 

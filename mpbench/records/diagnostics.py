@@ -1,4 +1,4 @@
-"""What the cases that look for causes write into pytest-benchmark's JSON, and how it is read back.
+"""What the diagnostic cases write into pytest-benchmark's JSON, and how it is read back.
 
 They have a schema of their own, so that the gate, the history and the tables of speedups never take one for a speed
 case. Flat and small, as in `mpbench.records.speed`; their rounds are seconds, what one round did stands in each class.
@@ -14,19 +14,19 @@ import numpy as np
 
 from mpbench.records.fields import read_fields
 
-PROBE_SCHEMA = 1
-PROBE_SCHEMA_KEY = "mpbench_probe_schema"
-KIND = "mpbench_probe"
+DIAGNOSTIC_SCHEMA = 1
+DIAGNOSTIC_SCHEMA_KEY = "mpbench_diagnostic_schema"
+KIND = "mpbench_diagnostic"
 """Key of the record's kind in extra_info."""
 
 RETIRED_KINDS = ("part", "layer", "profile")
 """Of earlier versions: isolated parts and layers, and profiles as cases of their own. They are passed over."""
 
-FEEDS = ("device", "fed")
+INPUTS = ("device", "pipeline")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeRecord:
+class DiagnosticRecord:
     """What all of them say of how they were measured.
 
     Attributes:
@@ -55,28 +55,28 @@ class ProbeRecord:
     others_cpu_share: float | None = None
 
     def as_extra_info(self) -> dict[str, Any]:
-        return {PROBE_SCHEMA_KEY: PROBE_SCHEMA, KIND: self.kind, **asdict(self)}
+        return {DIAGNOSTIC_SCHEMA_KEY: DIAGNOSTIC_SCHEMA, KIND: self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedRecord(ProbeRecord):
+class EndToEndRecord(DiagnosticRecord):
     """A step with its input; seconds per step.
 
     Attributes:
-        feed: `device`, of one batch that stays on the device, or `fed`, from the input pipeline.
+        input: `device`, one batch that stays on the device, or `pipeline`, batches from the input pipeline.
         workers, cache, data: of the pipeline; as in InputRecord.
     """
 
-    kind: ClassVar[str] = "feed"
+    kind: ClassVar[str] = "end_to_end"
 
-    feed: str
+    input: str
     workers: int
     cache: str
     data: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputRecord(ProbeRecord):
+class InputRecord(DiagnosticRecord):
     """The input pipeline alone: reading, decoding, resizing and batching; seconds per batch.
 
     Attributes:
@@ -95,7 +95,7 @@ class InputRecord(ProbeRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeakRecord(ProbeRecord):
+class PeakRecord(DiagnosticRecord):
     """What the device can do at most, measured on the spot; seconds per operation.
 
     Attributes:
@@ -113,14 +113,16 @@ class PeakRecord(ProbeRecord):
     bytes: float
 
 
-RECORDS: dict[str, type[ProbeRecord]] = {record.kind: record for record in (FeedRecord, InputRecord, PeakRecord)}
+RECORDS: dict[str, type[DiagnosticRecord]] = {
+    record.kind: record for record in (EndToEndRecord, InputRecord, PeakRecord)
+}
 
 
 @dataclass(frozen=True)
-class Probed:
+class DiagnosticCaseResult:
     """A record with its rounds, in seconds."""
 
-    record: ProbeRecord
+    record: DiagnosticRecord
     rounds: Sequence[float]
 
     @property
@@ -128,15 +130,15 @@ class Probed:
         return float(np.median(self.rounds))
 
 
-def is_probe(extra_info: Mapping[str, Any]) -> bool:
-    """Whether a benchmark's extra_info was written by a case that looks for causes."""
-    return PROBE_SCHEMA_KEY in extra_info
+def is_diagnostic(extra_info: Mapping[str, Any]) -> bool:
+    """Whether a benchmark's extra_info was written by a diagnostic case."""
+    return DIAGNOSTIC_SCHEMA_KEY in extra_info
 
 
-def read_probe(extra_info: Mapping[str, Any]) -> ProbeRecord:
+def read_diagnostic(extra_info: Mapping[str, Any]) -> DiagnosticRecord:
     """The record in a benchmark's extra_info; raises ValueError as `mpbench.records.speed.read_case` does."""
     kind = extra_info.get(KIND)
-    if is_probe(extra_info) and (not isinstance(kind, str) or kind not in RECORDS):
+    if is_diagnostic(extra_info) and (not isinstance(kind, str) or kind not in RECORDS):
         raise ValueError(f"{KIND}: {kind!r}: valid are {', '.join(RECORDS)}")
-    record = RECORDS.get(str(kind), ProbeRecord)
-    return record(**read_fields(record, extra_info, PROBE_SCHEMA_KEY, PROBE_SCHEMA))
+    record = RECORDS.get(str(kind), DiagnosticRecord)
+    return record(**read_fields(record, extra_info, DIAGNOSTIC_SCHEMA_KEY, DIAGNOSTIC_SCHEMA))

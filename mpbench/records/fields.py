@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from mpbench.records.older import with_current_names
+
 
 def read_fields(record: type, extra_info: Mapping[str, Any], key: str, schema: int) -> dict[str, Any]:
     """The fields of a record in a benchmark's extra_info, by name; raises ValueError as `read_case` does."""
+    extra_info = with_current_names(extra_info)
     if key not in extra_info:
         raise ValueError(f"extra_info has no {key}: not a case of mpbench")
     if extra_info[key] not in range(1, schema + 1):

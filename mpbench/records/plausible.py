@@ -8,7 +8,7 @@ import re
 from mpbench.records import thumbnails
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.arms import FIELDS
-from mpbench.records.diagnostics import FEEDS, ProbeRecord
+from mpbench.records.diagnostics import INPUTS, DiagnosticRecord
 from mpbench.records.profile import read_profile
 from mpbench.records.speed import BROKEN_OFF, DRIFTING, FOR_WANT_OF_TIME, CaseRecord
 from mpbench.stats.contingency import (
@@ -83,7 +83,7 @@ ACCURACY_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("difference", "difference_low", "difference_high"), (-1, 1)),
 }
 
-PROBE_RANGES: dict[str, tuple[float, float]] = {
+DIAGNOSTIC_RANGES: dict[str, tuple[float, float]] = {
     "rounds": (1, MAX_ROUNDS),
     **dict.fromkeys(("steps_per_round", "images"), (1, MAX_COUNT)),
     # A batch of 0 where the figure depends on none.
@@ -93,9 +93,9 @@ PROBE_RANGES: dict[str, tuple[float, float]] = {
 }
 """As CASE_RANGES, of the records in `diagnostics.py` that have the field."""
 
-PROBE_CHOICES: dict[str, tuple[str, ...]] = {
+DIAGNOSTIC_CHOICES: dict[str, tuple[str, ...]] = {
     "phase": ("", "training", "inference"),
-    "feed": FEEDS,
+    "input": INPUTS,
     "cache": ("none", "memory", "disk"),
     "what": ("matmul", "copy", "latency"),
 }
@@ -174,16 +174,18 @@ def check_accuracy(record: AccuracyRecord) -> None:
         raise ValueError(f"discordant: {error}") from None
 
 
-def check_probe(record: ProbeRecord) -> None:
-    """Raises ValueError, which names the field, where the record of a case that looks for causes cannot be."""
-    _check_ranges(record, {name: limits for name, limits in PROBE_RANGES.items() if hasattr(record, name)})
-    for name, choices in PROBE_CHOICES.items():
+def check_diagnostic(record: DiagnosticRecord) -> None:
+    """Raises ValueError, which names the field, where the record of a diagnostic case cannot be."""
+    _check_ranges(record, {name: limits for name, limits in DIAGNOSTIC_RANGES.items() if hasattr(record, name)})
+    for name, choices in DIAGNOSTIC_CHOICES.items():
         value = getattr(record, name, choices[0])
         if value not in choices:
             raise ValueError(f"{name}: {value[:60]!r}: valid are {', '.join(choice or repr('') for choice in choices)}")
 
 
-def _check_ranges(record: CaseRecord | AccuracyRecord | ProbeRecord, ranges: dict[str, tuple[float, float]]) -> None:
+def _check_ranges(
+    record: CaseRecord | AccuracyRecord | DiagnosticRecord, ranges: dict[str, tuple[float, float]]
+) -> None:
     for name, (least, largest) in ranges.items():
         value = getattr(record, name)
         if value is not None and not least <= value <= largest:

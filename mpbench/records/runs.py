@@ -23,16 +23,17 @@ from mpbench.records.accuracy import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY, Accur
 from mpbench.records.arms import by_the_rounds
 from mpbench.records.comparable import COMPARABLE_FACTS
 from mpbench.records.diagnostics import (
+    DIAGNOSTIC_SCHEMA,
+    DIAGNOSTIC_SCHEMA_KEY,
     KIND,
-    PROBE_SCHEMA,
-    PROBE_SCHEMA_KEY,
     RECORDS,
     RETIRED_KINDS,
-    Probed,
-    ProbeRecord,
-    read_probe,
+    DiagnosticCaseResult,
+    DiagnosticRecord,
+    read_diagnostic,
 )
-from mpbench.records.plausible import MAX_ROUND_S, MAX_ROUNDS, MIN_ROUND_S, check_accuracy, check_case, check_probe
+from mpbench.records.older import with_current_names
+from mpbench.records.plausible import MAX_ROUND_S, MAX_ROUNDS, MIN_ROUND_S, check_accuracy, check_case, check_diagnostic
 from mpbench.records.profile import MAX_BYTES as MAX_PROFILE_BYTES
 from mpbench.records.speed import SCHEMA, SCHEMA_KEY, CaseRecord, Measured, OfRounds, read_case
 from mpbench.records.thumbnails import MAX_TEXT_CHARACTERS as MAX_THUMBNAILS_CHARACTERS
@@ -48,9 +49,9 @@ UNPAIRED_BLOCKS = re.compile(r"(\d{1,9}(,\d{1,9})*)?", re.ASCII)
 MAX_NUMBER = 1e300
 """No field comes near it; beyond it sums and squares would overflow."""
 
-Record = TypeVar("Record", CaseRecord, AccuracyRecord, ProbeRecord)
+Record = TypeVar("Record", CaseRecord, AccuracyRecord, DiagnosticRecord)
 
-SCHEMAS = {SCHEMA_KEY: SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA, PROBE_SCHEMA_KEY: PROBE_SCHEMA}
+SCHEMAS = {SCHEMA_KEY: SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA, DIAGNOSTIC_SCHEMA_KEY: DIAGNOSTIC_SCHEMA}
 """What this version reads, by the key in extra_info."""
 
 QUOTED_CHARACTERS = 60
@@ -113,7 +114,7 @@ class SavedRun:
         facts: `device.machine_facts` as saved, with `node` and `cpu`, the machine's name and its processor's.
         cases: speed cases by fullname.
         accuracy: accuracy comparisons by fullname.
-        probes: by fullname, what the cases that look for causes have found; no figure of speed.
+        diagnostics: by fullname, what the diagnostic cases have found; no figure of speed.
         command: what was typed; empty where unknown.
         denied: a line for each ratio that a record claims and its rounds deny: the cases hold what the rounds say.
         id: what runs that confirm it name it by; empty where it has none.
@@ -130,7 +131,7 @@ class SavedRun:
     facts: Mapping[str, Any]
     cases: Mapping[str, SavedCase]
     accuracy: Mapping[str, AccuracyRecord]
-    probes: Mapping[str, Probed] = field(default_factory=dict)
+    diagnostics: Mapping[str, DiagnosticCaseResult] = field(default_factory=dict)
     command: str = ""
     denied: tuple[str, ...] = ()
     id: str = ""
@@ -152,7 +153,7 @@ def unsaved_run(
     machine_info: Mapping[str, Any],
     measured: Mapping[str, Measured],
     compared: Mapping[str, AccuracyRecord],
-    probed: Mapping[str, Probed],
+    diagnosed: Mapping[str, DiagnosticCaseResult],
     own: Mapping[str, Any] | None = None,
 ) -> SavedRun:
     """What a session has measured, by full names, as if saved now; `own` is what is saved beside the benchmarks."""
@@ -168,7 +169,9 @@ def unsaved_run(
             for id, case in measured.items()
         },
         accuracy={harmless(id): _harmless(record) for id, record in compared.items()},
-        probes={harmless(id): Probed(_harmless(one.record), one.rounds) for id, one in probed.items()},
+        diagnostics={
+            harmless(id): DiagnosticCaseResult(_harmless(one.record), one.rounds) for id, one in diagnosed.items()
+        },
         **_own(own),
     )
 
@@ -243,13 +246,16 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         raise ValueError(f"benchmarks: {_quoted(benchmarks)} is no list")
     cases: dict[str, SavedCase] = {}
     accuracy: dict[str, AccuracyRecord] = {}
-    probes: dict[str, Probed] = {}
+    diagnostics: dict[str, DiagnosticCaseResult] = {}
     ours, later = 0, ""
     for i, benchmark in enumerate(benchmarks):
         benchmark = _object(benchmark, f"benchmarks[{i}]")
-        extra_info = benchmark.get("extra_info")
-        if not isinstance(extra_info, dict) or (key := _schema(extra_info)) is None:
+        if not isinstance(benchmark.get("extra_info"), dict):
             continue
+        extra_info = with_current_names(benchmark["extra_info"])
+        if (key := _schema(extra_info)) is None:
+            continue
+        benchmark = {**benchmark, "extra_info": extra_info}
         ours += 1
         known = SCHEMAS[key]
         if type(extra_info[key]) is not int:
@@ -257,7 +263,7 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         if extra_info[key] > known:
             later = f"{key} is {_quoted(extra_info[key])}, of a later version: this one reads {known}"
             continue
-        if key == PROBE_SCHEMA_KEY and extra_info.get(KIND) in RETIRED_KINDS:
+        if key == DIAGNOSTIC_SCHEMA_KEY and extra_info.get(KIND) in RETIRED_KINDS:
             later = later or f"{KIND} is {_quoted(extra_info[KIND])}, of an earlier version, which is no longer read"
             continue
         if ours > MAX_CASES:
@@ -268,13 +274,13 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         if not isinstance(fullname, str) or not fullname:
             raise ValueError(f"benchmarks[{i}].fullname: {_quoted(fullname)} is no name")
         fullname = harmless(_bounded(fullname, f"benchmarks[{i}].fullname"))
-        if fullname in cases or fullname in accuracy or fullname in probes:
+        if fullname in cases or fullname in accuracy or fullname in diagnostics:
             raise ValueError(f"{fullname}: two cases of this name")
         try:
             if key == SCHEMA_KEY:
                 cases[fullname] = _case(fullname, benchmark)
-            elif key == PROBE_SCHEMA_KEY:
-                probes[fullname] = _probe(benchmark)
+            elif key == DIAGNOSTIC_SCHEMA_KEY:
+                diagnostics[fullname] = _probe(benchmark)
             else:
                 accuracy[fullname] = read_accuracy(_checked(AccuracyRecord, extra_info))
                 check_accuracy(accuracy[fullname])
@@ -282,7 +288,7 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
             raise ValueError(f"{fullname}: {error}") from None
     if not ours:
         raise ValueError("benchmarks: none is a case of mpbench")
-    if not cases and not accuracy and not probes:
+    if not cases and not accuracy and not diagnostics:
         raise ValueError(later)
     changed, denied = by_the_rounds(cases)
     cases |= {name: replace(cases[name], record=record) for name, record in changed.items()}
@@ -298,7 +304,7 @@ def checked_run(path: Path, saved: Mapping[str, Any]) -> SavedRun:
         facts=facts_of(_object(saved.get("machine_info", {}), "machine_info")),
         cases=cases,
         accuracy=accuracy,
-        probes=probes,
+        diagnostics=diagnostics,
         denied=tuple(denied),
         **_own(saved.get("mpbench")),
     )
@@ -344,17 +350,17 @@ def _case(fullname: str, benchmark: Mapping[str, Any]) -> SavedCase:
     return replace(case, record=replace(record, images_per_second=rate))
 
 
-def _probe(benchmark: dict[str, Any]) -> Probed:
+def _probe(benchmark: dict[str, Any]) -> DiagnosticCaseResult:
     extra_info = benchmark["extra_info"]
     kind = extra_info.get(KIND)
     if not isinstance(kind, str) or kind not in RECORDS:
         raise ValueError(f"{KIND}: {_quoted(kind)}: valid are {', '.join(RECORDS)}")
-    record = read_probe(_checked(RECORDS[kind], extra_info))
-    check_probe(record)
-    return Probed(record, _rounds(benchmark, record))
+    record = read_diagnostic(_checked(RECORDS[kind], extra_info))
+    check_diagnostic(record)
+    return DiagnosticCaseResult(record, _rounds(benchmark, record))
 
 
-def _rounds(benchmark: Mapping[str, Any], record: CaseRecord | ProbeRecord) -> tuple[float, ...]:
+def _rounds(benchmark: Mapping[str, Any], record: CaseRecord | DiagnosticRecord) -> tuple[float, ...]:
     """A benchmark's rounds in seconds, checked against its record."""
     if not UNPAIRED_BLOCKS.fullmatch(record.unpaired_blocks):
         raise ValueError(f"unpaired_blocks: {_quoted(record.unpaired_blocks)}: valid are numbers between commas")

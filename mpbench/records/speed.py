@@ -58,13 +58,13 @@ class CaseRecord:
             differ, of the time per image.
         point: of a sweep, as its label, such as `batch=8`; empty where nothing was swept.
         others_cpu_share: of all cores' time, what others used while the group was measured; None where unknown.
-        way: how its precision was run where a group runs it in several ways, such as `jit=on` or `replicas=2`.
+        mode: how its precision was run where a group runs it in several modes, such as `jit=on` or `replicas=2`.
         replicas: copies of the model that share the work of a step, each with a batch of batch_size.
         layout: of images, as Keras has it: `channels_last` (NHWC) or `channels_first`; the framework may transpose.
         trace_seconds: of first_step_seconds, tracing in Python.
         compile_seconds: of first_step_seconds, the first run beyond a later step: graph optimisation, XLA, autotuning.
-        reference: the way that reference_ratio refers to, `jit=off` or `replicas=1`; empty where there is none.
-        reference_ratio, reference_low, reference_high: time of a step of the same precision in that way over this
+        reference: the mode that reference_ratio refers to, `jit=off` or `replicas=1`; empty where there is none.
+        reference_ratio, reference_low, reference_high: time of a step of the same precision in that mode over this
             one's, with its 95 % interval. XLA's speedup; of replicas the scaling efficiency, 1 being ideal.
         throttled_blocks: numbers of the blocks whose round was measured while the GPU was throttled, comma-separated.
         throttled: too few rounds were free of it, so that the figures are those of all rounds.
@@ -111,7 +111,7 @@ class CaseRecord:
     speedup_high: float | None
     others_cpu_share: float | None = None  # not in the first files of schema 1, as what follows
     point: str = ""
-    way: str = ""
+    mode: str = ""
     replicas: int = 1
     layout: str = ""
     trace_seconds: float | None = None
@@ -139,7 +139,7 @@ class CaseRecord:
     @property
     def name(self) -> str:
         """The model, and what tells its figures from others of the same precision."""
-        return " ".join(filter(None, [self.model, self.variant, self.way]))
+        return " ".join(filter(None, [self.model, self.variant, self.mode]))
 
     @property
     def case_name(self) -> str:

@@ -49,7 +49,7 @@ def _verdict(precision: str, cases: Sequence[SavedCase]) -> str:
 
 
 def _in_phase(phase: str, cases: Sequence[SavedCase]) -> str:
-    faster = [case.record.name for case in cases if _way(case.record) == FASTER]
+    faster = [case.record.name for case in cases if _direction(case.record) == FASTER]
     speedups = [_times(speedup) for speedup in sorted(case.record.speedup or 0.0 for case in cases)]
     span = " to ".join(dict.fromkeys((speedups[0], speedups[-1])))
     how = f"({span} times as fast as {each(case.record.baseline for case in cases)})"
@@ -57,14 +57,14 @@ def _in_phase(phase: str, cases: Sequence[SavedCase]) -> str:
         return f"pays in {phase} {how}"
     if faster:
         return f"pays in {phase} for {listed(faster)} only {how}"
-    if all(_way(case.record) == SLOWER for case in cases):
+    if all(_direction(case.record) == SLOWER for case in cases):
         return f"does not pay in {phase} {how}"
-    if slower := [case.record.name for case in cases if _way(case.record) == SLOWER]:
+    if slower := [case.record.name for case in cases if _direction(case.record) == SLOWER]:
         return f"pays for none in {phase}, and slows {listed(slower)} down {how}"
     return f"makes nothing in {phase} faster that this run could tell {how}"
 
 
-def _way(r: CaseRecord) -> str:
+def _direction(r: CaseRecord) -> str:
     """Which side of 1 the whole interval lies on."""
     assert r.interval is not None
     return FASTER if r.interval.low > 1 else SLOWER if r.interval.high < 1 else UNCLEAR
@@ -74,8 +74,8 @@ def _detail(phase: str, cases: Sequence[SavedCase]) -> str:
     """One sentence per phase, each model with its interval."""
     titles = {FASTER: "faster", SLOWER: "slower", UNCLEAR: "no difference that this run could tell"}
     parts = []
-    for way, title in titles.items():
-        named = [_named(case) for case in cases if _way(case.record) == way]
+    for direction, title in titles.items():
+        named = [_named(case) for case in cases if _direction(case.record) == direction]
         if named:
             parts.append(f"{title}: {', '.join(named)}")
     return f"{phase.capitalize()}, times as fast [95 % interval], {'; '.join(parts)}."

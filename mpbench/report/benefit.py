@@ -19,7 +19,7 @@ def equal_benefit(cases: Iterable[Case]) -> list[str]:
     """The thesis's question, *do all benefit equally?*, answered per precision from the intervals.
 
     Two models differ where their intervals do not overlap; that is stricter than a test of the difference. The
-    intervals are simultaneous: all of them hold the truth in 95 % of runs. Each way to run a precision is asked for by
+    intervals are simultaneous: all of them hold the truth in 95 % of runs. Each mode to run a precision is asked for by
     itself.
     """
     cases = list(cases)
@@ -28,7 +28,7 @@ def equal_benefit(cases: Iterable[Case]) -> list[str]:
     for case in cases:
         r = case.record
         if r.interval and not r.control and r.precision != DEFAULT_BASELINE:  # strict float32 is nobody's choice
-            by_precision.setdefault(" ".join(filter(None, [r.precision, r.way])), []).append(case)
+            by_precision.setdefault(" ".join(filter(None, [r.precision, r.mode])), []).append(case)
     return [
         f"Do all benefit equally from {precision}? {_compared(_jointly(of, arms))}"
         for precision, of in by_precision.items()

@@ -28,4 +28,4 @@ def arm(r: CaseRecord) -> str:
 
 
 def arm_in_full(r: CaseRecord) -> str:
-    return printable(" ".join(filter(None, [r.precision, r.way, "(control)" if r.control else ""])))
+    return printable(" ".join(filter(None, [r.precision, r.mode, "(control)" if r.control else ""])))

@@ -63,7 +63,7 @@ MOST_ROWS = 200
 """Of a figure: the tables have the others."""
 
 MOST_PANELS = 30
-"""Of a figure: of one model there are five precisions, in two ways or at some points of a sweep."""
+"""Of a figure: of one model there are five precisions, in two modes or at some points of a sweep."""
 
 MOST_DRAWINGS = 100
 """Of one kind: all models of keras.applications in both phases take 76."""

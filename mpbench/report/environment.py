@@ -67,7 +67,7 @@ def _device(run: SavedRun) -> str:
     labels += [device_label(record) for record in run.accuracy.values()]
     if labels:
         return each(labels)
-    kinds = {probed.record.device for probed in run.probes.values()}
+    kinds = {diagnosed.record.device for diagnosed in run.diagnostics.values()}
     return "a CPU" if kinds == {"cpu"} else str(run.facts.get("gpu") or "a GPU")
 
 
@@ -93,11 +93,13 @@ def _settings(run: SavedRun) -> Table:
     if accuracy:
         own = {"data": each(r.data for r in accuracy), "weights": each(r.weights for r in accuracy)}
         rows += [("accuracy", *pair) for pair in (_shared(accuracy) | own).items()]
-    probes = [probed.record for probed in run.probes.values() if not isinstance(probed.record, PeakRecord)]
-    if probes:
-        rows.append(("causes", "cases", str(len(run.probes))))
+    diagnostics = [
+        diagnosed.record for diagnosed in run.diagnostics.values() if not isinstance(diagnosed.record, PeakRecord)
+    ]
+    if diagnostics:
+        rows.append(("causes", "cases", str(len(run.diagnostics))))
         sizes = {"batch, images": "batch_size", "image, pixels": "image_size"}
-        rows += [("causes", title, each(getattr(r, name) for r in probes)) for title, name in sizes.items()]
+        rows += [("causes", title, each(getattr(r, name) for r in diagnostics)) for title, name in sizes.items()]
     return Table("Settings", ("of", "setting", "value"), tuple(rows))
 
 

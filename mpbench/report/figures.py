@@ -76,7 +76,7 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
     """Each case's speedup over its baseline with its 95 % interval, a panel per phase, the thesis's ratios beside them.
 
     Args:
-        cases: of one run. Swept points and ways have rows of their own; so has a control, the noise floor.
+        cases: of one run. Swept points and modes have rows of their own; so has a control, the noise floor.
 
     Returns:
         None where no case has a speedup.
@@ -123,7 +123,7 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
 
 
 def step_times(cases: Sequence[OfRounds]) -> list[Drawing]:
-    """Every round in the order measured, a drawing per model and phase, in it a panel per precision and way.
+    """Every round in the order measured, a drawing per model and phase, in it a panel per precision and mode.
 
     Args:
         cases: of one run. Those of one model, variant and phase were measured in turns and share the numbers of blocks.

@@ -33,10 +33,10 @@ from mpbench.report.figures import (
 )
 from mpbench.report.photographs import photographs
 from mpbench.report.summary import Ending
-from mpbench.report.tables import DOUBTS, Beside, energy_tables, notes, sweep_table, way_tables
+from mpbench.report.tables import DOUBTS, Beside, energy_tables, mode_tables, notes, sweep_table
 from mpbench.report.thesis_tables import thesis_tables
 from mpbench.stats.change_test import FASTER, SAME, SLOWER
-from mpbench.why.reading.feed_verdict import INPUT_BOUND
+from mpbench.why.reading.input_verdict import INPUT_BOUND
 from mpbench.why.reading.matched import Step, matched
 
 MOST_FAILURES = 10
@@ -83,7 +83,7 @@ def _notes(run: SavedRun) -> list[Note]:
     """What holds for the whole report."""
     kinds = {case.record.device for case in run.cases.values()}
     kinds |= {record.device for record in run.accuracy.values()}
-    kinds |= {probed.record.device for probed in run.probes.values()}
+    kinds |= {diagnosed.record.device for diagnosed in run.diagnostics.values()}
     said = [Note("CPU", CPU_NOTE)] if "cpu" in kinds else []
     records = [case.record for case in run.cases.values()]
     for word, text in DOUBTS.items():
@@ -123,7 +123,7 @@ def _speedup(cases: Sequence[SavedCase]) -> list[Block]:
         if (swept := sweep_table(of)).rows:
             said.append(table(swept))
         said += [as_note(line, f"{phase.capitalize()}: ") for line in notes(of)]
-    return [*said, *map(table, way_tables(cases))]
+    return [*said, *map(table, mode_tables(cases))]
 
 
 def _tables(run: SavedRun) -> list[Block]:
@@ -180,7 +180,7 @@ def _resources(cases: Sequence[SavedCase]) -> list[Block]:
 
 
 def _causes(runs: Sequence[SavedRun]) -> list[Block]:
-    steps, left_out = matched([run for run in runs if run.probes or run is runs[-1]])
+    steps, left_out = matched([run for run in runs if run.diagnostics or run is runs[-1]])
     if not steps:
         return _missing("No profile of a step was taken in this run.", CAUSES)
     rows = []

@@ -99,7 +99,7 @@ def sweep_table(cases: Sequence[OfRounds]) -> Beside:
         r = case.record
         if not r.point or r.interval is None or r.control:
             continue
-        model = " ".join(filter(None, [r.model, r.variant.removesuffix(r.point).strip(), r.way]))
+        model = " ".join(filter(None, [r.model, r.variant.removesuffix(r.point).strip(), r.mode]))
         row = rows.setdefault((model, r.precision, r.baseline), {"model": model, "precision": r.precision})
         base = arms.baseline_of(case)
         batches = f" ({base.record.batch_size} -> {r.batch_size} images)" if base and batches_differ(base, case) else ""
@@ -112,8 +112,8 @@ def sweep_table(cases: Sequence[OfRounds]) -> Beside:
 
 
 def tables_beside(cases: Sequence[OfRounds]) -> list[Beside]:
-    """Energy, and what ways to run a precision differ in: those that the records have something for."""
-    return [*energy_tables(cases), *way_tables(cases)]
+    """Energy, and what modes to run a precision differ in: those that the records have something for."""
+    return [*energy_tables(cases), *mode_tables(cases)]
 
 
 def energy_tables(cases: Sequence[OfRounds]) -> list[Beside]:
@@ -122,7 +122,7 @@ def energy_tables(cases: Sequence[OfRounds]) -> list[Beside]:
     return [one for one in found if one.rows]
 
 
-def way_tables(cases: Sequence[OfRounds]) -> list[Beside]:
+def mode_tables(cases: Sequence[OfRounds]) -> list[Beside]:
     """XLA's speedup, the scaling of replicas, the first step: those that the records have something for."""
     found = reference_tables(cases)
     if len({case.record.jit for case in cases}) > 1:

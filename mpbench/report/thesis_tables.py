@@ -21,7 +21,7 @@ MILLION = 1e6
 def thesis_tables(run: SavedRun) -> list[Table]:
     """The thesis's tables, those of which something was measured, in its order.
 
-    Swept points are in none of them; other ways to run a precision have rows of their own.
+    Swept points are in none of them; other modes to run a precision have rows of their own.
     """
     cases = [case for case in run.cases.values() if not case.record.control and not case.record.point]
     compared = list(run.accuracy.values())

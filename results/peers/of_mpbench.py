@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpbench.why.measuring.layer_call import call_costs
 from mpbench.why.measuring.layers import distinct_layers
 from mpbench.why.measuring.parts import PartedStep
+from mpbench.why.measuring.probe import Probe
 from worker import PEAK, ArmSpec, PeerArm
 
 from mpbench.config.precisions import PRECISIONS
@@ -13,7 +14,6 @@ from mpbench.engine.models import build_model
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.step import Step
 from mpbench.why.measuring.peaks import peak_probe
-from mpbench.why.measuring.probe import Probe
 
 XLA, NO_XLA = "XLA", "no XLA"
 

@@ -8,10 +8,10 @@ import shutil
 import zlib
 
 import pytest
+from diagnostic_records import end_to_end
 from hypothesis import example, given
 from hypothesis import strategies as st
 from journals import comparison, finished, group, header, left_behind
-from probe_records import feed
 
 from mpbench.journal.files import Journal, journals, opened, read
 from mpbench.journal.lines import UnreadableJournal, line, parse, saved_run
@@ -51,13 +51,16 @@ def test_what_is_appended_is_read_back(tmp_path):
 
 
 def test_cases_that_look_for_causes_are_kept_and_older_journals_are_read(tmp_path):
-    probes = [finished(one.record, one.rounds, "input of vgg16") for one in (feed("device", 100), feed("fed", 140))]
-    path = left_behind(tmp_path, VGG, probes)
-    assert list(contents(path).cases.values()) == [*VGG, *probes]
+    diagnostics = [
+        finished(one.record, one.rounds, "input of vgg16")
+        for one in (end_to_end("device", 100), end_to_end("pipeline", 140))
+    ]
+    path = left_behind(tmp_path, VGG, diagnostics)
+    assert list(contents(path).cases.values()) == [*VGG, *diagnostics]
     # HEADER is what was written before there were any.
     assert list(parse(lines(*map(entry, VGG))).cases.values()) == VGG
-    later = HEADER | {"schemas": HEADER["schemas"] | {"mpbench_probe_schema": 99}}
-    with pytest.raises(UnreadableJournal, match=r"of a later version of mpbench .mpbench_probe_schema 99"):
+    later = HEADER | {"schemas": HEADER["schemas"] | {"mpbench_diagnostic_schema": 99}}
+    with pytest.raises(UnreadableJournal, match=r"of a later version of mpbench .mpbench_diagnostic_schema 99"):
         parse(line(later))
 
 

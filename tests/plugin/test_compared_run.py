@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from child_runs import BARE
+from diagnostic_records import peak
 from harmful_files import ABSURD, HARMFUL, TABLE_ONLY, TIME, changed, first, whole
 from paths import ROOT
-from probe_records import peak
 from saved_runs import saved_run
 
 from mpbench import __main__ as command
@@ -112,9 +112,9 @@ def test_the_newest_run_is_none_that_confirms_another(tmp_path):
 
 
 def test_a_run_of_nothing_but_causes_is_no_baseline(tmp_path):
-    probed = peak("copy", 5)
-    path = saved_run(tmp_path, time=TIME, commit="x", records_and_rounds=[(probed.record, list(probed.rounds))])
-    with pytest.raises(UnreadableRun, match="holds only cases that look for causes"):
+    diagnosed = peak("copy", 5)
+    path = saved_run(tmp_path, time=TIME, commit="x", records_and_rounds=[(diagnosed.record, list(diagnosed.rounds))])
+    with pytest.raises(UnreadableRun, match="holds only diagnostic cases"):
         check_baseline(path)
 
 

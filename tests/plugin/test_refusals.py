@@ -36,7 +36,7 @@ class TestSpeed(unittest.TestCase):
         pass
 """
 MARK = 'pytest.mark.mpbench(phase="training", models=["vgg16"])'
-CAUSE = 'pytest.mark.mpbench_cause("feed")'
+CAUSE = 'pytest.mark.mpbench_diagnostic("end_to_end")'
 
 
 @pytest.fixture
@@ -139,11 +139,14 @@ def test_a_mark_on_a_test_case_of_unittest(project, body):
             f"@{MARK}\ndef test_a(benchmark): pass",
             "test_mine.py::test_a: mark mpbench: the test does not take *",
         ),
-        (f"@{CAUSE}\ndef test_a(probe): pass", "test_mine.py::test_a: mark mpbench_cause: the test does not take *"),
-        (f"@{MARK}\n@{CAUSE}\ndef test_a(model, phase, precision, feed, measure): pass", "*: valid is one of them"),
         (
-            "@pytest.mark.mpbench_cause(['feed'])\ndef test_a(): pass",
-            "test_mine.py::test_a: mark mpbench_cause: *",
+            f"@{CAUSE}\ndef test_a(diagnose): pass",
+            "test_mine.py::test_a: mark mpbench_diagnostic: the test does not take *",
+        ),
+        (f"@{MARK}\n@{CAUSE}\ndef test_a(model, phase, precision, input, measure): pass", "*: valid is one of them"),
+        (
+            "@pytest.mark.mpbench_diagnostic(['end_to_end'])\ndef test_a(): pass",
+            "test_mine.py::test_a: mark mpbench_diagnostic: *",
         ),
     ],
 )

@@ -41,12 +41,12 @@ def test_every_case_is_measured_saved_and_read_back(why):
     folder, result = why
     assert result.returncode == 0, result.stdout
     saved = read_run(folder / "why.json")
-    kinds = Counter(type(probed.record).kind for probed in saved.probes.values())
-    # The pipeline alone; 2 phases x 2 precisions x fed and not; 3 peaks in 2 precisions.
-    assert kinds == dict(input=1, feed=8, peak=6)
+    kinds = Counter(type(diagnosed.record).kind for diagnosed in saved.diagnostics.values())
+    # The pipeline alone; 2 phases x 2 precisions x two inputs; 3 peaks in 2 precisions.
+    assert kinds == dict(input=1, end_to_end=8, peak=6)
     assert len(saved.cases) == 4
-    for probed in saved.probes.values():
-        assert len(probed.rounds) == probed.record.rounds >= 1
+    for diagnosed in saved.diagnostics.values():
+        assert len(diagnosed.rounds) == diagnosed.record.rounds >= 1
 
 
 def test_each_speed_case_has_the_profile_of_its_step(why):
@@ -84,25 +84,34 @@ def test_unless_asked_for_they_are_left_out(tmp_path):
     why = pytest_in(folder, "bench", "--mp-why", *collect).stdout
     assert "test_peak[" in why
     assert "test_pipeline" in why
-    assert "test_fed_step[" not in why
+    assert "test_end_to_end_step[" not in why
     by_id = pytest_in(folder, "bench/test_peaks.py::test_peak", *collect)
     assert "6 tests collected" in by_id.stdout
-    marked = pytest_in(folder, "bench", "-m", "mpbench_cause", *collect)
-    assert "test_fed_step[" in marked.stdout
+    marked = pytest_in(folder, "bench", "-m", "mpbench_diagnostic", *collect)
+    assert "test_end_to_end_step[" in marked.stdout
     assert "test_training" not in marked.stdout
 
 
 @pytest.mark.parametrize(
     ("source", "line"),
     [
-        ("@pytest.mark.mpbench_cause('colour')", "mark mpbench_cause: given ('colour',): valid is one of peaks, "),
-        ("@pytest.mark.mpbench_cause('feed', models=[])", "mark mpbench_cause: models=[]: valid is a list of names"),
-        ("@pytest.mark.mpbench_cause('feed', models=['vgg17'])", "mark mpbench_cause: unknown model 'vgg17'"),
+        (
+            "@pytest.mark.mpbench_diagnostic('colour')",
+            "mark mpbench_diagnostic: given ('colour',): valid is one of peaks, ",
+        ),
+        (
+            "@pytest.mark.mpbench_diagnostic('end_to_end', models=[])",
+            "mark mpbench_diagnostic: models=[]: valid is a list of names",
+        ),
+        (
+            "@pytest.mark.mpbench_diagnostic('end_to_end', models=['vgg17'])",
+            "mark mpbench_diagnostic: unknown model 'vgg17'",
+        ),
     ],
 )
 def test_a_wrong_mark_is_told_in_one_line(tmp_path, source, line):
     (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text())
-    test = "def test_it(model, phase, precision, feed, probe, benchmark): probe(benchmark)"
+    test = "def test_it(model, phase, precision, input, diagnose, benchmark): diagnose(benchmark)"
     (tmp_path / "test_own.py").write_text(f"import pytest\n\n{source}\n{test}\n")
     result = pytest_in(tmp_path, "test_own.py")
     assert result.returncode == pytest.ExitCode.USAGE_ERROR

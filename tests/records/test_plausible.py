@@ -165,7 +165,7 @@ def test_of_other_batches_it_is_the_time_per_image(tmp_path):
 
 def test_a_ratio_to_another_way_is_checked_too(tmp_path):
     ratio = {"reference": "jit=off", "reference_ratio": 2.0, "reference_low": 1.9, "reference_high": 2.1}
-    off, on = record("a", way="jit=off"), record("a", "float32", "inference", way="jit=on")
+    off, on = record("a", mode="jit=off"), record("a", "float32", "inference", mode="jit=on")
     path = saved(tmp_path, (off, [0.2] * 12), (replace(on, **ratio), [0.1] * 12))
     assert read_run(path).denied == ()  # another phase: what it refers to is not there
     content = json.loads(path.read_text())

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import pytest
 from case_records import accuracy_record, record
-from probe_records import feed, peak, pipeline, probe_name, profiled_pair
+from diagnostic_records import diagnostic_name, end_to_end, peak, pipeline, profiled_pair
 from saved_runs import cases, fullname, saved_run
 
 from mpbench.gate.judge import judge
@@ -17,7 +17,7 @@ from mpbench.history.series import all_series
 from mpbench.records import runs as history
 from mpbench.records.accuracy import ACCURACY_SCHEMA_KEY
 from mpbench.records.comparable import COMPARABLE_FACTS, COMPARABLE_SETTINGS, configuration
-from mpbench.records.diagnostics import PROBE_SCHEMA, PROBE_SCHEMA_KEY
+from mpbench.records.diagnostics import DIAGNOSTIC_SCHEMA, DIAGNOSTIC_SCHEMA_KEY
 from mpbench.records.runs import MAX_RUN_BYTES, UnreadableRun, load_runs, read_run
 from mpbench.records.speed import SCHEMA, SCHEMA_KEY
 
@@ -215,27 +215,27 @@ def test_a_wrong_accuracy_record_is_named(tmp_path):
         read_run(changed(path, first(lambda b: b["extra_info"].update({ACCURACY_SCHEMA_KEY: 9}))))
 
 
-PROBES = [feed("fed", 110), pipeline(20), peak("matmul", 1), feed("device", 100)]
+DIAGNOSTICS = [end_to_end("pipeline", 110), pipeline(20), peak("matmul", 1), end_to_end("device", 100)]
 
 
 @pytest.fixture
-def probes_alone(tmp_path):
-    pairs = [(one.record, one.rounds) for one in PROBES]
-    return saved_run(tmp_path / "probes", time=TIME, commit=COMMIT, records_and_rounds=pairs)
+def diagnostics_alone(tmp_path):
+    pairs = [(one.record, one.rounds) for one in DIAGNOSTICS]
+    return saved_run(tmp_path / "diagnostics", time=TIME, commit=COMMIT, records_and_rounds=pairs)
 
 
-def test_cases_that_look_for_causes_are_read_back(probes_alone, tmp_path):
-    run = read_run(probes_alone)
+def test_cases_that_look_for_causes_are_read_back(diagnostics_alone, tmp_path):
+    run = read_run(diagnostics_alone)
     assert (run.cases, run.accuracy) == ({}, {})
-    assert run.probes == {probe_name(one.record): one for one in PROBES}
-    assert configuration(run, PROBES[0])["batch_size"] == 64
-    pairs = [*cases(150, 100), *((one.record, one.rounds) for one in PROBES)]
+    assert run.diagnostics == {diagnostic_name(one.record): one for one in DIAGNOSTICS}
+    assert configuration(run, DIAGNOSTICS[0])["batch_size"] == 64
+    pairs = [*cases(150, 100), *((one.record, one.rounds) for one in DIAGNOSTICS)]
     both = read_run(saved_run(tmp_path, time=TIME, commit=COMMIT, records_and_rounds=pairs))
-    assert (len(both.cases), both.probes) == (2, run.probes)
+    assert (len(both.cases), both.diagnostics) == (2, run.diagnostics)
 
 
-def test_gate_and_history_see_no_figure_in_them(probes_alone, path):
-    run, speed = read_run(probes_alone), read_run(path)
+def test_gate_and_history_see_no_figure_in_them(diagnostics_alone, path):
+    run, speed = read_run(diagnostics_alone), read_run(path)
     assert judge(run, [], Rules()) == []
     assert all_series([run]) == []
     assert len(all_series([run, speed])) == len(all_series([speed])) == 3
@@ -244,16 +244,16 @@ def test_gate_and_history_see_no_figure_in_them(probes_alone, path):
 @pytest.mark.parametrize(
     ("nth", "fields", "message"),
     [
-        (0, {"feed": "hungry"}, "feed: 'hungry': valid are device, fed"),
-        (0, {"feed": None}, "feed: null: valid is str"),
+        (0, {"input": "hungry"}, "input: 'hungry': valid are device, pipeline"),
+        (0, {"input": None}, "input: null: valid is str"),
         (0, {"workers": 1.5}, "workers: 1.5: valid is int"),
         (0, {"phase": "sleep"}, "phase: 'sleep': valid are '', training, inference"),
         (0, {"rounds": 7}, "6 rounds where the record says 7"),
         (0, {"unpaired_blocks": "x"}, 'unpaired_blocks: "x": valid are'),
-        (0, {"mpbench_probe": "guess"}, 'mpbench_probe: "guess": valid are feed, input, peak'),
-        (0, {"mpbench_probe": ["part"]}, "mpbench_probe: a list of 1: valid are feed, input, peak"),
-        (0, {PROBE_SCHEMA_KEY: "1"}, f'{PROBE_SCHEMA_KEY}: "1" is no version'),
-        (0, {PROBE_SCHEMA_KEY: 0}, f"{PROBE_SCHEMA_KEY} is 0: this version reads {PROBE_SCHEMA}"),
+        (0, {"mpbench_diagnostic": "guess"}, 'mpbench_diagnostic: "guess": valid are end_to_end, input, peak'),
+        (0, {"mpbench_diagnostic": ["part"]}, "mpbench_diagnostic: a list of 1: valid are end_to_end, input, peak"),
+        (0, {DIAGNOSTIC_SCHEMA_KEY: "1"}, f'{DIAGNOSTIC_SCHEMA_KEY}: "1" is no version'),
+        (0, {DIAGNOSTIC_SCHEMA_KEY: 0}, f"{DIAGNOSTIC_SCHEMA_KEY} is 0: this version reads {DIAGNOSTIC_SCHEMA}"),
         (1, {"images": 0}, "images: 0: valid is 1 to 1e+09"),
         (2, {"what": "dance"}, "what: 'dance': valid are matmul, copy, latency"),
         (2, {"flops": -1}, "flops: -1: valid is 0 to 1e+24"),
@@ -262,31 +262,31 @@ def test_gate_and_history_see_no_figure_in_them(probes_alone, path):
         (2, {"flops": 10**400}, "flops: a huge number is no finite number"),
     ],
 )
-def test_a_wrong_field_of_a_probe_is_named(probes_alone, nth, fields, message):
+def test_a_wrong_field_of_a_probe_is_named(diagnostics_alone, nth, fields, message):
     with pytest.raises(UnreadableRun) as refused:
-        read_run(changed(probes_alone, lambda saved: saved["benchmarks"][nth]["extra_info"].update(fields)))
-    assert f"{probe_name(PROBES[nth].record)}: " in str(refused.value) or f"[{nth}]: " in str(refused.value)
+        read_run(changed(diagnostics_alone, lambda saved: saved["benchmarks"][nth]["extra_info"].update(fields)))
+    assert f"{diagnostic_name(DIAGNOSTICS[nth].record)}: " in str(refused.value) or f"[{nth}]: " in str(refused.value)
     assert message in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_a_probe_that_lacks_a_field_or_shares_its_name_is_named(probes_alone):
-    content = probes_alone.read_text()
+def test_a_probe_that_lacks_a_field_or_shares_its_name_is_named(diagnostics_alone):
+    content = diagnostics_alone.read_text()
     with pytest.raises(UnreadableRun, match="extra_info lacks images"):
-        read_run(changed(probes_alone, lambda s: s["benchmarks"][1]["extra_info"].pop("images")))
-    probes_alone.write_text(content)
+        read_run(changed(diagnostics_alone, lambda s: s["benchmarks"][1]["extra_info"].pop("images")))
+    diagnostics_alone.write_text(content)
     with pytest.raises(UnreadableRun, match="two cases of this name"):
-        read_run(changed(probes_alone, lambda s: s["benchmarks"].append(s["benchmarks"][0])))
+        read_run(changed(diagnostics_alone, lambda s: s["benchmarks"].append(s["benchmarks"][0])))
 
 
-def test_probes_of_a_later_version_are_left_out_or_refused(probes_alone):
+def test_diagnostics_of_a_later_version_are_left_out_or_refused(diagnostics_alone):
     def later(saved, until):
         for benchmark in saved["benchmarks"][:until]:
-            benchmark["extra_info"][PROBE_SCHEMA_KEY] = PROBE_SCHEMA + 1
+            benchmark["extra_info"][DIAGNOSTIC_SCHEMA_KEY] = DIAGNOSTIC_SCHEMA + 1
 
-    assert len(read_run(changed(probes_alone, lambda saved: later(saved, 2))).probes) == len(PROBES) - 2
-    with pytest.raises(UnreadableRun, match=f"{PROBE_SCHEMA_KEY} is {PROBE_SCHEMA + 1}, of a later version"):
-        read_run(changed(probes_alone, lambda saved: later(saved, None)))
+    assert len(read_run(changed(diagnostics_alone, lambda saved: later(saved, 2))).diagnostics) == len(DIAGNOSTICS) - 2
+    with pytest.raises(UnreadableRun, match=f"{DIAGNOSTIC_SCHEMA_KEY} is {DIAGNOSTIC_SCHEMA + 1}, of a later version"):
+        read_run(changed(diagnostics_alone, lambda saved: later(saved, None)))
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path):
@@ -335,11 +335,15 @@ def test_a_missing_folder_has_no_runs(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["part", "layer", "profile"])
-def test_kinds_of_earlier_versions_are_passed_over(probes_alone, kind):
+def test_kinds_of_earlier_versions_are_passed_over(diagnostics_alone, kind):
     def older(saved):
-        saved["benchmarks"][0]["extra_info"] = {PROBE_SCHEMA_KEY: PROBE_SCHEMA, "mpbench_probe": kind, "classes": "?"}
+        saved["benchmarks"][0]["extra_info"] = {
+            DIAGNOSTIC_SCHEMA_KEY: DIAGNOSTIC_SCHEMA,
+            "mpbench_diagnostic": kind,
+            "classes": "?",
+        }
 
-    assert len(read_run(changed(probes_alone, older)).probes) == len(PROBES) - 1
+    assert len(read_run(changed(diagnostics_alone, older)).diagnostics) == len(DIAGNOSTICS) - 1
 
 
 def test_a_profile_of_a_step_is_read_back_and_checked(tmp_path):

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 from case_records import accuracy_record, pair, record
+from diagnostic_records import peaks, profiled_pair, run_of
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from PIL import Image
-from probe_records import peaks, profiled_pair, run_of
 from saved_runs import cases, saved_run
 
 from mpbench.records.runs import load_runs

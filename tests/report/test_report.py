@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from case_records import accuracy_record
-from probe_records import feed, peaks, profiled_pair, run_of
+from diagnostic_records import end_to_end, peaks, profiled_pair, run_of
 from saved_runs import FACTS, cases, fullname, saved_run
 
 from mpbench.__main__ import main
@@ -152,9 +152,9 @@ def test_the_terminals_notes_and_tables_are_there():
 
 
 def test_ways_have_rows_of_their_own():
-    off = [(replace(r, way="jit=off", jit=False), rounds) for r, rounds in cases(303, 196)]
+    off = [(replace(r, mode="jit=off", jit=False), rounds) for r, rounds in cases(303, 196)]
     ratio = {"reference": "jit=off", "reference_ratio": 1.5, "reference_low": 1.4, "reference_high": 1.6}
-    on = [(replace(r, model="n", way="jit=on", **ratio), rounds) for r, rounds in cases(200, 100)]
+    on = [(replace(r, model="n", mode="jit=on", **ratio), rounds) for r, rounds in cases(200, 100)]
     tables = [b for b in section(report([run(*off, *on)]), "speedup") if isinstance(b, Table)]
     (xla,) = [one for one in tables if one.title.startswith("XLA's speedup")]
     assert ("n jit=on", "float32", "1.500 [1.400, 1.600]") in xla.rows
@@ -174,8 +174,8 @@ def test_causes_are_told_where_they_were_measured():
 
 
 def test_the_input_alone_tells_a_cause():
-    found = report([run_of(feed("device", 25), feed("fed", 88))])
-    assert "float32 is input-bound: a fed step takes 88 ms" in text_of(section(found, "causes"))
+    found = report([run_of(end_to_end("device", 25), end_to_end("pipeline", 88))])
+    assert "float32 is input-bound: an end-to-end step takes 88 ms" in text_of(section(found, "causes"))
     assert found.answers[0].startswith("Whether mixed precision pays was not measured in this run")
 
 

@@ -134,7 +134,7 @@ def test_what_the_gpu_said_is_noted_and_its_tables_follow():
                 case.record,
                 joules_per_step=joules,
                 joules_spread=0.01,
-                way="jit=on",
+                mode="jit=on",
                 reference="jit=off",
                 reference_ratio=1.2,
                 reference_low=1.1,

@@ -233,9 +233,9 @@ def test_too_few_rounds_are_named():
 
 def test_a_swept_way_is_one_row():
     cases = [
-        changed(one, variant=point, point=point, way=way)
+        changed(one, variant=point, point=point, mode=mode)
         for point in ("batch=1", "batch=2")
-        for way in ("jit=off", "jit=on")
+        for mode in ("jit=off", "jit=on")
         for one in pair("vgg16", 300, 200)
     ]
     rows = sweep_table(cases).rows
@@ -244,7 +244,7 @@ def test_a_swept_way_is_one_row():
 
 
 def test_replicas_on_a_cpu_are_said_to_share_it():
-    cases = [changed(one, replicas=2, way="replicas=2", device="cpu") for one in pair("vgg16", 300, 200)]
+    cases = [changed(one, replicas=2, mode="replicas=2", device="cpu") for one in pair("vgg16", 300, 200)]
     assert "REPLICAS: on one machine's CPU they share its cores" in text(cases)
     assert "REPLICAS" not in text(pair("vgg16", 300, 200))
 
@@ -289,7 +289,7 @@ def test_a_saving_within_the_spread_of_its_figures_says_so():
 
 
 def test_energy_of_several_replicas_is_per_image_of_all():
-    cases = [changed(case, replicas=2, way="replicas=2") for case in with_energy(3.0, 1.5)]
+    cases = [changed(case, replicas=2, mode="replicas=2") for case in with_energy(3.0, 1.5)]
     title, (row,) = energy_table(cases)
     assert title.endswith("all replicas together")
     assert (row["model"], row["float32 J/image"]) == ("vgg16 replicas=2", "1.5 ± 2.0 %")
@@ -306,7 +306,7 @@ def test_energy_that_only_one_of_two_has_is_shown_alone():
 
 
 def in_ways(labels, reference, ratio, **second):
-    """Both phases in two ways, each with its own baseline; the second way that much faster."""
+    """Both phases in two modes, each with its own baseline; the second mode that much faster."""
     cases = []
     for phase in ("training", "inference"):
         for label, factor in zip(labels, (1, ratio), strict=True):
@@ -318,7 +318,7 @@ def in_ways(labels, reference, ratio, **second):
                     "reference_high": ratio + 0.01,
                     **second,
                 }
-                cases.append(changed(case, way=label, **of_second if label == labels[1] else {}))
+                cases.append(changed(case, mode=label, **of_second if label == labels[1] else {}))
     return cases
 
 
@@ -326,13 +326,13 @@ def test_each_way_has_its_own_baseline():
     shown = text(in_ways(["jit=off", "jit=on"], "jit=off", 1.25))
     assert row_of(shown, "vgg16 jit=off")[3:5] == ["300.00", "200.00"]
     assert row_of(shown, "vgg16 jit=on")[3:5] == ["240.00", "160.00"]
-    assert "Do all benefit" not in shown  # one model, asked for each way by itself
+    assert "Do all benefit" not in shown  # one model, asked for each mode by itself
 
 
 def test_two_models_are_compared_within_each_way():
     cases = [
-        changed(case, way=way)
-        for way, faster in (("jit=off", 2.0), ("jit=on", 1.0))
+        changed(case, mode=mode)
+        for mode, faster in (("jit=off", 2.0), ("jit=on", 1.0))
         for case in [*pair("vgg16", 300, 200), *pair("resnet", 300, 200 / faster)]
     ]
     shown = text(cases)
@@ -371,7 +371,7 @@ def test_the_first_step_is_told_apart_where_xla_is_on_and_off():
     seconds = {"trace_seconds": 2.31, "compile_seconds": 14.04}
     cases = [changed(case, **seconds) for case in in_ways(["jit=off", "jit=on"], "jit=off", 1.25)]
     assert "First step" not in text(cases)
-    cases = [changed(case, jit=case.record.way == "jit=on") for case in cases]
+    cases = [changed(case, jit=case.record.mode == "jit=on") for case in cases]
     assert "First step: seconds to trace + to compile" in text(cases)
     assert first_step_table(cases).rows[2] == {
         "model": "vgg16 jit=on",

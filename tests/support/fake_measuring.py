@@ -44,7 +44,7 @@ def measure_group(plan, progress):
                 variant=plan.variant,
                 point=plan.point,
                 control=member.control,
-                way=member.way,
+                mode=member.mode,
                 replicas=spec.replicas,
                 rounds=len(rounds[arm]),
                 baseline=member.baseline and plan.members[member.baseline].spec.precision.name,

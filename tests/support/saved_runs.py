@@ -6,7 +6,7 @@ import statistics
 from datetime import datetime
 
 from case_records import record
-from probe_records import probe_name
+from diagnostic_records import diagnostic_name
 
 CALLS = itertools.count()
 
@@ -34,7 +34,7 @@ def saved_run(folder, *, time, commit, records_and_rounds, machine=None, name=No
         time: ISO 8601 or datetime, with an offset.
         commit: id of a clean tree's commit.
         records_and_rounds: pairs of a CaseRecord and its rounds in seconds, their number put into the record; or of an
-            AccuracyRecord and seconds of passes, or of a ProbeRecord and its rounds.
+            AccuracyRecord and seconds of passes, or of a DiagnosticRecord and its rounds.
         machine: changes of machine_info["mpbench"]; `node` and `cpu` go where pytest-benchmark has them.
         name: of the file.
         changes: of the file's top level.
@@ -91,7 +91,7 @@ def saved_run(folder, *, time, commit, records_and_rounds, machine=None, name=No
 def fullname(record):
     """The node id of the case in bench/, or of the comparison in tests/test_accuracy.py."""
     if hasattr(record, "kind"):
-        return probe_name(record)
+        return diagnostic_name(record)
     if not hasattr(record, "phase"):
         name = f"{record.model}-{record.precision}"
         return f"tests/test_accuracy.py::test_mixed_precision_keeps_accuracy[{name}]"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from case_records import record
-from probe_records import feed, peaks, pipeline, profiled_pair
+from diagnostic_records import end_to_end, peaks, pipeline, profiled_pair
 from saved_runs import cases, saved_run
 from traces import Made, unpacked
 
@@ -17,8 +17,8 @@ from mpbench.why.reading.page import SCHEMA_KEY
 TIME, LATER = "2026-05-01T12:00:00+00:00", "2026-05-02T12:00:00+00:00"
 
 
-def saved(folder, probes=(), time=TIME, speed=(), **changes):
-    pairs = [*((one.record, one.rounds) for one in probes), *speed]
+def saved(folder, diagnostics=(), time=TIME, speed=(), **changes):
+    pairs = [*((one.record, one.rounds) for one in diagnostics), *speed]
     return str(saved_run(folder, time=time, commit="a" * 40, records_and_rounds=pairs, **changes))
 
 
@@ -86,13 +86,16 @@ def test_it_imports_neither_tensorflow_nor_pytest(run, tmp_path):
 def test_sessions_of_one_machine_are_put_together(tmp_path, capsys):
     speed = saved(tmp_path, speed=profiled_pair(), name="speed.json")
     roofs = saved(tmp_path, peaks(), LATER, name="peaks.json")
-    fed = saved(
-        tmp_path, [feed("device", 25, "mixed_float16"), feed("fed", 90, "mixed_float16")], LATER, name="fed.json"
+    steps = saved(
+        tmp_path,
+        [end_to_end("device", 25, "mixed_float16"), end_to_end("pipeline", 90, "mixed_float16")],
+        LATER,
+        name="steps.json",
     )
-    together = explained(capsys, speed, roofs, fed)
+    together = explained(capsys, speed, roofs, steps)
     assert "% of roof" in together
     assert "INPUT-BOUND: mixed_float16 is input-bound" in together
-    assert explained(capsys, fed, roofs, speed) == together
+    assert explained(capsys, steps, roofs, speed) == together
 
 
 def test_a_run_of_another_machine_is_named_and_left_out(tmp_path, run, capsys):
@@ -198,7 +201,7 @@ def test_truncated_missing_and_foreign_traces_are_one_line(tmp_path, capsys):
 
 
 def test_a_session_ends_with_the_verdicts_alone():
-    from probe_records import run_of
+    from diagnostic_records import run_of
 
     lines = session_lines(run_of(pipeline(32), cases=profiled_pair()))
     assert lines[0].startswith("Input pipeline: 2,000 images/s: 1000 dogs-vs-cats.zip")

@@ -1,9 +1,9 @@
 """mpbench.why.reading.matched: what belongs together, and which of two figures counts."""
 
 from case_records import record
-from probe_records import feed, peaks, pipeline, profiled_pair, run_of
+from diagnostic_records import end_to_end, peaks, pipeline, profiled_pair, run_of
 
-from mpbench.why.reading.feed_verdict import COMPUTE_BOUND, INPUT_BOUND
+from mpbench.why.reading.input_verdict import COMPUTE_BOUND, INPUT_BOUND
 from mpbench.why.reading.matched import matched
 
 
@@ -12,7 +12,7 @@ def test_settings_that_differ_never_meet():
         *profiled_pair(),
         *profiled_pair(batch_size=32, base_ms=52, half_ms=26),
         *profiled_pair(phase="inference"),
-        *profiled_pair(jit=False, way="jit=off"),
+        *profiled_pair(jit=False, mode="jit=off"),
         *profiled_pair("resnet50"),
     ]
     steps, notes = matched([run_of(cases=cases)])
@@ -53,7 +53,7 @@ def test_a_run_of_another_machine_or_commit_is_noted():
 
 
 def test_xla_is_advised_only_where_one_run_measured_it_beside():
-    off, on = profiled_pair(jit=False, way="jit=off"), profiled_pair(base_ms=49, half_ms=10, way="jit=on")
+    off, on = profiled_pair(jit=False, mode="jit=off"), profiled_pair(base_ms=49, half_ms=10, mode="jit=on")
     steps, _ = matched([run_of(cases=[*off, *on])])
     without, with_xla = steps
     assert [arm.compiled_seconds for arm in without.arms] == [0.049, 0.010]
@@ -79,11 +79,11 @@ def test_a_larger_batch_is_advised_where_a_sweep_measured_it():
 
 
 def test_an_input_bound_step_says_so_first():
-    feeds = [
-        *(feed("device", 50), feed("fed", 90)),
-        *(feed("device", 25, "mixed_float16"), feed("fed", 88, "mixed_float16")),
+    steps = [
+        *(end_to_end("device", 50), end_to_end("pipeline", 90)),
+        *(end_to_end("device", 25, "mixed_float16"), end_to_end("pipeline", 88, "mixed_float16")),
     ]
-    (step,), _ = matched([run_of(*feeds, pipeline(87), cases=profiled_pair())])
+    (step,), _ = matched([run_of(*steps, pipeline(87), cases=profiled_pair())])
     assert {name: of.verdict for name, of in step.inputs.items()} == dict.fromkeys(
         ("float32", "mixed_float16"), INPUT_BOUND
     )
@@ -92,22 +92,22 @@ def test_an_input_bound_step_says_so_first():
         "the step could eat 2,560."
     )
     assert len(step.verdict) <= 6
-    (step,), _ = matched([run_of(*feeds, pipeline(1), cases=profiled_pair())])
+    (step,), _ = matched([run_of(*steps, pipeline(1), cases=profiled_pair())])
     assert step.inputs["float32"].verdict == COMPUTE_BOUND
     assert not any("input" in sentence.lower() for sentence in step.verdict)
 
 
 def test_the_input_alone_is_a_step_too():
-    (step,), _ = matched([run_of(feed("device", 25), feed("fed", 88))])
+    (step,), _ = matched([run_of(end_to_end("device", 25), end_to_end("pipeline", 88))])
     assert (step.arms, len(step.verdict)) == ([], 1)
-    assert step.verdict[0].startswith("INPUT-BOUND: float32 is input-bound: a fed step takes 88 ms")
+    assert step.verdict[0].startswith("INPUT-BOUND: float32 is input-bound: an end-to-end step takes 88 ms")
 
 
 def test_a_pipeline_of_another_kind_is_not_that_of_the_fed_step():
-    feeds = [feed("device", 25), feed("fed", 26)]
+    steps = [end_to_end("device", 25), end_to_end("pipeline", 26)]
     for other in (pipeline(87, workers=1), pipeline(87, batch_size=8)):
-        (step,), _ = matched([run_of(*feeds, other)])
-        assert "a fed step takes 26 ms" in step.inputs["float32"].sentence
+        (step,), _ = matched([run_of(*steps, other)])
+        assert "an end-to-end step takes 26 ms" in step.inputs["float32"].sentence
 
 
 def test_peaks_are_of_the_same_device():

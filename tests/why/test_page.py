@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from probe_records import NS, peaks, profiled_pair, row, run_of
+from diagnostic_records import NS, peaks, profiled_pair, row, run_of
 from traces import Made, unpacked
 
 from mpbench.records.profile import COPIES, NORMALISATION, TENSOR_CORES
@@ -22,8 +22,8 @@ def uneven(half=False):
     ]
 
 
-def page(*probes, cases=None):
-    steps, notes = matched([run_of(*probes, cases=cases or profiled_pair(base_ms=16, half_ms=10.4, rows=uneven))])
+def page(*diagnostics, cases=None):
+    steps, notes = matched([run_of(*diagnostics, cases=cases or profiled_pair(base_ms=16, half_ms=10.4, rows=uneven))])
     return page_lines(steps, notes), as_data(steps, notes)
 
 

@@ -5,7 +5,7 @@ import lzma
 import math
 
 import pytest
-from probe_records import NS, feed, pipeline, profile, profiled_pair, row, run_of
+from diagnostic_records import NS, end_to_end, pipeline, profile, profiled_pair, row, run_of
 from traces import DATA
 
 from mpbench.records.profile import ELEMENTWISE, UNATTRIBUTED, Operations, read_profile
@@ -92,8 +92,8 @@ def test_records_are_small_and_the_page_can_be_printed(steps):
 
 
 def test_a_slow_loader_is_named_first():
-    feeds = [feed("device", 25, "mixed_float16"), feed("fed", 101, "mixed_float16")]
-    (step,), _ = matched([run_of(*feeds, pipeline(100), cases=profiled_pair())])
+    steps = [end_to_end("device", 25, "mixed_float16"), end_to_end("pipeline", 101, "mixed_float16")]
+    (step,), _ = matched([run_of(*steps, pipeline(100), cases=profiled_pair())])
     assert step.verdict[0].startswith("INPUT-BOUND: mixed_float16 is input-bound: the pipeline delivers 640 images/s")
 
 

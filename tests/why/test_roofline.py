@@ -1,9 +1,9 @@
 """mpbench.why.reading.roofline: bounds of a layer in a step, and nothing where a peak or a cost is missing."""
 
 import pytest
+from diagnostic_records import peak, peaks, profile, row
 from hypothesis import given
 from hypothesis import strategies as st
-from probe_records import peak, peaks, profile, row
 
 from mpbench.records.profile import OPTIMIZER, UPDATE, read_profile
 from mpbench.why.reading.breakdown import Breakdown

@@ -18,7 +18,7 @@ from mpbench.engine.tracing import tracing
 from mpbench.errors import CaseFailure
 from mpbench.records.diagnostics import PeakRecord
 from mpbench.system.device import Device
-from mpbench.why.measuring.probe import Probe
+from mpbench.why.measuring.diagnostic import Diagnostic
 
 MATMUL_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 MATMUL_SECONDS = 0.02
@@ -30,7 +30,7 @@ COPY_VALUES = {"cpu": 2**25, "gpu": 2**28}
 CHAIN_OPERATIONS = 1000
 
 
-def peak_probe(what: str, precision: Precision, device: Device, jit: bool | None = None) -> Probe:
+def peak(what: str, precision: Precision, device: Device, jit: bool | None = None) -> Diagnostic:
     """A peak, where it depends on it in a precision's compute dtype; it has run when this returns.
 
     Args:
@@ -47,7 +47,7 @@ def peak_probe(what: str, precision: Precision, device: Device, jit: bool | None
         return {"matmul": _matmul, "copy": _copy, "latency": _latency}[what](what, precision, device, compiled)
 
 
-def _matmul(what: str, precision: Precision, device: Device, jit: bool) -> Probe:
+def _matmul(what: str, precision: Precision, device: Device, jit: bool) -> Diagnostic:
     dtype = tf.as_dtype(precision.compute_dtype)
     devices.check_tf32_is_apart(precision.tf32, precision.policy, device, jit)
     devices.set_tf32(precision.tf32)
@@ -61,7 +61,7 @@ def _matmul(what: str, precision: Precision, device: Device, jit: bool) -> Probe
     return _probe(call, what, precision, device, jit, size=text, flops=2.0 * size**3)
 
 
-def _copy(what: str, precision: Precision, device: Device, jit: bool) -> Probe:
+def _copy(what: str, precision: Precision, device: Device, jit: bool) -> Diagnostic:
     number = COPY_VALUES[device.kind]
     source = _random((number,), 0, tf.float32)
     # Into memory that is there: a copy into new memory on a CPU measures how fast the system clears pages.
@@ -77,7 +77,7 @@ def _copy(what: str, precision: Precision, device: Device, jit: bool) -> Probe:
     )
 
 
-def _latency(what: str, precision: Precision, device: Device, jit: bool) -> Probe:
+def _latency(what: str, precision: Precision, device: Device, jit: bool) -> Diagnostic:
     dtype = tf.as_dtype(precision.compute_dtype)
     first, other = _random((1,), 0, dtype), _random((1,), 1, dtype)
 
@@ -102,7 +102,7 @@ def _probe(
     size: str,
     flops: float = 0.0,
     bytes: float = 0.0,
-) -> Probe:
+) -> Diagnostic:
     state: dict[str, Any] = {"call": call}
 
     def run(times: int) -> None:
@@ -134,7 +134,7 @@ def _probe(
         gc.collect()
 
     run(1)
-    return Probe(run, record, seconds=seconds, check=check, release=release)
+    return Diagnostic(run, record, seconds=seconds, check=check, release=release)
 
 
 def _compiled(body: Callable[[], Any], jit: bool) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""One session's cases that look for causes: which of them form a group, how a group is built, what was measured.
+"""One session's diagnostic cases: which of them form a group, how a group is built, what was measured.
 
 As `mpbench.engine.run`, of which it takes device and settings, it knows cases by their ids and parameters, not pytest's
 objects; TensorFlow is imported when the first of them is measured.
@@ -20,12 +20,12 @@ from mpbench.engine.interleave import Plan
 from mpbench.engine.models import check_factory, load_factory
 from mpbench.engine.run import Outcomes, Run
 from mpbench.errors import UsageProblem
-from mpbench.records.diagnostics import FEEDS, Probed
+from mpbench.records.diagnostics import INPUTS, DiagnosticCaseResult
 
 if TYPE_CHECKING:
     from mpbench.data.loader import Loader
     from mpbench.engine.plan import StepSpec
-    from mpbench.why.measuring.probe import Builder, Probe
+    from mpbench.why.measuring.diagnostic import Builder, Diagnostic
 
 PHASES = ("inference", "training")
 
@@ -34,14 +34,14 @@ PEAKS = ("matmul", "copy", "latency")
 PARAMETERS = {
     "peaks": ("what", "precision"),
     "input": (),
-    "feed": ("model", "phase", "precision", "feed"),
+    "end_to_end": ("model", "phase", "precision", "input"),
 }
 """The kinds of cases, and of each the parameters in the order of its ids."""
 
 GROUPED_BY = {
     "peaks": ("what",),
     "input": (),
-    "feed": ("model", "phase"),
+    "end_to_end": ("model", "phase"),
 }
 """For each kind of case the parameters that are the same in a group; the others tell its arms apart."""
 
@@ -54,7 +54,7 @@ pipeline."""
 
 
 @dataclass(frozen=True)
-class ProbeCase:
+class DiagnosticCase:
     """One selected case.
 
     Attributes:
@@ -87,7 +87,7 @@ class ProbeCase:
 
     @property
     def _what(self) -> str:
-        return {"feed": "fed", "peaks": f"peak {dict(self.params).get('what')}"}.get(self.kind, self.kind)
+        return {"end_to_end": "pipeline", "peaks": f"peak {dict(self.params).get('what')}"}.get(self.kind, self.kind)
 
 
 def cases_of_kind(kind: str, models: Sequence[str], settings: Settings) -> list[tuple[str, ...]]:
@@ -101,15 +101,15 @@ def cases_of_kind(kind: str, models: Sequence[str], settings: Settings) -> list[
     if kind == "input":
         return [()]
     return [
-        (model, phase, precision, feed)
+        (model, phase, precision, input)
         for model in models
         for phase in PHASES
         for precision in settings.precisions
-        for feed in FEEDS
+        for input in INPUTS
     ]
 
 
-class ProbeRun:
+class Diagnostics:
     """The state of these cases in one session.
 
     Args:
@@ -117,12 +117,12 @@ class ProbeRun:
     """
 
     def __init__(self, run: Run) -> None:
-        self.cases: dict[str, ProbeCase] = {}
-        self.outcomes: Outcomes[ProbeCase, Probed] = Outcomes()
+        self.cases: dict[str, DiagnosticCase] = {}
+        self.outcomes: Outcomes[DiagnosticCase, DiagnosticCaseResult] = Outcomes()
         self._run = run
         self._loader: Loader | None = None
 
-    def select(self, cases: Iterable[ProbeCase]) -> None:
+    def select(self, cases: Iterable[DiagnosticCase]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
         self.cases = {case.id: case for case in cases}
 
@@ -137,10 +137,10 @@ class ProbeRun:
         settings = self._run.settings
         if settings.sweep:
             raise UsageProblem(f"--mp-sweep: {cases[0].kind} cases are measured at one size: valid is a run without it")
-        if len(settings.ways) > 1:
+        if len(settings.modes) > 1:
             option = "--mp-jit: both" if settings.jit_both else f"--mp-replicas: {settings.replicas}"
             valid = "on, off or auto" if settings.jit_both else "1"
-            raise UsageProblem(f"{option}: {cases[0].kind} cases are measured in one way: valid is {valid}")
+            raise UsageProblem(f"{option}: {cases[0].kind} cases are measured in one mode: valid is {valid}")
         models = sorted({case["model"] for case in cases if "model" in dict(case.params)})
         profile = self._profile()
         check_image_size(models, profile.image_size_px)
@@ -149,23 +149,23 @@ class ProbeRun:
                 load_factory(name)
                 self._run.progress(f"{name}: checking the factory")
                 check_factory(name, profile.image_size_px)
-        if any(case.kind in ("input", "feed") for case in cases):
+        if any(case.kind in ("input", "end_to_end") for case in cases):
             self._loader = self._load()
 
-    def result(self, case: ProbeCase) -> Probed:
+    def result(self, case: DiagnosticCase) -> DiagnosticCaseResult:
         """The measurement of one case; see `Outcomes.result`."""
         group = [other for other in self.cases.values() if other.group == case.group]
         return self.outcomes.result(case, [group], self._measure)
 
-    def run_once(self, case: ProbeCase) -> None:
+    def run_once(self, case: DiagnosticCase) -> None:
         """Build one case, run it and check it, without measuring; raises as `result` does."""
         for builder in self._builders([case]):
-            probe = builder.build(lambda text: self._run.progress(f"{case.label}: {text}"))[case.arm]
-            probe.before()
-            probe.run(1)
-            probe.after()
-            probe.check()
-            probe.release()
+            diagnostic = builder.build(lambda text: self._run.progress(f"{case.label}: {text}"))[case.arm]
+            diagnostic.before()
+            diagnostic.run(1)
+            diagnostic.after()
+            diagnostic.check()
+            diagnostic.release()
 
     def close(self) -> None:
         """Stop the pipeline's threads; without effect where there is none."""
@@ -173,16 +173,16 @@ class ProbeRun:
             self._loader.close()
 
     def _measure(
-        self, groups: Sequence[Mapping[str, ProbeCase]], keep: object
-    ) -> Iterator[tuple[int, Mapping[str, Probed | Exception]]]:
+        self, groups: Sequence[Mapping[str, DiagnosticCase]], keep: object
+    ) -> Iterator[tuple[int, Mapping[str, DiagnosticCaseResult | Exception]]]:
         for number, members in enumerate(groups):
             yield number, self._measure_group(list(members.values()))
 
-    def _measure_group(self, cases: Sequence[ProbeCase]) -> Mapping[str, Probed | Exception]:
-        from mpbench.why.measuring.probe import measure_probes
+    def _measure_group(self, cases: Sequence[DiagnosticCase]) -> Mapping[str, DiagnosticCaseResult | Exception]:
+        from mpbench.why.measuring.diagnostic import measure_diagnostics
 
         first, label = cases[0], cases[0].label
-        return measure_probes(
+        return measure_diagnostics(
             self._builders(cases),
             Plan(self._profile().max_seconds * TIME_SHARES.get(first.kind, 1.0), self._profile().tolerance),
             self._common(first),
@@ -198,7 +198,7 @@ class ProbeRun:
         profile = self._profile()
         return f"batch {profile.batch_size}, {profile.image_size_px} px"
 
-    def _common(self, case: ProbeCase) -> dict[str, Any]:
+    def _common(self, case: DiagnosticCase) -> dict[str, Any]:
         profile, device = self._profile(), self._run.activate()
         params = dict(case.params)
         return {
@@ -225,11 +225,11 @@ class ProbeRun:
             device=self._run.activate(),
         )
 
-    def _builders(self, members: Sequence[ProbeCase]) -> list[Builder]:
+    def _builders(self, members: Sequence[DiagnosticCase]) -> list[Builder]:
         """One for each precision of a group."""
-        from mpbench.why.measuring.probe import Builder
+        from mpbench.why.measuring.diagnostic import Builder
 
-        by_precision: dict[str, list[ProbeCase]] = {}
+        by_precision: dict[str, list[DiagnosticCase]] = {}
         for member in members:
             by_precision.setdefault(dict(member.params).get("precision", ""), []).append(member)
         return [
@@ -237,8 +237,8 @@ class ProbeRun:
             for of_one in by_precision.values()
         ]
 
-    def _build(self, members: Sequence[ProbeCase], progress: Callable[[str], None]) -> dict[str, Probe]:
-        """The probes of one precision of a group, by arm."""
+    def _build(self, members: Sequence[DiagnosticCase], progress: Callable[[str], None]) -> dict[str, Diagnostic]:
+        """The diagnostics of one precision of a group, by arm."""
         first = members[0]
         kind, params = first.kind, dict(first.params)
         precision = params.get("precision", "")
@@ -247,17 +247,17 @@ class ProbeRun:
             progress(f"{precision}: {text}" if precision else text)
 
         if kind == "peaks":
-            from mpbench.why.measuring.peaks import peak_probe
+            from mpbench.why.measuring.peaks import peak
 
             device, asked = self._run.activate(), self._run.settings.jit
-            return {first.arm: peak_probe(params["what"], PRECISIONS[precision], device, asked)}
-        from mpbench.why.measuring.feed import feed_probes, input_probe
+            return {first.arm: peak(params["what"], PRECISIONS[precision], device, asked)}
+        from mpbench.why.measuring.end_to_end import end_to_end_steps, input_pipeline
 
         loader = self._loader = self._loader or self._load()  # a session that did not prepare: an xdist worker
         if kind == "input":
-            return {first.arm: input_probe(loader)}
-        probes = feed_probes(self._spec(params["model"], precision, params["phase"]), loader, say)
-        return {member.arm: probes[member["feed"]] for member in members}
+            return {first.arm: input_pipeline(loader)}
+        diagnostics = end_to_end_steps(self._spec(params["model"], precision, params["phase"]), loader, say)
+        return {member.arm: diagnostics[member["input"]] for member in members}
 
     def _load(self) -> Loader:
         from mpbench.data.kept import source

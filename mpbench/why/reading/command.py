@@ -26,7 +26,7 @@ def session_lines(run: SavedRun) -> list[str]:
             f"Input pipeline: {r.batch_size / one.median_seconds:,.0f} images/s: {r.images} {r.data} to "
             f"{r.image_size}x{r.image_size} px, {r.workers} threads, cache {r.cache}"
         )
-        for one in run.probes.values()
+        for one in run.diagnostics.values()
         if isinstance(r := one.record, InputRecord)
     ]
     for step in matched([run])[0]:

@@ -11,13 +11,13 @@ from functools import cached_property
 
 from mpbench.config.precisions import DEFAULT_BASELINE, PRECISIONS
 from mpbench.records.comparable import COMPARABLE_FACTS
-from mpbench.records.diagnostics import FeedRecord, InputRecord, PeakRecord, Probed, ProbeRecord
+from mpbench.records.diagnostics import DiagnosticCaseResult, DiagnosticRecord, EndToEndRecord, InputRecord, PeakRecord
 from mpbench.records.runs import SavedCase, SavedRun
 from mpbench.records.speed import CaseRecord
 from mpbench.why.reading.breakdown import breakdown_of
-from mpbench.why.reading.feed_verdict import (
+from mpbench.why.reading.input_verdict import (
     INPUT_BOUND,
-    Fed,
+    EndToEnd,
     Judged,
     judged,
     judged_without_feeding,
@@ -44,7 +44,7 @@ class Setting:
     replicas: int
 
     @classmethod
-    def of(cls, r: CaseRecord | ProbeRecord) -> Setting:
+    def of(cls, r: CaseRecord | DiagnosticRecord) -> Setting:
         variant = r.variant.removesuffix(r.point).strip() if isinstance(r, CaseRecord) else ""
         device = r.device, r.device_name
         return cls(r.model, variant, r.phase, *device, r.batch_size, r.image_size, r.jit, getattr(r, "replicas", 1))
@@ -68,7 +68,7 @@ class Step:
     Attributes:
         setting: that all of it agrees in.
         cases: by precision, each with the number of its run.
-        feeds: by precision, then `device` and `fed`.
+        end_to_end: by precision, then by input, `device` and `pipeline`.
         pipelines, peaks: of this input and this device.
         compiled: the same step with XLA, where it was measured too.
         batches: images per second of other batches in a sweep, by precision and batch.
@@ -76,8 +76,8 @@ class Step:
 
     setting: Setting
     cases: dict[str, tuple[SavedCase, int]] = field(default_factory=dict)
-    feeds: dict[str, dict[str, Probed]] = field(default_factory=dict)
-    pipelines: Sequence[Probed] = ()
+    end_to_end: dict[str, dict[str, DiagnosticCaseResult]] = field(default_factory=dict)
+    pipelines: Sequence[DiagnosticCaseResult] = ()
     peaks: Peaks = field(default_factory=Peaks)
     compiled: Step | None = None
     batches: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Step:
     def baseline(self) -> str:
         """That speedups refer to; empty where there is none."""
         named = {case.record.baseline for case, _ in self.cases.values()} - {None}
-        measured = {**self.cases, **self.feeds}
+        measured = {**self.cases, **self.end_to_end}
         return str(named.pop()) if len(named) == 1 else DEFAULT_BASELINE if DEFAULT_BASELINE in measured else ""
 
     @cached_property
@@ -126,27 +126,27 @@ class Step:
     @cached_property
     def inputs(self) -> dict[str, Judged]:
         """The verdict on the input, by precision."""
-        fed = {name: self._fed(name) for name in self.feeds}
+        end_to_end = {name: self._end_to_end(name) for name in self.end_to_end}
         said = {}
-        for name, of in fed.items():
-            if isinstance(of, Fed):
-                base = fed.get(self.baseline)
-                said[name] = judged(name, of, base if isinstance(base, Fed) and name != self.baseline else None)
+        for name, of in end_to_end.items():
+            if isinstance(of, EndToEnd):
+                base = end_to_end.get(self.baseline)
+                said[name] = judged(name, of, base if isinstance(base, EndToEnd) and name != self.baseline else None)
             elif of:
                 said[name] = judged_without_pipeline(name, *of)
         for name, (case, _) in self.cases.items():
-            if name not in self.feeds and self.pipelines:
+            if name not in self.end_to_end and self.pipelines:
                 alone, batch = self.pipelines[-1].median_seconds, self.setting.batch_size
                 said[name] = judged_without_feeding(name, case.median_seconds, alone, batch)
         return said
 
-    def _fed(self, precision: str) -> Fed | tuple[float, float] | None:
-        feeds = self.feeds[precision]
-        if not {"device", "fed"} <= set(feeds):
+    def _end_to_end(self, precision: str) -> EndToEnd | tuple[float, float] | None:
+        steps = self.end_to_end[precision]
+        if not {"device", "pipeline"} <= set(steps):
             return None
-        device, fed = feeds["device"].median_seconds, feeds["fed"].median_seconds
-        alone = [one.median_seconds for one in self.pipelines if _pipeline(one) == _pipeline(feeds["fed"])]
-        return Fed(device, alone[-1], fed, self.setting.batch_size) if alone else (device, fed)
+        device, whole = steps["device"].median_seconds, steps["pipeline"].median_seconds
+        alone = [one.median_seconds for one in self.pipelines if _pipeline(one) == _pipeline(steps["pipeline"])]
+        return EndToEnd(device, alone[-1], whole, self.setting.batch_size) if alone else (device, whole)
 
     @cached_property
     def verdict(self) -> list[str]:
@@ -173,10 +173,10 @@ def matched(runs: Sequence[SavedRun]) -> tuple[list[Step], list[str]]:
     """
     runs, notes = _of_one_machine(runs)
     steps: dict[Setting, Step] = {}
-    probes: dict[str, Probed] = {}
+    diagnostics: dict[str, DiagnosticCaseResult] = {}
     swept: dict[Setting, dict[str, dict[int, float]]] = {}
     for number, run in enumerate(runs):
-        probes |= run.probes
+        diagnostics |= run.diagnostics
         for case in run.cases.values():
             r = case.record
             if r.control:
@@ -186,16 +186,16 @@ def matched(runs: Sequence[SavedRun]) -> tuple[list[Step], list[str]]:
             if r.point.startswith("batch="):
                 of = swept.setdefault(replace(setting, batch_size=0), {}).setdefault(r.precision, {})
                 of[r.batch_size] = r.images_per_second
-    for probe in probes.values():
-        if isinstance(probe.record, FeedRecord):
-            setting = Setting.of(probe.record)
-            feeds = steps.setdefault(setting, Step(setting)).feeds
-            feeds.setdefault(probe.record.precision, {})[probe.record.feed] = probe
+    for diagnostic in diagnostics.values():
+        if isinstance(diagnostic.record, EndToEndRecord):
+            setting = Setting.of(diagnostic.record)
+            end_to_end = steps.setdefault(setting, Step(setting)).end_to_end
+            end_to_end.setdefault(diagnostic.record.precision, {})[diagnostic.record.input] = diagnostic
     for setting, step in steps.items():
         step.compiled = None if setting.jit else steps.get(replace(setting, jit=True))
         step.batches = swept.get(replace(setting, batch_size=0), {})
-        step.peaks = peaks_of(one for one in probes.values() if _is_peak(one, setting))
-        step.pipelines = [one for one in probes.values() if _is_pipeline(one, setting)]
+        step.peaks = peaks_of(one for one in diagnostics.values() if _is_peak(one, setting))
+        step.pipelines = [one for one in diagnostics.values() if _is_pipeline(one, setting)]
     models = list(dict.fromkeys(setting.model for setting in steps))
     explained = [step for step in steps.values() if step.is_explained]
     explained.sort(key=lambda step: (models.index(step.setting.model), _order(step.setting.phase)))
@@ -227,18 +227,18 @@ def _left_out(steps: Iterable[Step]) -> list[str]:
     return [f"left out: {what}; {'; '.join(where)}" for what, where in lines.items()]
 
 
-def _is_peak(probe: Probed, setting: Setting) -> bool:
-    r = probe.record
+def _is_peak(diagnostic: DiagnosticCaseResult, setting: Setting) -> bool:
+    r = diagnostic.record
     return isinstance(r, PeakRecord) and (r.device, r.device_name) == (setting.device, setting.device_name)
 
 
-def _is_pipeline(probe: Probed, setting: Setting) -> bool:
-    r = probe.record
+def _is_pipeline(diagnostic: DiagnosticCaseResult, setting: Setting) -> bool:
+    r = diagnostic.record
     return isinstance(r, InputRecord) and (r.batch_size, r.image_size) == (setting.batch_size, setting.image_size)
 
 
-def _pipeline(probe: Probed) -> tuple[object, ...]:
-    return tuple(getattr(probe.record, name) for name in ("workers", "cache", "data"))
+def _pipeline(diagnostic: DiagnosticCaseResult) -> tuple[object, ...]:
+    return tuple(getattr(diagnostic.record, name) for name in ("workers", "cache", "data"))
 
 
 def _dtype(precision: str) -> str:

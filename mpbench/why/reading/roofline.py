@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mpbench.config.precisions import PRECISIONS
-from mpbench.records.diagnostics import PeakRecord, Probed
+from mpbench.records.diagnostics import DiagnosticCaseResult, PeakRecord
 from mpbench.records.profile import UPDATE, LayerRow
 from mpbench.why.reading.breakdown import Breakdown, row_name
 
@@ -36,12 +36,12 @@ class Peaks:
     launch_seconds: float | None = None
 
 
-def peaks_of(probes: Iterable[Probed]) -> Peaks:
+def peaks_of(diagnostics: Iterable[DiagnosticCaseResult]) -> Peaks:
     """Peaks from their records, all of one device; of several figures of one peak the best one."""
     flops: dict[tuple[str, bool], float] = {}
     rates, latencies = [], []
-    for probe in probes:
-        r, seconds = probe.record, probe.median_seconds
+    for diagnostic in diagnostics:
+        r, seconds = diagnostic.record, diagnostic.median_seconds
         if not isinstance(r, PeakRecord):
             continue
         if r.what == "matmul" and r.flops > 0 and r.precision in PRECISIONS:

@@ -1,8 +1,8 @@
-"""Probes of the input: a step fed by the pipeline beside the same step on a batch that stays on the device, and the
-pipeline alone.
+"""Diagnostics of the input: a step that takes its batches from the pipeline, the same step on a batch that
+stays on the device, and the pipeline alone.
 
-A fed round begins in the state of a pipeline that runs all the time (`_settle`) and ends with pausing it, so that it
-takes nothing from what is timed next.
+An end-to-end round begins in the state of a pipeline that runs all the time (`_settle`) and ends with pausing it, so
+that it takes nothing from what is timed next.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from mpbench.engine import device as devices
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
-from mpbench.records.diagnostics import FeedRecord, InputRecord
-from mpbench.why.measuring.probe import Probe
+from mpbench.records.diagnostics import EndToEndRecord, InputRecord
+from mpbench.why.measuring.diagnostic import Diagnostic
 
 SETTLING_BATCHES = 4
 """Per batch that the pipeline works ahead: at most so many are taken before a round, settled or not."""
 
 
-def feed_probes(spec: StepSpec, loader: Loader, progress: Callable[[str], None] = lambda _: None) -> dict[str, Probe]:
-    """A step on a batch that stays on the device (`device`) and the same on the pipeline's batches (`fed`).
+def end_to_end_steps(
+    spec: StepSpec, loader: Loader, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Diagnostic]:
+    """A step on a batch that stays on the device (`device`) and the same on the pipeline's batches (`pipeline`).
 
-    They share one compiled step and one model, so that they differ in nothing else. A fed step takes a batch, brings it
-    to the device as uint8, and makes it there what the model takes (`Step.images`); the labels stay the same.
+    They share one compiled step and one model, so that they differ in nothing else. An end-to-end step takes a batch,
+    brings it to the device as uint8, and makes it there what the model takes (`Step.images`); the labels stay the same.
 
     Args:
         spec: what to build.
-        loader: endless, of the spec's batch and image size; paused here and after each fed round.
+        loader: endless, of the spec's batch and image size; paused here and after each end-to-end round.
         progress: as `Step` takes it.
 
     Raises:
@@ -48,7 +50,7 @@ def feed_probes(spec: StepSpec, loader: Loader, progress: Callable[[str], None] 
     feeder.run(1)  # traces the scaling
     loader.pause()
     record = functools.partial(
-        FeedRecord,
+        EndToEndRecord,
         model=spec.model,
         precision=spec.precision.name,
         phase=spec.phase,
@@ -62,12 +64,12 @@ def feed_probes(spec: StepSpec, loader: Loader, progress: Callable[[str], None] 
     )
     release = _released_by_the_last(step, 2)
     return {
-        "device": Probe(
-            step.run, functools.partial(record, feed="device"), step.skipped_steps, check=step.check, release=release
+        "device": Diagnostic(
+            step.run, functools.partial(record, input="device"), step.skipped_steps, check=step.check, release=release
         ),
-        "fed": Probe(
+        "pipeline": Diagnostic(
             feeder.run,
-            functools.partial(record, feed="fed"),
+            functools.partial(record, input="pipeline"),
             step.skipped_steps,
             before=lambda: _settle(loader, lambda: feeder.run(1), full_is_settled=True),
             after=loader.pause,
@@ -77,7 +79,7 @@ def feed_probes(spec: StepSpec, loader: Loader, progress: Callable[[str], None] 
     }
 
 
-def input_probe(loader: Loader) -> Probe:
+def input_pipeline(loader: Loader) -> Diagnostic:
     """The pipeline alone, taken from as fast as it delivers: one step is one batch.
 
     Args:
@@ -108,7 +110,9 @@ def input_probe(loader: Loader) -> Probe:
         data=loader.label,
         images=len(loader.source.labels),
     )
-    return Probe(run, record, before=lambda: _settle(loader, lambda: run(1), full_is_settled=False), after=loader.pause)
+    return Diagnostic(
+        run, record, before=lambda: _settle(loader, lambda: run(1), full_is_settled=False), after=loader.pause
+    )
 
 
 class _Feeder:

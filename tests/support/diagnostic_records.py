@@ -1,4 +1,4 @@
-"""Records of cases that look for causes, and profiles of steps, of measurements that nobody made."""
+"""Records of diagnostic cases, and profiles of steps, of measurements that nobody made."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from case_records import record
 
-from mpbench.records.diagnostics import FeedRecord, InputRecord, PeakRecord, Probed
+from mpbench.records.diagnostics import DiagnosticCaseResult, EndToEndRecord, InputRecord, PeakRecord
 from mpbench.records.profile import (
     BACKWARD,
     COPIES,
@@ -42,38 +42,38 @@ COMMON = {
 }
 PLACES = {
     "peak": "bench/test_peaks.py::test_peak",
-    "feed": "bench/test_input_pipeline.py::test_fed_step",
+    "end_to_end": "bench/test_input_pipeline.py::test_end_to_end_step",
     "input": "bench/test_input_pipeline.py::test_pipeline",
 }
 """Node ids without their parameters."""
 
-TELLING = ("model", "phase", "precision", "feed", "what", "cache")
+TELLING = ("model", "phase", "precision", "input", "what", "cache")
 NS = 1_000_000
 """Of a millisecond."""
 
 
-def probe_name(record):
+def diagnostic_name(record):
     """A node id that no two cases of one session share."""
     values = [str(getattr(record, name)) for name in TELLING if getattr(record, name, "")]
     return f"{PLACES[record.kind]}[{'-'.join(values)}]"
 
 
-def feed(which, ms, precision="float32", phase="training", **changes):
+def end_to_end(which, ms, precision="float32", phase="training", **changes):
     fields = {"workers": 8, "cache": "none", "data": "dogs-vs-cats.zip"}
-    return _probed(FeedRecord, ms, feed=which, precision=precision, phase=phase, **fields | changes)
+    return _result(EndToEndRecord, ms, input=which, precision=precision, phase=phase, **fields | changes)
 
 
 def pipeline(ms, **changes):
     fields = {"workers": 8, "cache": "none", "data": "dogs-vs-cats.zip", "images": 1000}
     nothing = {"model": "", "precision": "", "phase": ""}
-    return _probed(InputRecord, ms, **nothing | fields | changes)
+    return _result(InputRecord, ms, **nothing | fields | changes)
 
 
 def peak(what, ms, precision="float32", **changes):
     """A product of 1e9 FLOPs, a copy of 1e6 bytes, or one tiny operation."""
     fields = {"size": "big", "flops": 1e9 if what == "matmul" else 0.0, "bytes": 1e6 if what == "copy" else 0.0}
     nothing = {"model": "", "phase": "", "batch_size": 0, "image_size": 0}
-    return _probed(PeakRecord, ms, what=what, precision=precision, **nothing | fields | changes)
+    return _result(PeakRecord, ms, what=what, precision=precision, **nothing | fields | changes)
 
 
 def peaks(precisions=("float32", "mixed_float16"), **changes):
@@ -141,11 +141,11 @@ def elementwise_rows(half=False):
     return [row("relu", 10 if half else 20, ELEMENTWISE, type="ReLU"), row("cast", 1, COPIES, type="Cast")]
 
 
-def run_of(*probes, cases=(), path="run.json", facts=None, time="2026-05-01T12:00:00+00:00", commit="a" * 40):
-    """A SavedRun of probes, and of pairs of a CaseRecord and its rounds."""
+def run_of(*diagnostics, cases=(), path="run.json", facts=None, time="2026-05-01T12:00:00+00:00", commit="a" * 40):
+    """A SavedRun of diagnostics, and of pairs of a CaseRecord and its rounds."""
 
     def fullname(r):
-        name = "-".join(filter(None, [r.model, r.precision, r.way, str(r.batch_size), "control" if r.control else ""]))
+        name = "-".join(filter(None, [r.model, r.precision, r.mode, str(r.batch_size), "control" if r.control else ""]))
         return f"bench/test_{r.phase}.py::test[{name}]"
 
     saved = {fullname(r): SavedCase(fullname(r), r, tuple(rounds)) for r, rounds in cases}
@@ -158,10 +158,10 @@ def run_of(*probes, cases=(), path="run.json", facts=None, time="2026-05-01T12:0
         {"node": "bench-1", "gpu": "NVIDIA V100", "driver": "580"} | (facts or {}),
         saved,
         {},
-        {probe_name(one.record): one for one in probes},
+        {diagnostic_name(one.record): one for one in diagnostics},
     )
 
 
-def _probed(record, ms, **fields):
+def _result(record, ms, **fields):
     fields = COMMON | fields
-    return Probed(record(**fields), (ms / 1000,) * fields["rounds"])
+    return DiagnosticCaseResult(record(**fields), (ms / 1000,) * fields["rounds"])

@@ -1,4 +1,4 @@
-"""why.measuring.feed with real steps: what is planted is named, and nothing is fed from what a pause has left."""
+"""why.measuring.end_to_end with real steps: what is planted is named, and nothing is left over from a pause."""
 
 import time
 from functools import partial
@@ -12,11 +12,11 @@ from mpbench.data.loader import Loader
 from mpbench.engine.interleave import Plan
 from mpbench.engine.plan import StepSpec
 from mpbench.errors import CaseFailure
-from mpbench.records.diagnostics import FeedRecord, InputRecord
+from mpbench.records.diagnostics import EndToEndRecord, InputRecord
 from mpbench.system.device import Device
-from mpbench.why.measuring.feed import _settle, feed_probes, input_probe
-from mpbench.why.measuring.probe import Builder, measure_probes
-from mpbench.why.reading.feed_verdict import COMPUTE_BOUND, INPUT_BOUND, Fed
+from mpbench.why.measuring.diagnostic import Builder, measure_diagnostics
+from mpbench.why.measuring.end_to_end import _settle, end_to_end_steps, input_pipeline
+from mpbench.why.reading.input_verdict import COMPUTE_BOUND, INPUT_BOUND, EndToEnd
 
 pytestmark = pytest.mark.tensorflow
 
@@ -50,31 +50,31 @@ def spec(model="classifier", size_px=16, phase="training", precision="float32"):
 
 def measured(step_spec, loader):
     builders = [
-        Builder(["device", "fed"], partial(feed_probes, step_spec, loader)),
-        Builder(["input"], lambda progress: {"input": input_probe(loader)}),
+        Builder(["device", "pipeline"], partial(end_to_end_steps, step_spec, loader)),
+        Builder(["input"], lambda progress: {"input": input_pipeline(loader)}),
     ]
-    outcomes = measure_probes(builders, Plan(1.0, 0.05), COMMON, CPU, "", lambda text: None)
+    outcomes = measure_diagnostics(builders, Plan(1.0, 0.05), COMMON, CPU, "", lambda text: None)
     for outcome in outcomes.values():
         if isinstance(outcome, Exception):
             raise outcome
     return outcomes
 
 
-def fed(outcomes):
-    return Fed(*(outcomes[name].median_seconds for name in ("device", "input", "fed")), BATCH)
+def end_to_end(outcomes):
+    return EndToEnd(*(outcomes[name].median_seconds for name in ("device", "input", "pipeline")), BATCH)
 
 
 def test_a_slow_loader_is_named():
     with Loader(Grey(16, seconds=0.02), BATCH, workers=2, paused=True, label="levels") as loader:
         outcomes = measured(spec(), loader)
-    one = fed(outcomes)
+    one = end_to_end(outcomes)
     assert one.verdict == INPUT_BOUND
-    assert one.fed_seconds > 0.02  # two images each by two threads: no batch can be had in less
-    record = outcomes["fed"].record
-    assert isinstance(record, FeedRecord)
-    assert (record.feed, record.workers, record.cache, record.data) == ("fed", 2, "none", "levels")
+    assert one.end_to_end_seconds > 0.02  # two images each by two threads: no batch can be had in less
+    record = outcomes["pipeline"].record
+    assert isinstance(record, EndToEndRecord)
+    assert (record.input, record.workers, record.cache, record.data) == ("pipeline", 2, "none", "levels")
     assert (record.model, record.precision, record.phase) == ("tiny_models:classifier", "float32", "training")
-    assert outcomes["device"].record.feed == "device"
+    assert outcomes["device"].record.input == "device"
     alone = outcomes["input"].record
     assert isinstance(alone, InputRecord)
     assert (alone.images, alone.batch_size, alone.image_size, alone.model) == (250, BATCH, 16, "")
@@ -82,35 +82,35 @@ def test_a_slow_loader_is_named():
 
 def test_a_heavy_step_is_named():
     with Loader(Grey(96), BATCH, workers=2, paused=True) as loader:
-        one = fed(measured(spec("edges", 96), loader))
+        one = end_to_end(measured(spec("edges", 96), loader))
     assert one.verdict == COMPUTE_BOUND
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_fed_step_computes_what_the_model_does_of_the_same_images(precision):
     with Loader(Grey(16), BATCH, workers=3, paused=True) as loader:
-        probe = feed_probes(spec(phase="inference", precision=precision), loader)["fed"]
-        probe.run(9)
-        probe.after()
-        step = probe.skipped_steps.__self__
+        diagnostic = end_to_end_steps(spec(phase="inference", precision=precision), loader)["pipeline"]
+        diagnostic.run(9)
+        diagnostic.after()
+        step = diagnostic.skipped_steps.__self__
         pixels = np.broadcast_to(np.arange(36, 40)[:, None, None, None], (BATCH, 16, 16, 3))
         expected = step._model.predict((pixels / 128 - 1).astype(np.float32), verbose=0)
         np.testing.assert_allclose(np.asarray(step._last), expected, rtol=1e-3)
-        probe.check()
+        diagnostic.check()
 
 
 def test_both_share_one_step_and_the_last_gives_it_back():
     with Loader(Grey(16), BATCH, paused=True) as loader:
-        probes = feed_probes(spec(), loader)
-        step = probes["fed"].skipped_steps.__self__
-        assert probes["device"].skipped_steps.__self__ is step
+        diagnostics = end_to_end_steps(spec(), loader)
+        step = diagnostics["pipeline"].skipped_steps.__self__
+        assert diagnostics["device"].skipped_steps.__self__ is step
         before = step.steps
-        probes["device"].run(2)
-        probes["fed"].run(3)
+        diagnostics["device"].run(2)
+        diagnostics["pipeline"].run(3)
         assert step.steps == before + 5
-        probes["device"].release()
-        probes["fed"].check()
-        probes["fed"].release()
+        diagnostics["device"].release()
+        diagnostics["pipeline"].check()
+        diagnostics["pipeline"].release()
         assert not hasattr(step, "_model")
     keras.backend.clear_session()
 
@@ -118,15 +118,15 @@ def test_both_share_one_step_and_the_last_gives_it_back():
 def test_nothing_is_fetched_while_others_are_timed():
     source = Grey(16)
     with Loader(source, BATCH, workers=3) as loader:
-        probes = feed_probes(spec(), loader)
+        diagnostics = end_to_end_steps(spec(), loader)
         for _ in range(3):
             before = source.fetched
-            probes["device"].run(20)
+            diagnostics["device"].run(20)
             time.sleep(0.02)
             assert source.fetched == before
-            probes["fed"].before()
-            probes["fed"].run(2)
-            probes["fed"].after()
+            diagnostics["pipeline"].before()
+            diagnostics["pipeline"].run(2)
+            diagnostics["pipeline"].after()
             assert source.fetched > before
 
 
@@ -160,15 +160,15 @@ def test_a_round_begins_as_if_there_had_been_no_pause(states, begun, full_is_set
 
 def test_a_loader_that_does_not_fit_is_refused():
     with Loader(Grey(8), BATCH) as loader, pytest.raises(ValueError, match=r"\(4, 8, True\): valid is \(4, 16, True\)"):
-        feed_probes(spec(), loader)
+        end_to_end_steps(spec(), loader)
 
 
 def test_a_loader_that_has_ended_fails_the_case():
     loader = Loader(Grey(16), BATCH)
-    probes = feed_probes(spec(), loader)
+    diagnostics = end_to_end_steps(spec(), loader)
     loader.close()
     with pytest.raises(CaseFailure, match="has been closed"):
-        probes["fed"].run(3)
+        diagnostics["pipeline"].run(3)
 
 
 def test_an_image_that_has_changed_fails_the_case(tmp_path):
@@ -178,8 +178,8 @@ def test_an_image_that_has_changed_fails_the_case(tmp_path):
 
     members = data_set(tmp_path, [[GOOD] * 6]).images
     with Loader(Files(members, 16), BATCH, paused=True) as loader:
-        probe = input_probe(loader)
+        diagnostic = input_pipeline(loader)
         for image in members:
             image.path.write_bytes(b"x")
         with pytest.raises(CaseFailure, match=r"input pipeline: 0\.00\d\.jpg: not an image"):
-            probe.run(9)
+            diagnostic.run(9)

@@ -11,7 +11,7 @@ from mpbench.engine.building import explained
 from mpbench.engine.interleave import Arm, Plan, Series, measure
 from mpbench.engine.timed import others_share
 from mpbench.errors import CaseFailure
-from mpbench.records.diagnostics import Probed, ProbeRecord
+from mpbench.records.diagnostics import DiagnosticCaseResult, DiagnosticRecord
 from mpbench.records.rounds import kept_rounds
 from mpbench.stats.intervals import MIN_PAIRS, time_interval
 from mpbench.system import machine
@@ -25,12 +25,12 @@ noise of that. Such a figure is NOISY."""
 
 
 @dataclass(frozen=True)
-class Probe:
+class Diagnostic:
     """Something to be timed beside others.
 
     Attributes:
         run: runs it so many times back to back and returns when the device has finished; has run at least once.
-        record: makes its record from the fields that `measure_probes` knows (see there), given by keyword.
+        record: makes its record from the fields that `measure_diagnostics` knows (see there), given by keyword.
         skipped_steps, before, after: as in `measure.Arm`.
         seconds: what the record's rounds are, made of the seconds per run that were measured: where a run holds many
             calls, or the call of the function that holds them is no part of what is timed.
@@ -39,7 +39,7 @@ class Probe:
     """
 
     run: Callable[[int], None]
-    record: Callable[..., ProbeRecord]
+    record: Callable[..., DiagnosticRecord]
     skipped_steps: Callable[[], int] = lambda: 0
     before: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
@@ -50,18 +50,19 @@ class Probe:
 
 @dataclass(frozen=True)
 class Builder:
-    """What builds some probes of a group at once, because they share a model.
+    """What builds some diagnostics of a group at once, because they share a model.
 
     Attributes:
-        names: of the probes that are wanted.
-        build: takes a function that shows progress; returns at least these probes by name. What it raises ends them.
+        names: of the diagnostics that are wanted.
+        build: takes a function that shows progress; returns at least these diagnostics by name. What it raises
+            ends them.
     """
 
     names: Sequence[str]
-    build: Callable[[Progress], Mapping[str, Probe]]
+    build: Callable[[Progress], Mapping[str, Diagnostic]]
 
 
-def measure_probes(
+def measure_diagnostics(
     builders: Sequence[Builder],
     plan: Plan,
     common: Mapping[str, Any],
@@ -70,56 +71,58 @@ def measure_probes(
     progress: Progress,
     *,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Probed | Exception]:
-    """Build the probes of a group, measure them interleaved and check them.
+) -> dict[str, DiagnosticCaseResult | Exception]:
+    """Build the diagnostics of a group, measure them interleaved and check them.
 
     Args:
         builders: of the group.
         plan: when to stop.
-        common: fields of ProbeRecord that are the same for the whole group.
+        common: fields of DiagnosticRecord that are the same for the whole group.
         device, size: for the message where memory runs out, as `group.explained` takes them.
         progress: takes one line.
 
     Returns:
-        For each probe its record with its rounds, or what ended it. `record` of a probe is called with `common` and
-        with `rounds`, `steps_per_round`, `unpaired_blocks`, `noisy` and `others_cpu_share`.
+        For each diagnostic its record with its rounds, or what ended it. `record` of a diagnostic is called with
+        `common` and with `rounds`, `steps_per_round`, `unpaired_blocks`, `noisy` and `others_cpu_share`.
     """
-    outcomes: dict[str, Probed | Exception] = {}
-    probes: dict[str, Probe] = {}
+    outcomes: dict[str, DiagnosticCaseResult | Exception] = {}
+    diagnostics: dict[str, Diagnostic] = {}
     for builder in builders:
         try:
             built = builder.build(progress)
-            probes.update({name: built[name] for name in builder.names})
+            diagnostics.update({name: built[name] for name in builder.names})
         except Exception as error:  # one precision's failure must not cost the others their measurement
             outcomes.update(dict.fromkeys(builder.names, explained(error, device, size)))
     others_before, began = machine.others_cpu_seconds(), time.monotonic()
-    arms = [Arm(name, p.run, p.skipped_steps, before=p.before, after=p.after) for name, p in probes.items()]
+    arms = [Arm(name, p.run, p.skipped_steps, before=p.before, after=p.after) for name, p in diagnostics.items()]
     series = measure(arms, plan, clock=clock, progress=progress)
     share = others_share(others_before, machine.others_cpu_seconds(), time.monotonic() - began)
-    for name, probe in probes.items():
+    for name, diagnostic in diagnostics.items():
         try:
-            outcomes[name] = _probed(probe, series[name], {**common, "others_cpu_share": share}, plan.tolerance)
+            outcomes[name] = _result(diagnostic, series[name], {**common, "others_cpu_share": share}, plan.tolerance)
         except Exception as error:
             outcomes[name] = explained(error, device, size)
-        probe.release()
+        diagnostic.release()
     return outcomes
 
 
-def _probed(probe: Probe, series: Series, common: Mapping[str, Any], tolerance: float) -> Probed:
+def _result(
+    diagnostic: Diagnostic, series: Series, common: Mapping[str, Any], tolerance: float
+) -> DiagnosticCaseResult:
     if series.error is not None:
         raise series.error
-    probe.check()
+    diagnostic.check()
     if not series.rounds:
         raise CaseFailure("loss scaling skipped a step in each round: a skipped step is not a training step")
-    rounds = kept_rounds(max(probe.seconds(measured), LEAST_SECONDS) for measured in series.rounds)
+    rounds = kept_rounds(max(diagnostic.seconds(measured), LEAST_SECONDS) for measured in series.rounds)
     # What was taken off has noise of its own; of fewer rounds nothing can be said.
     unsure = len(rounds) < MIN_PAIRS or min(rounds) <= LEAST_SECONDS
     wide = unsure or time_interval(rounds).relative_half_width > tolerance
-    record = probe.record(
+    record = diagnostic.record(
         **common,
         rounds=len(rounds),
         steps_per_round=series.steps_per_round,
         unpaired_blocks=series.unpaired_blocks,
         noisy=series.noisy or wide,
     )
-    return Probed(record, rounds)
+    return DiagnosticCaseResult(record, rounds)
