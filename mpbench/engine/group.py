@@ -23,14 +23,15 @@ from mpbench.engine.plan import GroupPlan
 from mpbench.engine.step import Step
 from mpbench.engine.timed import Timed
 from mpbench.errors import CaseFailure, described
+from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
-from mpbench.records.speed import BROKEN_OFF, DRIFTING, FOR_WANT_OF_TIME, CaseRecord, Measured
+from mpbench.records.speed import BROKEN_OFF, DRIFTING, FOR_WANT_OF_TIME, CaseRecord, SpeedCase
 from mpbench.stats.intervals import Interval
 
 Progress = Callable[[str], None]
 
-Outcome = Measured | Exception
-Keep = Callable[[Mapping[str, Measured]], None]
+Outcome = SpeedCase | Exception
+Keep = Callable[[Mapping[str, SpeedCase]], None]
 Profiler = Callable[[Step], Mapping[str, Any]]
 """Takes the profile of a measured step; gives the fields of its record that come of it, and raises nothing."""
 
@@ -156,7 +157,7 @@ class Group:
         series = self._timed.measurement.series
         return {name: series[name].error or _fault(step, series[name]) for name, step in self._steps.items()}
 
-    def _measured(self, faults: Mapping[str, Exception | None], noisy_because: str = "") -> dict[str, Measured]:
+    def _measured(self, faults: Mapping[str, Exception | None], noisy_because: str = "") -> dict[str, SpeedCase]:
         """The records of the arms that have rounds and no fault."""
         series = self._timed.measurement.series
         return {
@@ -165,7 +166,7 @@ class Group:
             if not fault and series[name].rounds
         }
 
-    def _record(self, name: str, faults: Mapping[str, Exception | None], noisy_because: str) -> Measured:
+    def _record(self, name: str, faults: Mapping[str, Exception | None], noisy_because: str) -> SpeedCase:
         """What was measured of an arm.
 
         Args:

@@ -18,7 +18,7 @@ from mpbench.engine import device as devices
 from mpbench.engine.compile_cache import CompileCache, open_cache
 from mpbench.engine.models import check_factory, load_factory
 from mpbench.errors import CaseFailure, described
-from mpbench.records.speed import Measured
+from mpbench.records.speed import SpeedCase
 from mpbench.system import machine
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
@@ -168,9 +168,9 @@ def groups_of(cases: Iterable[OneCase]) -> list[list[OneCase]]:
 def measure_groups(
     plans: Sequence[GroupPlan],
     progress: Callable[[str], None],
-    keep: Callable[[int, Mapping[str, Measured]], None],
+    keep: Callable[[int, Mapping[str, SpeedCase]], None],
     profile: Profiler | None,
-) -> Iterator[tuple[int, Mapping[str, Measured | Exception]]]:
+) -> Iterator[tuple[int, Mapping[str, SpeedCase | Exception]]]:
     """As `mpbench.engine.session` has it, which is imported when the first case is measured."""
     from mpbench.engine import session
 
@@ -206,7 +206,7 @@ class Run:
         self._write_line = write_line
         self._started = time.monotonic()
         self._device: Device | None = None
-        self.outcomes: Outcomes[Case, Measured] = Outcomes()
+        self.outcomes: Outcomes[Case, SpeedCase] = Outcomes()
 
     def select(self, cases: Iterable[Case]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
@@ -270,7 +270,7 @@ class Run:
             for size_px in swept or [profile.image_size_px]:
                 check_factory(name, size_px)
 
-    def result(self, case: Case) -> Measured:
+    def result(self, case: Case) -> SpeedCase:
         """The measurement of one case, measured with all others of the session; see `Outcomes.result`."""
         groups = groups_of(other for other in self.cases.values() if other.id not in self.outcomes)
         return self.outcomes.result(case, groups, self._measure)
@@ -286,8 +286,8 @@ class Run:
         self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
 
     def _measure(
-        self, groups: Sequence[Mapping[str, Case]], keep: Callable[[int, Mapping[str, Measured]], None]
-    ) -> Iterator[tuple[int, Mapping[str, Measured | Exception]]]:
+        self, groups: Sequence[Mapping[str, Case]], keep: Callable[[int, Mapping[str, SpeedCase]], None]
+    ) -> Iterator[tuple[int, Mapping[str, SpeedCase | Exception]]]:
         profile = self.profiler(self.activate()) if self.profiler else None
         return measure_groups([self._plan(members.values()) for members in groups], self.progress, keep, profile)
 

@@ -15,9 +15,9 @@ from mpbench.config.profiles import LARGEST_BATCH, SEED
 from mpbench.engine import device as devices
 from mpbench.engine.group import Group, Outcome, Profiler, Progress
 from mpbench.engine.plan import GroupPlan
-from mpbench.records.speed import Measured
+from mpbench.records.speed import SpeedCase
 
-Keep = Callable[[int, Mapping[str, Measured]], None]
+Keep = Callable[[int, Mapping[str, SpeedCase]], None]
 
 ROOM_FACTOR = 2.0
 """Another group is built beside those that are there while this many times what the largest of them takes is free."""
@@ -72,7 +72,7 @@ def measure_groups(
 def measure_group(
     plan: GroupPlan,
     progress: Progress,
-    keep: Callable[[Mapping[str, Measured]], None] = lambda measured: None,
+    keep: Callable[[Mapping[str, SpeedCase]], None] = lambda measured: None,
     profile: Profiler | None = None,
 ) -> dict[str, Outcome]:
     """Measure one group alone; see `measure_groups`."""

@@ -147,13 +147,13 @@ class Book:
         self.new, self.before, self.rules = new, before, rules
         self.comparable: dict[str, list[SavedRun]] = {}
         self.differing: dict[str, dict[str, tuple[object, object]]] = {}
-        for name, case in new.cases.items():
+        for name, case in new.speed.items():
             self.comparable[name], self.differing[name] = comparable(new, case, before)
         kept = max(LOOKBACK * rules.last, -LONG_AGO.start)
         self._members = {name: {id(run) for run in runs[-kept:]} for name, runs in self.comparable.items()}
         wanted = set().union(*self._members.values())
         self.timeline = [*(run for run in before if id(run) in wanted), new]
-        self._settings = {name: configuration(new, case) for name, case in new.cases.items()}
+        self._settings = {name: configuration(new, case) for name, case in new.speed.items()}
         self._kept: list[SavedRun] = []  # what is known of a run is kept by its id()
         self._again: dict[int, list[SavedRun]] = {}
         for run in self.timeline:
@@ -163,10 +163,10 @@ class Book:
         self._rests: dict[object, dict[int, float] | None] = {}
         self._baselines: dict[str, Baseline] = {}
         self._memory: dict[float, float] = {}
-        self._groups = np.array([hash(group_of(case)) for case in new.cases.values()])
-        names = [name for name in new.cases if self.time(new, name) is not None]
-        arms = by_function(new.cases)
-        self.bases = {name: base for name in names if (base := baseline_of(arms, new.cases[name]))}
+        self._groups = np.array([hash(group_of(case)) for case in new.speed.values()])
+        names = [name for name in new.speed if self.time(new, name) is not None]
+        arms = by_function(new.speed)
+        self.bases = {name: base for name in names if (base := baseline_of(arms, new.speed[name]))}
         # A time is red in one direction, a speedup in both: either of its two cases may have become slower.
         self._tests = max(len(names) + 2 * len(self.bases), 1)
         for run in self.timeline[:-1]:
@@ -185,8 +185,8 @@ class Book:
         self._again[id(run)] = list(confirming)
         self._kept += [run, *confirming]
         for one in (run, *confirming):
-            for name in self._settings.keys() & one.cases.keys():
-                if configuration(one, one.cases[name]) == self._settings[name] and (one is not run or run is self.new):
+            for name in self._settings.keys() & one.speed.keys():
+                if configuration(one, one.speed[name]) == self._settings[name] and (one is not run or run is self.new):
                     self._members[name].add(id(one))
 
     def baseline(self, figure: str) -> Baseline:
@@ -205,7 +205,7 @@ class Book:
         return centre(now) - centre(then) if now and then else None
 
     def _enter(self, run: SavedRun, found: Mapping[str, Found]) -> None:
-        for name in self.new.cases:
+        for name in self.new.speed:
             for figure, its in ((name, self.time(run, name)), (SPEEDUP + name, self.ratio(run, name))):
                 if its is not None:
                     one = found.get(figure)
@@ -215,7 +215,7 @@ class Book:
     def _judged(self, run: SavedRun) -> dict[str, Found]:
         """What is found of a run's times and speedups against the baselines so far."""
         questions = list[_Question | None]()
-        for name in self.new.cases:
+        for name in self.new.speed:
             for figure, ask in ((name, self._time_question), (SPEEDUP + name, self._ratio_question)):
                 questions.append(ask(run, name, self._runs(figure), self.baseline(figure).spread()))
         return self._answered([question for question in questions if question is not None])
@@ -223,7 +223,7 @@ class Book:
     def _crept(self) -> dict[str, Found]:
         """Against the runs 10 to 20 ago, as far as they were at today's level: what moves slowly moves its own bar."""
         questions = list[_Question | None]()
-        for name in self.new.cases:
+        for name in self.new.speed:
             then = self.comparable[name][LONG_AGO]
             for figure, ask in ((name, self._time_question), (SPEEDUP + name, self._ratio_question)):
                 of_level = {id(run) for run in self.baseline(figure).stretches[-1]}
@@ -281,7 +281,7 @@ class Book:
                 finding = replace(joint, kind=UNSURE, advice="confirmed, but too near the threshold to be sure")
             else:
                 finding = joint
-        if on_cpu and self.new.cases[q.figure.removeprefix(SPEEDUP)].record.device == "cpu":
+        if on_cpu and self.new.speed[q.figure.removeprefix(SPEEDUP)].record.device == "cpu":
             if finding.kind in (SLOWER, FASTER) and abs(finding.shift) <= math.log(SLOW_MACHINE_FACTOR):
                 finding = replace(finding, kind=UNSURE, advice="on a CPU that may be the machine: speedups tell")
             suspect = suspect and abs(finding.shift) > math.log(SLOW_MACHINE_FACTOR)
@@ -354,8 +354,8 @@ class Book:
         """Level of a case's time; None where this run has none that may be compared."""
         key = id(run), name
         if key not in self._levels:
-            usable = id(run) in self._members[name] and not no_figure(run.cases[name])
-            self._levels[key] = level(np.log(run.cases[name].judged.rounds)) if usable else None
+            usable = id(run) in self._members[name] and not no_figure(run.speed[name])
+            self._levels[key] = level(np.log(run.speed[name].judged.rounds)) if usable else None
         return self._levels[key]
 
     def ratio(self, run: SavedRun, name: str) -> Level | None:
@@ -365,12 +365,12 @@ class Book:
             return None
         key = id(run), SPEEDUP + name
         if key not in self._levels:
-            case = run.cases[name]
+            case = run.speed[name]
             logs: list[float] = []
-            if case.record.baseline == self.new.cases[name].record.baseline:
+            if case.record.baseline == self.new.speed[name].record.baseline:
                 logs = [
                     math.log(theirs / mine)
-                    for mine, theirs in zip(*paired(case.judged, run.cases[base].judged), strict=True)
+                    for mine, theirs in zip(*paired(case.judged, run.speed[base].judged), strict=True)
                 ]
             self._levels[key] = level(logs) if len(logs) >= MIN_ROUNDS else None
         return self._levels[key]
@@ -378,7 +378,7 @@ class Book:
     def _all_means(self, run: SavedRun) -> np.ndarray:
         """Of all cases of the new run, in its order, shape (cases,); NaN where this run has none."""
         if id(run) not in self._means:
-            levels = [self.time(run, name) for name in self.new.cases]
+            levels = [self.time(run, name) for name in self.new.speed]
             self._means[id(run)] = np.array([math.nan if one is None else one.mean for one in levels])
         return self._means[id(run)]
 
@@ -395,7 +395,7 @@ class Book:
         """
         if len(runs) < MIN_HISTORY:
             return None
-        group = hash(group_of(self.new.cases[name]))
+        group = hash(group_of(self.new.speed[name]))
         key = group, tuple(map(id, runs)), tuple(map(id, others))
         if key not in self._rests:
             self._rests[key] = self._shifts(self._groups != group, runs, others)

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from mpbench.records.arms import Arms, function_of
 from mpbench.records.comparable import configuration
-from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.runs import SavedRun
+from mpbench.records.speed import SpeedCase
 from mpbench.stats.change_test import MIN_ROUNDS
 
 BUSY_SHARE = 0.05
 """Share of all cores' time that others used while a case was measured on a CPU, above which its figures say nothing."""
 
 
-def no_figure(case: SavedCase) -> str:
+def no_figure(case: SpeedCase) -> str:
     """Why a case's rounds can neither be judged nor be a baseline; empty where they can."""
     if case.record.throttled:
         return "measured while the GPU was throttled"
@@ -25,7 +26,7 @@ def no_figure(case: SavedCase) -> str:
     return ""
 
 
-def baseline_of(arms: Mapping[str, Arms[SavedCase]], case: SavedCase) -> str | None:
+def baseline_of(arms: Mapping[str, Arms], case: SpeedCase) -> str | None:
     """Name of the case of the same group that the case's speedup refers to.
 
     Args:
@@ -37,14 +38,14 @@ def baseline_of(arms: Mapping[str, Arms[SavedCase]], case: SavedCase) -> str | N
     return others[0].fullname if others else None
 
 
-def group_of(case: SavedCase) -> tuple[str, str, str]:
+def group_of(case: SpeedCase) -> tuple[str, str, str]:
     """Equal for the precisions of which one's speedup refers to another."""
     r = case.record
     return function_of(case.fullname), r.name, r.phase
 
 
 def comparable(
-    new: SavedRun, case: SavedCase, before: Sequence[SavedRun]
+    new: SavedRun, case: SpeedCase, before: Sequence[SavedRun]
 ) -> tuple[list[SavedRun], dict[str, tuple[object, object]]]:
     """The runs with this case in this configuration; without any, the fields in which the last one differs."""
     wanted = configuration(new, case)
@@ -52,10 +53,10 @@ def comparable(
     rounds = {case.rounds}  # no two measurements are alike: a resumed run holds what an interrupted one has saved
     having = []
     for run in before:
-        if name in run.cases and not no_figure(run.cases[name]) and run.cases[name].rounds not in rounds:
-            rounds.add(run.cases[name].rounds)
+        if name in run.speed and not no_figure(run.speed[name]) and run.speed[name].rounds not in rounds:
+            rounds.add(run.speed[name].rounds)
             having.append(run)
-    fitting = [run for run in having if configuration(run, run.cases[name]) == wanted]
+    fitting = [run for run in having if configuration(run, run.speed[name]) == wanted]
     if fitting or not having:
         return fitting, {}
     last = configuration(having[-1], having[-1].cases[name])

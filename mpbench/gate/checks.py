@@ -14,7 +14,8 @@ from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import ACCURACY, FAILED, MISSING, NEW, NOT_COMPARABLE, NOT_SELECTED, SKIPPED, Verdict
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.comparable import COMPARABLE_FACTS
-from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.runs import SavedRun
+from mpbench.records.speed import SpeedCase
 from mpbench.stats import special
 from mpbench.stats.change_test import SAME
 
@@ -34,14 +35,14 @@ def missing_verdicts(new: SavedRun, before: Sequence[SavedRun], rules: Rules) ->
     Runs without any case in common with it do not count, unless there are no others: then all cases may have been given
     other names, if they are in the same files or this run would have had them.
     """
-    have = {*new.cases, *new.accuracy}
+    have = {*new.speed, *new.accuracy}
     alike = [run for run in before if have & _names(run)]
     if not alike:
         files = _files(have)
         alike = [run for run in before if new.paths is not None or files & _files(_names(run))]
     since: dict[str, int] = {}
     for ago, run in enumerate(reversed(alike[-rules.last :]), start=1):
-        for name in (*run.cases, *run.accuracy):
+        for name in (*run.speed, *run.accuracy):
             since.setdefault(name, ago)
     verdicts = []
     for name, ago in since.items():
@@ -56,7 +57,7 @@ def missing_verdicts(new: SavedRun, before: Sequence[SavedRun], rules: Rules) ->
 
 
 def _names(run: SavedRun) -> set[str]:
-    return {*run.cases, *run.accuracy}
+    return {*run.speed, *run.accuracy}
 
 
 def _files(names: Iterable[str]) -> set[str]:
@@ -66,8 +67,8 @@ def _files(names: Iterable[str]) -> set[str]:
 def skipped_step_verdicts(new: SavedRun, earlier: Mapping[str, Sequence[SavedRun]]) -> list[Verdict]:
     """Cases in which loss scaling dropped more steps than in comparable earlier runs."""
     verdicts = []
-    for name, case in new.cases.items():
-        if not (cases := [run.cases[name] for run in earlier[name]]):
+    for name, case in new.speed.items():
+        if not (cases := [run.speed[name] for run in earlier[name]]):
             continue
         dropped, kept = _steps(case)
         their_dropped, their_kept = (sum(counts) for counts in zip(*map(_steps, cases), strict=True))
@@ -78,7 +79,7 @@ def skipped_step_verdicts(new: SavedRun, earlier: Mapping[str, Sequence[SavedRun
     return verdicts
 
 
-def _steps(case: SavedCase) -> tuple[int, int]:
+def _steps(case: SpeedCase) -> tuple[int, int]:
     """Dropped and kept."""
     return case.record.skipped_steps, len(case.rounds) * case.record.steps_per_round
 
@@ -94,11 +95,13 @@ def _at_least(dropped: int, kept: int, their_dropped: int, their_kept: int) -> f
 def accuracy_verdicts(new: SavedRun, before: Sequence[SavedRun], rules: Rules) -> list[Verdict]:
     """On each accuracy comparison: what it asserts, and whether accuracy on the same data has fallen."""
     verdicts = []
-    for name, record in new.accuracy.items():
+    for name, case in new.accuracy.items():
+        record = case.record
         reasons = accuracy_problems(record)
-        having = [run for run in before if name in run.accuracy and _inputs(run.accuracy[name]) == _inputs(record)]
+        had = [(run, run.accuracy[name].record) for run in before if name in run.accuracy]
+        having = [(run, then) for run, then in had if _inputs(then) == _inputs(record)]
         place = _place(new, record)
-        earlier = [run.accuracy[name] for run in having if _place(run, run.accuracy[name]) == place][-rules.last :]
+        earlier = [then for run, then in having if _place(run, then) == place][-rules.last :]
         for precision, now, theirs in (
             (record.precision, record.accuracy, [r.accuracy for r in earlier]),
             (record.baseline, record.baseline_accuracy, [r.baseline_accuracy for r in earlier]),
@@ -108,7 +111,7 @@ def accuracy_verdicts(new: SavedRun, before: Sequence[SavedRun], rules: Rules) -
         kind = FAILED if reasons else SAME if earlier else NEW
         detail = "; ".join(reasons) or f"McNemar p {record.mcnemar_exact_p:.3f}"
         if kind == NEW and having:
-            then = _place(having[-1], having[-1].accuracy[name])
+            then = _place(*having[-1])
             kind = NOT_COMPARABLE
             detail = ", ".join(
                 f"{field} {then[field]} -> {place[field]}" for field in place if then[field] != place[field]

@@ -62,11 +62,11 @@ def assess(new: SavedRun, earlier: Iterable[SavedRun], rules: Rules) -> tuple[li
 def speed_verdicts(book: Book) -> tuple[list[Verdict], list[str]]:
     """Those of `assess` that are about times and speedups, on the run that a book is open at."""
     new, found = book.new, book.found()
-    verdicts = [_time_verdict(book, name, found) for name in new.cases]
-    verdicts += [v for name in new.cases if (v := _speedup_verdict(book, name, found)) is not None]
-    verdicts += [v for name in new.cases if (v := _creep_verdict(book, name, found)) is not None]
-    groups = {group_of(case) for name, case in new.cases.items() if _is_suspect(book, name, found)}
-    return verdicts, [name for name, case in new.cases.items() if group_of(case) in groups]
+    verdicts = [_time_verdict(book, name, found) for name in new.speed]
+    verdicts += [v for name in new.speed if (v := _speedup_verdict(book, name, found)) is not None]
+    verdicts += [v for name in new.speed if (v := _creep_verdict(book, name, found)) is not None]
+    groups = {group_of(case) for name, case in new.speed.items() if _is_suspect(book, name, found)}
+    return verdicts, [name for name, case in new.speed.items() if group_of(case) in groups]
 
 
 def _is_suspect(book: Book, name: str, found: Mapping[str, Found]) -> bool:
@@ -99,14 +99,14 @@ def _each_once(runs: Iterable[SavedRun]) -> list[SavedRun]:
     """Without copies: no two measurements have the same rounds."""
     kept: dict[object, SavedRun] = {}
     for run in runs:
-        kept.setdefault(tuple(case.rounds for case in run.cases.values()), run)
+        kept.setdefault(tuple(case.rounds for case in run.speed.values()), run)
     return list(kept.values())
 
 
 def _time_verdict(book: Book, name: str, found: Mapping[str, Found]) -> Verdict:
     """On one case's time."""
     if book.time(book.new, name) is None:
-        return Verdict(name, UNSURE, False, None, no_figure(book.new.cases[name]))
+        return Verdict(name, UNSURE, False, None, no_figure(book.new.speed[name]))
     if name not in found:
         return _without_baseline(book, name, book.differing[name])
     one = found[name]
@@ -126,7 +126,7 @@ def _speedup_verdict(book: Book, name: str, found: Mapping[str, Found]) -> Verdi
         differing = book.differing[name] or book.differing[base]
         if not differing and book.comparable[name] and book.comparable[base]:
             was = book.comparable[name][-1].cases[name].record.baseline
-            differing = {"baseline": (was, book.new.cases[name].record.baseline)}
+            differing = {"baseline": (was, book.new.speed[name].record.baseline)}
         return _without_baseline(book, title, differing)
     one = found[title]
     kind, red, detail = _blamed(book, name, found, one)
@@ -135,13 +135,13 @@ def _speedup_verdict(book: Book, name: str, found: Mapping[str, Found]) -> Verdi
 
 def _lost_speedup(book: Book, name: str) -> Verdict | None:
     """Where an earlier run in the same settings had a speedup and this one cannot have one."""
-    case = book.new.cases[name]
-    having = [run for run in book.comparable[name] if run.cases[name].record.speedup is not None]
-    before = [run for run in having if baseline_of(by_function(run.cases), run.cases[name])]
+    case = book.new.speed[name]
+    having = [run for run in book.comparable[name] if run.speed[name].record.speedup is not None]
+    before = [run for run in having if baseline_of(by_function(run.speed), run.speed[name])]
     if not before or case.record.control or book.time(book.new, name) is None:
         return None  # where its time cannot be judged, that has been said
     base = baseline_of(by_function(before[-1].cases), before[-1].cases[name])
-    if base not in book.new.cases:
+    if base not in book.new.speed:
         return None  # MISSING, unless it was not selected
     if name in book.bases:
         if book.time(book.new, book.bases[name]) is None:

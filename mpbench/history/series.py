@@ -83,10 +83,10 @@ def all_series(runs: Iterable[SavedRun]) -> list[Series]:
     for run in runs:
         if run.confirms:
             continue
-        for name, case in run.cases.items():
+        for name, case in run.speed.items():
             if (name, case.rounds) in seen:
                 continue
-            seen.add((name, case.rounds))
+            seen.add((name, tuple(case.rounds)))
             settings = configuration(run, case)
             figures = [(TIMES, settings, case.median_seconds)]
             if case.record.speedup is not None:

@@ -15,15 +15,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mpbench.records.diagnostics import DIAGNOSTIC_SCHEMA_KEY
-from mpbench.records.runs import SCHEMAS, checked_run
+from mpbench.records.kinds import KINDS
+from mpbench.records.older import with_current_names
+from mpbench.records.runs import checked_run
 from mpbench.system.storage import is_plain_name
 
-SCHEMA_VERSIONS = {"journal": 1, **SCHEMAS}
+SCHEMA_VERSIONS = {"journal": 1, **{kind.schema_key: kind.schema for kind in KINDS}}
 """Of the lines and of the records in them: a journal with a later one of any is left alone."""
-
-LATER_SCHEMAS = (DIAGNOSTIC_SCHEMA_KEY,)
-"""Not in the first journals, which hold no record of theirs."""
 
 MIN_ROUND_SECONDS, MAX_ROUND_SECONDS = 1e-12, 1e9
 """No clock and no patience goes beyond; within them no statistic overflows."""
@@ -216,9 +214,10 @@ def _header(entry: Mapping[str, Any]) -> Header:
     schemas = entry.get("schemas")
     if entry.get("kind") != "header" or not isinstance(schemas, dict):
         raise ValueError("the first line is something else")
+    schemas = with_current_names(schemas)
     for name, known in SCHEMA_VERSIONS.items():
-        if name in LATER_SCHEMAS and name not in schemas:
-            continue
+        if name not in schemas and name != "journal":
+            continue  # of a kind of case that came later
         version = schemas.get(name)
         if type(version) is not int:
             raise ValueError(f"the {name} version is missing")

@@ -23,9 +23,10 @@ from mpbench.engine.run import Run
 from mpbench.errors import printable
 from mpbench.journal.lines import Finished, Header
 from mpbench.journal.saving import RunSaver
-from mpbench.records.accuracy import read_accuracy
-from mpbench.records.diagnostics import DiagnosticCaseResult, read_diagnostic
-from mpbench.records.speed import Measured, read_case
+from mpbench.records.accuracy import ACCURACY
+from mpbench.records.diagnostics import DIAGNOSTICS, DiagnosticRecord
+from mpbench.records.measured import Measured
+from mpbench.records.speed import SPEED, SpeedCase
 from mpbench.system.code import code_files
 from mpbench.system.storage import DEFAULT_FOLDER
 from mpbench.why.measuring.session import Diagnostics
@@ -127,15 +128,15 @@ class JournalWriter:
         for id, case in self._saver.begin(of_session, resume, groups).items():
             extra_info, rounds = case.benchmark["extra_info"], tuple(case.rounds)
             if id in self._run.cases:
-                self._run.outcomes.restore({id: Measured(read_case(extra_info), rounds)})
+                self._run.outcomes.restore({id: Measured(SPEED.read(extra_info), rounds)})
             elif id in self._probes.cases:
-                self._probes.outcomes.restore({id: DiagnosticCaseResult(read_diagnostic(extra_info), rounds)})
+                self._probes.outcomes.restore({id: Measured(DIAGNOSTICS.read(extra_info), rounds)})
             else:
-                compared[id] = Comparison(read_accuracy(extra_info), rounds)
+                compared[id] = Comparison(ACCURACY.read(extra_info), rounds)
         self._run.outcomes.on_measured = self._probes.outcomes.on_measured = self.finished
         return compared
 
-    def finished(self, cases: Mapping[str, Measured | DiagnosticCaseResult | Comparison]) -> None:
+    def finished(self, cases: Mapping[str, SpeedCase | Measured[DiagnosticRecord] | Comparison]) -> None:
         """Put cases that were measured together into the journal, by id; once more where they say more now."""
         measurement = self._measurements.setdefault(frozenset(cases), secrets.token_hex(8))
         models = {str(getattr(case.record, "model", "")) for case in cases.values()}
@@ -148,7 +149,7 @@ class JournalWriter:
         return " ".join(case.group) if case else id
 
     def _entry(
-        self, id: str, case: Measured | DiagnosticCaseResult | Comparison, measurement: str, code: dict[str, str]
+        self, id: str, case: SpeedCase | Measured[DiagnosticRecord] | Comparison, measurement: str, code: dict[str, str]
     ) -> Finished:
         """A case as its `benchmark` fixture will report it; what its test adds to extra_info is not in it yet."""
         item = self._items[id]

@@ -18,12 +18,11 @@ from typing import Any
 
 from mpbench.errors import UsageProblem, printable
 from mpbench.plugin.benchmark_stats import benchmark_statistics
-from mpbench.records.accuracy import ACCURACY_SCHEMA, ACCURACY_SCHEMA_KEY
 from mpbench.records.comparable import COMPARABLE_FACTS, not_comparable
-from mpbench.records.diagnostics import DIAGNOSTIC_SCHEMA, DIAGNOSTIC_SCHEMA_KEY
-from mpbench.records.older import with_current_names
-from mpbench.records.runs import MAX_NUMBER, SavedRun, UnreadableRun, checked_run, facts_of, read_json
-from mpbench.records.speed import SCHEMA, SCHEMA_KEY, CaseRecord, read_case
+from mpbench.records.kinds import is_of_later_version, kind_of
+from mpbench.records.limits import MAX_NUMBER
+from mpbench.records.runs import SavedRun, UnreadableRun, checked_run, facts_of, read_json
+from mpbench.records.speed import SPEED, CaseRecord
 from mpbench.system.machine import JITTERING_CPU_FIELDS
 
 TIMES = ("min", "max", "mean", "stddev", "median", "iqr")
@@ -78,10 +77,12 @@ class Baseline:
             run: the file's JSON, changed in place.
             machine_info: of this session.
         """
-        kept = run["benchmarks"] = [bench for bench in run["benchmarks"] if not _is_later(bench)]
+        kept = run["benchmarks"] = [
+            bench for bench in run["benchmarks"] if not is_of_later_version(bench.get("extra_info", {}))
+        ]
         for bench in kept:
             with suppress(ValueError):  # not ours
-                self._records[bench["fullname"]] = read_case(bench.get("extra_info", {}))
+                self._records[bench["fullname"]] = SPEED.read(bench.get("extra_info", {}))
                 bench["stats"].update(benchmark_statistics(bench["stats"]["data"]))  # whatever they are said to be
         then = run.get("machine_info", {})
         if facts := differing_facts(then, machine_info):
@@ -184,9 +185,9 @@ def check_baseline(path: Path) -> SavedRun | None:
         if not isinstance(machine, dict):
             raise ValueError("machine_info: no object")
         facts_of(machine)
-        if any(_is_ours(benchmark) for benchmark in benchmarks):
+        if any(kind_of(benchmark.get("extra_info")) for benchmark in benchmarks):
             run = checked_run(path, saved)
-            if not run.cases and not run.accuracy:
+            if not run.speed and not run.accuracy:
                 raise ValueError("holds only diagnostic cases, which are not compared")
             return run
     except ValueError as error:
@@ -235,20 +236,6 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         for name, two in texts.items()
         if two[0] != two[1]
     ]
-
-
-def _is_ours(benchmark: Mapping[str, Any]) -> bool:
-    extra_info = benchmark.get("extra_info")
-    return isinstance(extra_info, dict) and bool(
-        {SCHEMA_KEY, ACCURACY_SCHEMA_KEY, DIAGNOSTIC_SCHEMA_KEY} & set(with_current_names(extra_info))
-    )
-
-
-def _is_later(benchmark: Mapping[str, Any]) -> bool:
-    """Whether a later version wrote it: `checked_run` leaves it out of a run that also holds what can be read."""
-    info = with_current_names(benchmark.get("extra_info", {}))
-    known = {SCHEMA_KEY: SCHEMA, ACCURACY_SCHEMA_KEY: ACCURACY_SCHEMA, DIAGNOSTIC_SCHEMA_KEY: DIAGNOSTIC_SCHEMA}
-    return any(info.get(key, 0) > schema for key, schema in known.items())
 
 
 def _check_benchmark(benchmark: Any, where: str) -> None:

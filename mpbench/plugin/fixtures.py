@@ -26,7 +26,7 @@ from mpbench.plugin.stash import (
 )
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.diagnostics import DiagnosticRecord
-from mpbench.records.speed import CaseRecord, Measured
+from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.system.device import Device
 
 
@@ -126,7 +126,7 @@ def gpu(request: pytest.FixtureRequest) -> Device:
     return device
 
 
-def _result(run: Run, case: Case) -> Measured:
+def _result(run: Run, case: Case) -> SpeedCase:
     """A case's measurement; one that nobody has asked for by name and that cannot be had here is skipped."""
     try:
         return run.result(case)

@@ -73,9 +73,7 @@ from mpbench.plugin.stash import (
     SESSION,
     TASK,
 )
-from mpbench.records.accuracy import is_comparison
-from mpbench.records.diagnostics import is_diagnostic
-from mpbench.records.speed import is_case
+from mpbench.records.kinds import kind_of
 from mpbench.report.summary import Ending
 from mpbench.system import machine
 from mpbench.system.cluster import VARIABLE, read_cluster
@@ -339,8 +337,7 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], o
     # --benchmark-autosave leaves the raw rounds out unless --benchmark-save-data is given too.
     if SAVER not in config.stash:
         return
-    kinds = (is_case, is_diagnostic, is_comparison)
-    ours = [bench for bench in benchmarks if any(is_kind(bench.extra_info) for is_kind in kinds)]
+    ours = [bench for bench in benchmarks if kind_of(bench.extra_info)]
     rounds = {bench.fullname: list(bench.stats.data) for bench in ours}
     for saved in output_json["benchmarks"]:
         if saved["fullname"] in rounds:

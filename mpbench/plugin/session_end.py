@@ -35,8 +35,9 @@ from mpbench.plugin.stash import (
     VERDICTS,
 )
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.diagnostics import DiagnosticCaseResult
-from mpbench.records.speed import Measured
+from mpbench.records.diagnostics import DiagnosticRecord
+from mpbench.records.measured import Measured
+from mpbench.records.speed import SpeedCase
 from mpbench.report import tables
 from mpbench.report.accuracy_tables import accuracy_summary
 from mpbench.report.summary import Ending, Failure
@@ -59,7 +60,7 @@ def _judge(session: pytest.Session) -> None:
     config.stash[COMPLETE] = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     if SAVER in config.stash and config.stash[SAVER].problems and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    measured: dict[str, Measured] = config.stash[REPORTED]
+    measured: dict[str, SpeedCase] = config.stash[REPORTED]
     compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
     if not (measured or compared):
         _nothing_measured(session)
@@ -129,7 +130,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             lines += filter(None, [config.stash[NEIGHBOURS].look_again(), time_spent(config.stash[RUN].spent)])
             for line in lines:
                 terminalreporter.write_line(terminal_line(line))
-        diagnosed: dict[str, DiagnosticCaseResult] = config.stash[DIAGNOSED]
+        diagnosed: dict[str, Measured[DiagnosticRecord]] = config.stash[DIAGNOSED]
         profiled = any(measured.record.step_profile for measured in reported)
         if (diagnosed or profiled) and (lines := session_lines(this_run(config))):
             terminalreporter.section("why")

@@ -11,6 +11,7 @@ from mpbench.errors import reason
 from mpbench.plugin.console import typed, write_line
 from mpbench.plugin.refusals import is_worker
 from mpbench.plugin.stash import COMPARED, DESELECTED, DIAGNOSED, MACHINE_INFO, REPORTED, RUN_ID, TASK, VERDICTS
+from mpbench.records.measured import Measured
 from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.command import write_page
 from mpbench.report.summary import Ending, markdown
@@ -23,8 +24,11 @@ def this_run(config: pytest.Config) -> SavedRun:
         asked = config.stash[MACHINE_INFO] = config.hook.pytest_benchmark_generate_machine_info(config=config)
         config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=asked)
     machine_info = config.stash[MACHINE_INFO]
-    measured, compared, diagnosed = config.stash[REPORTED], config.stash[COMPARED], config.stash[DIAGNOSED]
-    return unsaved_run(machine_info, measured, compared, diagnosed, beside_benchmarks(config))
+    compared = {id: Measured(record, ()) for id, record in config.stash[COMPARED].items()}
+    cases: dict[str, Measured[Any]] = {**compared}
+    for measured in (config.stash[REPORTED], config.stash[DIAGNOSED]):
+        cases.update(measured)
+    return unsaved_run(machine_info, cases, beside_benchmarks(config))
 
 
 def beside_benchmarks(config: pytest.Config) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from mpbench.plugin.compared_run import Baseline
 from mpbench.plugin.confirming import Task
 from mpbench.plugin.replay_clock import ReplayClock
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.diagnostics import DiagnosticCaseResult
-from mpbench.records.speed import Measured
+from mpbench.records.diagnostics import DiagnosticRecord
+from mpbench.records.measured import Measured
+from mpbench.records.speed import SpeedCase
 from mpbench.system.lock import SessionLock
 from mpbench.system.neighbours import Neighbours
 from mpbench.why.measuring.session import Diagnostics
@@ -29,7 +30,7 @@ RUN = pytest.StashKey[Run]()
 LOCK = pytest.StashKey[SessionLock]()
 NEIGHBOURS = pytest.StashKey[Neighbours]()
 CLOCKS = pytest.StashKey[dict[str, ReplayClock]]()
-REPORTED = pytest.StashKey[dict[str, Measured]]()
+REPORTED = pytest.StashKey[dict[str, SpeedCase]]()
 BASELINE = pytest.StashKey[Baseline]()
 PROBLEMS = pytest.StashKey[list[str]]()
 EXPERIMENT = pytest.StashKey[Experiment]()
@@ -43,7 +44,7 @@ JOURNAL_WRITER = pytest.StashKey[adapter.JournalWriter]()
 RESTORED = pytest.StashKey[dict[str, Comparison]]()
 COMPLETE = pytest.StashKey[bool]()
 DIAGNOSTICS = pytest.StashKey[Diagnostics]()
-DIAGNOSED = pytest.StashKey[dict[str, DiagnosticCaseResult]]()
+DIAGNOSED = pytest.StashKey[dict[str, Measured[DiagnosticRecord]]]()
 TASK = pytest.StashKey[Task]()
 RUN_ID = pytest.StashKey[str]()
 CONFIRM = pytest.StashKey[int | None]()

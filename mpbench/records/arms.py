@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpbench.records.rounds import paired
-from mpbench.records.speed import CaseRecord, OfRounds
 from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
 
-Case = TypeVar("Case", bound=OfRounds)
+if TYPE_CHECKING:
+    from mpbench.records.measured import Measured
+    from mpbench.records.speed import CaseRecord
 
 ALLOWED_QUANTILES = (0.1, 0.9)
 """Of the paired rounds' ratios, between which their estimate lies: a mean that is trimmed by a fifth at either end lies
@@ -26,39 +27,39 @@ between the fifths, and a mean of several visits' means not far outside."""
 ROUNDING = 1e-6
 """Relative: older files keep fewer digits of a round than of what was computed from it."""
 
-FIELDS = {
+RATIOS = {
     "speedup": ("speedup", "speedup_low", "speedup_high"),
     "reference_ratio": ("reference_ratio", "reference_low", "reference_high"),
 }
 
 
-class Arms(Generic[Case]):
+class Arms:
     """The arms of a run's groups, each found in one step.
 
     Args:
         cases: of one run; of two alike the first counts.
     """
 
-    def __init__(self, cases: Iterable[Case]) -> None:
-        self._found: defaultdict[tuple[str, str, str], list[Case]] = defaultdict(list)
-        self._modes: defaultdict[tuple[str, str, str, str, str], list[Case]] = defaultdict(list)
+    def __init__(self, cases: Iterable[Measured[CaseRecord]]) -> None:
+        self._found: defaultdict[tuple[str, str, str], list[Measured[CaseRecord]]] = defaultdict(list)
+        self._modes: defaultdict[tuple[str, str, str, str, str], list[Measured[CaseRecord]]] = defaultdict(list)
         for case in cases:
             r = case.record
             if not r.control:
                 self._found[r.name, r.phase, r.precision].append(case)
                 self._modes[r.model, r.variant, r.phase, r.precision, r.mode].append(case)
 
-    def of_precision(self, record: CaseRecord, precision: str) -> list[Case]:
+    def of_precision(self, record: CaseRecord, precision: str) -> list[Measured[CaseRecord]]:
         """The arms of that precision in the group of a record."""
         return self._found.get((record.name, record.phase, precision), [])
 
-    def baseline_of(self, case: OfRounds) -> Case | None:
+    def baseline_of(self, case: Measured[CaseRecord]) -> Measured[CaseRecord] | None:
         """The case that another one's speedup refers to; None where it is not among them."""
         of = self.of_precision(case.record, case.record.baseline) if case.record.baseline else []
         return of[0] if of else None
 
-    def referred_to(self, case: OfRounds, field: str) -> list[Case]:
-        """What a ratio of FIELDS refers to; several where that cannot be told."""
+    def referred_to(self, case: Measured[CaseRecord], field: str) -> list[Measured[CaseRecord]]:
+        """What a ratio of RATIOS refers to; several where that cannot be told."""
         r = case.record
         if field == "speedup":
             of = self.of_precision(r, r.baseline) if r.baseline else []
@@ -67,7 +68,7 @@ class Arms(Generic[Case]):
         return [other for other in of if other is not case]
 
 
-def by_the_rounds(cases: Mapping[str, Case]) -> tuple[dict[str, CaseRecord], list[str]]:
+def by_the_rounds(cases: Mapping[str, Measured[CaseRecord]]) -> tuple[dict[str, CaseRecord], list[str]]:
     """The records in which a ratio is none that the rounds allow, with what the rounds say in its place.
 
     Args:
@@ -78,9 +79,9 @@ def by_the_rounds(cases: Mapping[str, Case]) -> tuple[dict[str, CaseRecord], lis
     """
     arms = by_function(cases)
     changed: dict[str, CaseRecord] = {}
-    said = []
+    lines = []
     for name, case in cases.items():
-        for field, fields in FIELDS.items():
+        for field, fields in RATIOS.items():
             claimed = getattr(case.record, field)
             bases = arms[function_of(name)].referred_to(case, field) if claimed is not None else []
             if len(bases) != 1:
@@ -91,17 +92,17 @@ def by_the_rounds(cases: Mapping[str, Case]) -> tuple[dict[str, CaseRecord], lis
             of = speedup_interval(theirs, mine) if len(mine) >= MIN_PAIRS else None
             values: Any = (of.estimate, of.low, of.high) if of else (None, None, None)
             changed[name] = replace(changed.get(name, case.record), **dict(zip(fields, values, strict=True)))
-            said.append(f"{name}: {field} {claimed:.4g} is not what its rounds say: {_in_words(of)}")
-    return changed, said
+            lines.append(f"{name}: {field} {claimed:.4g} is not what its rounds say: {_in_words(of)}")
+    return changed, lines
 
 
-def by_function(cases: Mapping[str, Case]) -> dict[str, Arms[Case]]:
+def by_function(cases: Mapping[str, Measured[CaseRecord]]) -> dict[str, Arms]:
     """Arms by their test: cases of two tests are not measured together, though they may be called alike.
 
     Args:
         cases: of one run, by full name.
     """
-    functions: dict[str, list[Case]] = {}
+    functions: dict[str, list[Measured[CaseRecord]]] = {}
     for name, case in cases.items():
         functions.setdefault(function_of(name), []).append(case)
     return {function: Arms(of) for function, of in functions.items()}
@@ -112,7 +113,7 @@ def function_of(fullname: str) -> str:
     return fullname.partition("[")[0]
 
 
-def _per_image(base: OfRounds, case: OfRounds) -> tuple[list[float], list[float]]:
+def _per_image(base: Measured[CaseRecord], case: Measured[CaseRecord]) -> tuple[list[float], list[float]]:
     """Paired rounds of both, in seconds per image of one replica."""
     theirs, mine = paired(base.judged, case.judged)
     return [s / base.record.batch_size for s in theirs], [s / case.record.batch_size for s in mine]

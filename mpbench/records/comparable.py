@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from mpbench.records.speed import CaseRecord
 
 if TYPE_CHECKING:
-    from mpbench.records.diagnostics import DiagnosticCaseResult, DiagnosticRecord
-    from mpbench.records.runs import SavedCase, SavedRun
+    from mpbench.records.measured import Measured, Record
+    from mpbench.records.runs import SavedRun
 
 COMPARABLE_FACTS = (
     *("gpu", "driver", "cuda", "cudnn", "tensorflow", "keras", "cpu", "cores"),
@@ -27,7 +27,7 @@ DEFAULT_LAYOUT = "channels_last"
 """Keras's: of runs that were saved before it was recorded."""
 
 
-def configuration(run: SavedRun, case: SavedCase | DiagnosticCaseResult) -> dict[str, Any]:
+def configuration(run: SavedRun, case: Measured[Any]) -> dict[str, Any]:
     """All that must agree before this case's figures may be compared with its figures in another run.
 
     Returns:
@@ -37,7 +37,7 @@ def configuration(run: SavedRun, case: SavedCase | DiagnosticCaseResult) -> dict
     return facts | {name: _setting(case.record, name) for name in COMPARABLE_SETTINGS}
 
 
-def _setting(record: CaseRecord | DiagnosticRecord, name: str) -> Any:
+def _setting(record: Record, name: str) -> Any:
     value = getattr(record, name, None)
     return DEFAULT_LAYOUT if name == "layout" and value == "" else value
 

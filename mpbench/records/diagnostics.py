@@ -6,27 +6,41 @@ case. Flat and small, as in `mpbench.records.speed`; their rounds are seconds, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
+from mpbench.records.fields import MAX_CHARACTERS, quoted
+from mpbench.records.limits import MAX_AMOUNT, MAX_COUNT, MAX_ROUNDS, MAX_SHARE, check_ranges, ranges
+from mpbench.records.measured import CaseKind, Record
 
-from mpbench.records.fields import read_fields
+TYPE_KEY = "mpbench_diagnostic"
+"""Key of the record's type in extra_info."""
 
-DIAGNOSTIC_SCHEMA = 1
-DIAGNOSTIC_SCHEMA_KEY = "mpbench_diagnostic_schema"
-KIND = "mpbench_diagnostic"
-"""Key of the record's kind in extra_info."""
-
-RETIRED_KINDS = ("part", "layer", "profile")
+RETIRED_TYPES = ("part", "layer", "profile")
 """Of earlier versions: isolated parts and layers, and profiles as cases of their own. They are passed over."""
 
 INPUTS = ("device", "pipeline")
 
+RANGES = ranges(
+    (("rounds",), (1, MAX_ROUNDS)),
+    (("steps_per_round", "images"), (1, MAX_COUNT)),
+    (("batch_size", "image_size", "workers"), (0, MAX_COUNT)),  # a batch of 0 where the figure depends on none
+    (("flops", "bytes"), (0, MAX_AMOUNT)),
+    (("others_cpu_share",), (0, MAX_SHARE)),
+)
+
+CHOICES = {
+    "phase": ("", "training", "inference"),
+    "input": INPUTS,
+    "cache": ("none", "memory", "disk"),
+    "what": ("matmul", "copy", "latency"),
+}
+"""Possible values of a field of text."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnosticRecord:
+class DiagnosticRecord(Record):
     """What all of them say of how they were measured.
 
     Attributes:
@@ -36,7 +50,7 @@ class DiagnosticRecord:
         others_cpu_share: as in CaseRecord.
     """
 
-    kind: ClassVar[str]
+    type: ClassVar[str]
 
     model: str
     precision: str
@@ -50,12 +64,12 @@ class DiagnosticRecord:
     tf32: bool
     rounds: int
     steps_per_round: int
-    unpaired_blocks: str
+    unpaired_blocks: str = field(metadata={MAX_CHARACTERS: 7 * MAX_ROUNDS})
     noisy: bool
     others_cpu_share: float | None = None
 
     def as_extra_info(self) -> dict[str, Any]:
-        return {DIAGNOSTIC_SCHEMA_KEY: DIAGNOSTIC_SCHEMA, KIND: self.kind, **asdict(self)}
+        return {**super().as_extra_info(), TYPE_KEY: self.type}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +81,7 @@ class EndToEndRecord(DiagnosticRecord):
         workers, cache, data: of the pipeline; as in InputRecord.
     """
 
-    kind: ClassVar[str] = "end_to_end"
+    type: ClassVar[str] = "end_to_end"
 
     input: str
     workers: int
@@ -86,7 +100,7 @@ class InputRecord(DiagnosticRecord):
         images: how many different ones.
     """
 
-    kind: ClassVar[str] = "input"
+    type: ClassVar[str] = "input"
 
     workers: int
     cache: str
@@ -105,7 +119,7 @@ class PeakRecord(DiagnosticRecord):
         flops, bytes: of one operation; 0 where it is not about them.
     """
 
-    kind: ClassVar[str] = "peak"
+    type: ClassVar[str] = "peak"
 
     what: str
     size: str
@@ -113,32 +127,28 @@ class PeakRecord(DiagnosticRecord):
     bytes: float
 
 
-RECORDS: dict[str, type[DiagnosticRecord]] = {
-    record.kind: record for record in (EndToEndRecord, InputRecord, PeakRecord)
-}
+class DiagnosticKind(CaseKind[DiagnosticRecord]):
+    """Cases that look for causes: of several types, told apart by `extra_info[TYPE_KEY]`."""
+
+    schema_key = "mpbench_diagnostic_schema"
+    schema = 1
+
+    def record_type(self, extra_info: Mapping[str, Any]) -> type[DiagnosticRecord] | None:
+        name = extra_info.get(TYPE_KEY)
+        if name in RETIRED_TYPES:
+            return None
+        if not isinstance(name, str) or name not in RECORD_TYPES:
+            raise ValueError(f"{TYPE_KEY}: {quoted(name)}: valid are {', '.join(RECORD_TYPES)}")
+        return RECORD_TYPES[name]
+
+    def check(self, record: DiagnosticRecord) -> None:
+        check_ranges(record, RANGES)
+        for name, choices in CHOICES.items():
+            value = getattr(record, name, choices[0])
+            if value not in choices:
+                valid = ", ".join(choice or repr("") for choice in choices)
+                raise ValueError(f"{name}: {value[:60]!r}: valid are {valid}")
 
 
-@dataclass(frozen=True)
-class DiagnosticCaseResult:
-    """A record with its rounds, in seconds."""
-
-    record: DiagnosticRecord
-    rounds: Sequence[float]
-
-    @property
-    def median_seconds(self) -> float:
-        return float(np.median(self.rounds))
-
-
-def is_diagnostic(extra_info: Mapping[str, Any]) -> bool:
-    """Whether a benchmark's extra_info was written by a diagnostic case."""
-    return DIAGNOSTIC_SCHEMA_KEY in extra_info
-
-
-def read_diagnostic(extra_info: Mapping[str, Any]) -> DiagnosticRecord:
-    """The record in a benchmark's extra_info; raises ValueError as `mpbench.records.speed.read_case` does."""
-    kind = extra_info.get(KIND)
-    if is_diagnostic(extra_info) and (not isinstance(kind, str) or kind not in RECORDS):
-        raise ValueError(f"{KIND}: {kind!r}: valid are {', '.join(RECORDS)}")
-    record = RECORDS.get(str(kind), DiagnosticRecord)
-    return record(**read_fields(record, extra_info, DIAGNOSTIC_SCHEMA_KEY, DIAGNOSTIC_SCHEMA))
+RECORD_TYPES: dict[str, type[DiagnosticRecord]] = {one.type: one for one in (EndToEndRecord, InputRecord, PeakRecord)}
+DIAGNOSTICS = DiagnosticRecord.kind = DiagnosticKind()

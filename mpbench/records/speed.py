@@ -1,33 +1,62 @@
-"""What a case writes into pytest-benchmark's JSON, and how it is read back: names, types and a schema version.
+"""What a speed case writes into pytest-benchmark's JSON, and how it is read back: names, types and a schema version.
 
-What shows or judges figures reads these records only, never what measured them. Flat and
-small: numbers, names and flags, never tensors or lists; of a comparison a few tiny images, as text.
+What shows or judges figures reads these records only, never what measured them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from mpbench.records.fields import read_fields
-from mpbench.records.rounds import Judged, blocks_of, numbers
+from mpbench.records.arms import RATIOS, by_the_rounds
+from mpbench.records.fields import MAX_CHARACTERS
+from mpbench.records.limits import (
+    MAX_AMOUNT,
+    MAX_COUNT,
+    MAX_RATIO,
+    MAX_ROUNDS,
+    MAX_SECONDS,
+    MAX_SHARE,
+    MIN_RATIO,
+    check_ranges,
+    ranges,
+)
+from mpbench.records.measured import CaseKind, Measured, Record
+from mpbench.records.profile import MAX_BYTES as MAX_PROFILE_BYTES
+from mpbench.records.profile import read_profile
 from mpbench.stats.intervals import Interval
-
-SCHEMA = 2
-"""2 added the profile of a step; files of 1 are read."""
-
-SCHEMA_KEY = "mpbench_schema"
-
 
 FOR_WANT_OF_TIME, DRIFTING, BROKEN_OFF = "time", "drifting", "broken off"
 """Why a case is NOISY: its interval was not narrow in time; its figure moved meanwhile; it was ended early."""
 
 
+RANGES = ranges(
+    (("batch_size", "image_size", "steps_per_round", "replicas"), (1, MAX_COUNT)),
+    (("skipped_steps", "warmup_skipped_steps", "warmup_rounds"), (0, MAX_COUNT)),
+    (("parameters", "images_per_second", "peak_memory_bytes", "joules_per_step"), (0, MAX_AMOUNT)),
+    (("first_step_seconds", "trace_seconds", "compile_seconds"), (0, MAX_SECONDS)),
+    (("sm_clock_mhz", "memory_clock_mhz"), (0, MAX_COUNT)),
+    (("others_cpu_share", "joules_spread"), (0, MAX_SHARE)),
+    (("speedup", "speedup_low", "speedup_high"), (MIN_RATIO, MAX_RATIO)),
+    (("reference_ratio", "reference_low", "reference_high"), (MIN_RATIO, MAX_RATIO)),
+    (("rounds",), (1, MAX_ROUNDS)),
+    (("loss_scale",), (0, 1e39)),  # it is a float32
+    (("temperature_c",), (-273.15, 1e4)),
+    (("utilisation_percent",), (0, 100)),
+    (("power_limited_share",), (0, 1)),
+    (("drift",), (0, MAX_RATIO)),
+)
+
+AGREEING = 1e-6
+"""Relative: how far an estimate may lie outside its interval by rounding."""
+
+_BLOCK_NUMBERS = {MAX_CHARACTERS: 7 * MAX_ROUNDS}
+
+
 @dataclass(frozen=True)
-class CaseRecord:
+class CaseRecord(Record):
     """One case, as saved in `extra_info`.
 
     Attributes:
@@ -103,7 +132,7 @@ class CaseRecord:
     warmup_settled: bool
     rounds: int
     steps_per_round: int
-    unpaired_blocks: str
+    unpaired_blocks: str = field(metadata=_BLOCK_NUMBERS)
     noisy: bool
     baseline: str | None
     speedup: float | None
@@ -120,7 +149,7 @@ class CaseRecord:
     reference_ratio: float | None = None
     reference_low: float | None = None
     reference_high: float | None = None
-    throttled_blocks: str = ""
+    throttled_blocks: str = field(default="", metadata=_BLOCK_NUMBERS)
     throttled: bool = False
     sm_clock_mhz: float | None = None
     memory_clock_mhz: float | None = None
@@ -130,7 +159,7 @@ class CaseRecord:
     joules_per_step: float | None = None
     joules_spread: float | None = None
     compile_cached: bool = False
-    step_profile: str = ""
+    step_profile: str = field(default="", metadata={MAX_CHARACTERS: 4 * MAX_PROFILE_BYTES})
     no_step_profile: str = ""
     noisy_because: str = ""
     drift: float | None = None
@@ -166,56 +195,58 @@ class CaseRecord:
     def interval(self) -> Interval | None:
         return _interval(self.speedup, self.speedup_low, self.speedup_high)
 
-    def as_extra_info(self) -> dict[str, Any]:
-        return {SCHEMA_KEY: SCHEMA, **asdict(self)}
-
-
-def is_case(extra_info: Mapping[str, Any]) -> bool:
-    """Whether a benchmark's extra_info was written by this suite."""
-    return SCHEMA_KEY in extra_info
-
-
-def read_case(extra_info: Mapping[str, Any]) -> CaseRecord:
-    """The record in a benchmark's extra_info.
-
-    Raises:
-        ValueError: not ours, from a later version, or a field is missing; the message names it.
-    """
-    return CaseRecord(**read_fields(CaseRecord, extra_info, SCHEMA_KEY, SCHEMA))
-
 
 def _interval(estimate: float | None, low: float | None, high: float | None) -> Interval | None:
     return None if estimate is None or low is None or high is None else Interval(estimate, low, high)
 
 
-class OfRounds:
-    """What follows from a case's record and its rounds, measured or read back."""
-
-    record: CaseRecord
-    rounds: Sequence[float]
-
-    @property
-    def blocks(self) -> list[int]:
-        """Number of the block of each round."""
-        return blocks_of(self.rounds, self.record.unpaired_blocks)
-
-    @property
-    def judged(self) -> Judged:
-        """The rounds that figures are made of: those measured while the GPU was not throttled, or else all."""
-        out = set() if self.record.throttled else numbers(self.record.throttled_blocks)
-        if not out:
-            return Judged(tuple(self.rounds), tuple(self.blocks))
-        return Judged.of((block, one) for block, one in zip(self.blocks, self.rounds, strict=True) if block not in out)
-
-    @property
-    def median_seconds(self) -> float:
-        """Of the rounds that count: seconds per step."""
-        return float(np.median(self.judged.rounds))
+SpeedCase = Measured[CaseRecord]
 
 
-@dataclass(frozen=True)
-class Measured(OfRounds):
-    """A case's record with its rounds, in seconds per step."""
+class SpeedKind(CaseKind[CaseRecord]):
+    """Cases that measure steps."""
 
-    record: CaseRecord
-    rounds: Sequence[float]
+    schema_key = "mpbench_schema"
+    schema = 2  # 2 added the profile of a step
+
+    def record_type(self, extra_info: Mapping[str, Any]) -> type[CaseRecord]:
+        return CaseRecord
+
+    def check(self, record: CaseRecord) -> None:
+        check_ranges(record, RANGES)
+        for estimate, low, high in RATIOS.values():
+            values = {name: getattr(record, name) for name in (low, estimate, high)}
+            if missing := [name for name, value in values.items() if value is None]:
+                if given := [name for name, value in values.items() if value is not None]:
+                    raise ValueError(f"{missing[0]}: null, beside {given[0]}, {values[given[0]]}")
+                continue
+            if values[low] > values[high]:
+                raise ValueError(f"{low}: {values[low]} is larger than {high}, {values[high]}")
+            if not values[low] * (1 - AGREEING) <= values[estimate] <= values[high] * (1 + AGREEING):
+                between = f"{low} and {high}, {values[low]}, {values[high]}"
+                raise ValueError(f"{estimate}: {values[estimate]}: not between {between}")
+        if record.speedup is not None and not record.baseline:
+            raise ValueError(f"speedup: {record.speedup}, but no baseline that it refers to")
+        if record.skipped_steps > (kept := record.rounds * record.steps_per_round):
+            raise ValueError(f"skipped_steps: {record.skipped_steps}: valid are no more than the {kept} that were kept")
+        if record.noisy_because not in (valid := ("", FOR_WANT_OF_TIME, DRIFTING, BROKEN_OFF)):
+            raise ValueError(f"noisy_because: {record.noisy_because!r}: valid are {', '.join(filter(None, valid))}")
+        if record.visits and not re.fullmatch(r"0(,[1-9]\d{0,6})*", record.visits):
+            raise ValueError(f"visits: {record.visits[:40]!r}: valid are block numbers from 0 on, comma-separated")
+        if record.step_profile:
+            read_profile(record.step_profile)
+
+    def completed(self, case: SpeedCase) -> SpeedCase:
+        if not case.judged.rounds:
+            raise ValueError("throttled_blocks: names the block of every round")
+        r = case.record
+        rate = r.replicas * r.batch_size / case.median_seconds
+        return replace(case, record=replace(r, images_per_second=rate))
+
+    def checked_together(self, cases: Mapping[str, SpeedCase]) -> tuple[Mapping[str, SpeedCase], list[str]]:
+        """Ratios that a record claims and its rounds deny are replaced by those of the rounds."""
+        changed, lines = by_the_rounds(cases)
+        return {**cases, **{name: replace(cases[name], record=record) for name, record in changed.items()}}, lines
+
+
+SPEED = CaseRecord.kind = SpeedKind()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.records.speed import CaseRecord
+from mpbench.records.runs import SavedRun
+from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.report.accuracy_tables import in_words
-from mpbench.report.tables import Case, device_label, each, marks
+from mpbench.report.tables import device_label, each, marks
 from mpbench.why.reading.matched import PHASES
 
 NEAR = 0.095
@@ -26,7 +26,7 @@ def answers(run: SavedRun) -> list[str]:
     Args:
         run: with or without speed cases and comparisons of accuracy.
     """
-    compared = [case for case in run.cases.values() if case.record.interval and not case.record.control]
+    compared = [case for case in run.speed.values() if case.record.interval and not case.record.control]
     compared = [case for case in compared if not case.record.point] or compared
     said: list[str] = []
     for precision in dict.fromkeys(case.record.precision for case in compared):
@@ -37,10 +37,10 @@ def answers(run: SavedRun) -> list[str]:
             said += [_detail(phase, in_phase) for phase, in_phase in by_phase(of).items()]
     if not compared:
         said.append(_no_speedup(run))
-    return [*said, *_accuracy(run.accuracy.values(), bool(compared))]
+    return [*said, *_accuracy([case.record for case in run.accuracy.values()], bool(compared))]
 
 
-def _verdict(precision: str, cases: Sequence[SavedCase]) -> str:
+def _verdict(precision: str, cases: Sequence[SpeedCase]) -> str:
     """Whether a precision pays, by phase."""
     device = each(device_label(case.record) for case in cases)
     name = f"Mixed precision ({precision})" if precision.startswith("mixed_") else precision
@@ -48,7 +48,7 @@ def _verdict(precision: str, cases: Sequence[SavedCase]) -> str:
     return f"{name} on {device} {verdicts}."
 
 
-def _in_phase(phase: str, cases: Sequence[SavedCase]) -> str:
+def _in_phase(phase: str, cases: Sequence[SpeedCase]) -> str:
     faster = [case.record.name for case in cases if _direction(case.record) == FASTER]
     speedups = [_times(speedup) for speedup in sorted(case.record.speedup or 0.0 for case in cases)]
     span = " to ".join(dict.fromkeys((speedups[0], speedups[-1])))
@@ -70,7 +70,7 @@ def _direction(r: CaseRecord) -> str:
     return FASTER if r.interval.low > 1 else SLOWER if r.interval.high < 1 else UNCLEAR
 
 
-def _detail(phase: str, cases: Sequence[SavedCase]) -> str:
+def _detail(phase: str, cases: Sequence[SpeedCase]) -> str:
     """One sentence per phase, each model with its interval."""
     titles = {FASTER: "faster", SLOWER: "slower", UNCLEAR: "no difference that this run could tell"}
     parts = []
@@ -81,7 +81,7 @@ def _detail(phase: str, cases: Sequence[SavedCase]) -> str:
     return f"{phase.capitalize()}, times as fast [95 % interval], {'; '.join(parts)}."
 
 
-def _named(case: SavedCase) -> str:
+def _named(case: SpeedCase) -> str:
     r = case.record
     assert r.interval is not None
     times = f"{_times(r.interval.estimate)} [{_times(r.interval.low)}, {_times(r.interval.high)}]"
@@ -97,16 +97,16 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
-def by_phase(cases: Iterable[Case]) -> dict[str, list[Case]]:
+def by_phase(cases: Iterable[SpeedCase]) -> dict[str, list[SpeedCase]]:
     """Cases by their phase, training first."""
-    phases: dict[str, list[Case]] = {phase: [] for phase in PHASES}
+    phases: dict[str, list[SpeedCase]] = {phase: [] for phase in PHASES}
     for case in cases:
         phases.setdefault(case.record.phase, []).append(case)
     return {phase: of for phase, of in phases.items() if of}
 
 
 def _no_speedup(run: SavedRun) -> str:
-    if run.cases:
+    if run.speed:
         return "Whether mixed precision pays cannot be told from this run: no precision was measured beside a baseline."
     if run.accuracy:
         return "Whether mixed precision is faster was not measured in this run, only what it costs in accuracy."

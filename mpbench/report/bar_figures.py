@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mpbench.errors import printable
-from mpbench.records.speed import CaseRecord, OfRounds
+from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.report.case_rows import arm, arm_in_full, by_phase, heading
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import INK, Row, drawn_rows, looks, rows_under_headings, style
 from mpbench.report.tables import MIB, joules
 
 
-def memory(cases: Sequence[OfRounds]) -> Drawing | None:
+def memory(cases: Sequence[SpeedCase]) -> Drawing | None:
     """Peak memory of the device; None where the allocator was not asked: a process's holds all cases at once."""
     bars = [
         Bar(r, r.peak_memory_bytes / MIB, f"{r.peak_memory_bytes / MIB:,.0f}")
@@ -28,7 +28,7 @@ def memory(cases: Sequence[OfRounds]) -> Drawing | None:
     return _drawn_bars("memory", "Peak memory of the device", "MiB", bars)
 
 
-def energy(cases: Sequence[OfRounds]) -> Drawing | None:
+def energy(cases: Sequence[SpeedCase]) -> Drawing | None:
     """Energy per image with the spread of its passes to either side; None where it was not measured."""
     bars = [
         Bar(r, r.joules_per_image, joules(r), (r.joules_spread or 0.0) * r.joules_per_image)
@@ -38,7 +38,7 @@ def energy(cases: Sequence[OfRounds]) -> Drawing | None:
     return _drawn_bars("energy", "Energy per image", "J/image", bars)
 
 
-def throughput(cases: Sequence[OfRounds]) -> Drawing | None:
+def throughput(cases: Sequence[SpeedCase]) -> Drawing | None:
     """Images per second at the median round; None without cases."""
     bars = [Bar(r, r.images_per_second, f"{r.images_per_second:,.1f}") for r in _records(cases)]
     return _drawn_bars("throughput", "Images per second", "images/s", bars)
@@ -61,7 +61,7 @@ class Bar:
     spread: float = 0.0
 
 
-def _records(cases: Sequence[OfRounds]) -> list[CaseRecord]:
+def _records(cases: Sequence[SpeedCase]) -> list[CaseRecord]:
     """Those that get a bar: a control is its baseline once more."""
     return [case.record for case in cases if not case.record.control]
 

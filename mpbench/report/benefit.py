@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from mpbench.config.precisions import DEFAULT_BASELINE
-from mpbench.records.arms import Arms, Case
+from mpbench.records.arms import Arms
 from mpbench.records.rounds import paired
-from mpbench.records.speed import OfRounds
+from mpbench.records.speed import SpeedCase
 from mpbench.stats.intervals import CONFIDENCE, MIN_PAIRS, Interval, simultaneous, speedup_interval
 
 MAX_PAIRS_OF = 40
 """Models of which any two are compared in words: keras.applications has 38."""
 
 
-def equal_benefit(cases: Iterable[Case]) -> list[str]:
+def equal_benefit(cases: Iterable[SpeedCase]) -> list[str]:
     """The thesis's question, *do all benefit equally?*, answered per precision from the intervals.
 
     Two models differ where their intervals do not overlap; that is stricter than a test of the difference. The
@@ -24,7 +24,7 @@ def equal_benefit(cases: Iterable[Case]) -> list[str]:
     """
     cases = list(cases)
     arms = Arms(cases)
-    by_precision: dict[str, list[Case]] = {}
+    by_precision: dict[str, list[SpeedCase]] = {}
     for case in cases:
         r = case.record
         if r.interval and not r.control and r.precision != DEFAULT_BASELINE:  # strict float32 is nobody's choice
@@ -36,7 +36,7 @@ def equal_benefit(cases: Iterable[Case]) -> list[str]:
     ]
 
 
-def _jointly(asked: Sequence[Case], arms: Arms[Case]) -> list[tuple[str, Interval]]:
+def _jointly(asked: Sequence[SpeedCase], arms: Arms) -> list[tuple[str, Interval]]:
     """Simultaneous intervals of the speedups of some cases, none narrower than its own, with their models' names."""
     confidence, found = simultaneous(len(asked)), []
     for case in asked:
@@ -49,7 +49,7 @@ def _jointly(asked: Sequence[Case], arms: Arms[Case]) -> list[tuple[str, Interva
     return found
 
 
-def over(case: OfRounds, other: OfRounds, confidence: float = CONFIDENCE) -> Interval | None:
+def over(case: SpeedCase, other: SpeedCase, confidence: float = CONFIDENCE) -> Interval | None:
     """Speedup over another case of the same group, of their paired rounds; None with too few, or other batches."""
     theirs, mine = paired(other.judged, case.judged)
     if len(mine) < MIN_PAIRS or batches_differ(other, case):
@@ -57,7 +57,7 @@ def over(case: OfRounds, other: OfRounds, confidence: float = CONFIDENCE) -> Int
     return speedup_interval(theirs, mine, confidence)
 
 
-def batches_differ(base: OfRounds, case: OfRounds) -> bool:
+def batches_differ(base: SpeedCase, case: SpeedCase) -> bool:
     return base.record.batch_size != case.record.batch_size
 
 

@@ -12,8 +12,8 @@ from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.comparable import COMPARABLE_FACTS, configuration
 from mpbench.records.diagnostics import PeakRecord
 from mpbench.records.rounds import numbers
-from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.records.speed import CaseRecord
+from mpbench.records.runs import SavedRun
+from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.report.content import Block, Cell, Command, Number, Sentence, Table
 from mpbench.report.tables import MIB, device_label, each, precision_label, throttled_rounds
 
@@ -35,11 +35,11 @@ def blocks(run: SavedRun) -> list[Block]:
         found += [Sentence("What was typed, to repeat it:"), Command(run.command)]
     else:
         found += [Sentence("This run does not say what was typed. From its settings, about:"), Command(_command(run))]
-    if run.cases:
-        found.append(_cases(run.cases.values()))
-        number = sum(len(case.rounds) for case in run.cases.values())
+    if run.speed:
+        found.append(_cases(run.speed.values()))
+        number = sum(len(case.rounds) for case in run.speed.values())
         if number <= MOST_ROUNDS:
-            found.append(_rounds(run.cases.values()))
+            found.append(_rounds(run.speed.values()))
         else:
             found.append(Sentence(f"{number:,} rounds are too many to list here; the JSON file has them."))
     return found
@@ -48,8 +48,8 @@ def blocks(run: SavedRun) -> list[Block]:
 def side_by_side(one: SavedRun, other: SavedRun) -> Table:
     """Both runs' cases, in milliseconds per step, and what differs in how they were measured."""
     rows = []
-    for name in dict.fromkeys([*one.cases, *other.cases]):
-        pair = [run.cases.get(name) for run in (one, other)]
+    for name in dict.fromkeys([*one.speed, *other.speed]):
+        pair = [run.speed.get(name) for run in (one, other)]
         ms: list[Cell] = [_ms(case.median_seconds) if case else "not measured" for case in pair]
         speedups: list[Cell] = [_speedup(case.record) if case else "" for case in pair]
         differing = ""
@@ -63,8 +63,8 @@ def side_by_side(one: SavedRun, other: SavedRun) -> Table:
 
 
 def _device(run: SavedRun) -> str:
-    labels = [device_label(case.record) for case in run.cases.values()]
-    labels += [device_label(record) for record in run.accuracy.values()]
+    labels = [device_label(case.record) for case in run.speed.values()]
+    labels += [device_label(case.record) for case in run.accuracy.values()]
     if labels:
         return each(labels)
     kinds = {diagnosed.record.device for diagnosed in run.diagnostics.values()}
@@ -85,7 +85,8 @@ def _environment(run: SavedRun) -> Table:
 
 
 def _settings(run: SavedRun) -> Table:
-    speed, accuracy = [case.record for case in run.cases.values()], list(run.accuracy.values())
+    speed = [case.record for case in run.speed.values()]
+    accuracy = [case.record for case in run.accuracy.values()]
     rows: list[tuple[Cell, ...]] = []
     if speed:
         own = {"replicas": each(r.replicas for r in speed), "layout": each(r.layout for r in speed) or "unknown"}
@@ -115,8 +116,8 @@ def _shared(records: Sequence[CaseRecord | AccuracyRecord]) -> dict[str, str]:
 
 def _command(run: SavedRun) -> str:
     """A command that measures about the same."""
-    records = [case.record for case in run.cases.values()]
-    of: list[CaseRecord] | list[AccuracyRecord] = records or list(run.accuracy.values())
+    records = [case.record for case in run.speed.values()]
+    of: list[CaseRecord] | list[AccuracyRecord] = records or [case.record for case in run.accuracy.values()]
     words = ["pytest", "bench/" if records or not of else "tests/test_accuracy.py"]
     if of:
         precisions = dict.fromkeys([*(r.baseline or "" for r in of), *(r.precision for r in of)])
@@ -128,7 +129,7 @@ def _command(run: SavedRun) -> str:
     return " ".join(words)
 
 
-def _cases(cases: Iterable[SavedCase]) -> Table:
+def _cases(cases: Iterable[SpeedCase]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for case in cases:
         r, counted = case.record, case.judged.rounds
@@ -159,7 +160,7 @@ def _cases(cases: Iterable[SavedCase]) -> Table:
     return Table("All cases", columns, tuple(rows), sortable=True)
 
 
-def _rounds(cases: Iterable[SavedCase]) -> Table:
+def _rounds(cases: Iterable[SpeedCase]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for case in cases:
         r = case.record

@@ -19,7 +19,7 @@ from mpbench.errors import printable
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.arms import Arms
 from mpbench.records.rounds import numbers
-from mpbench.records.speed import CaseRecord, OfRounds
+from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.report import thesis
 from mpbench.report.accuracy_tables import in_words, is_the_thesis_pair
 from mpbench.report.bar_figures import energy, memory, throughput
@@ -72,7 +72,7 @@ LEAST_SPAN = 0.04
 """Least height of a panel of rounds, over their median: noise of a thousandth shall not look like mountains."""
 
 
-def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
+def speedups(cases: Sequence[SpeedCase]) -> Drawing | None:
     """Each case's speedup over its baseline with its 95 % interval, a panel per phase, the thesis's ratios beside them.
 
     Args:
@@ -122,13 +122,13 @@ def speedups(cases: Sequence[OfRounds]) -> Drawing | None:
     return Drawing("speedups", title, f"Right of 1 is faster. {' '.join(sentences)}", figure)
 
 
-def step_times(cases: Sequence[OfRounds]) -> list[Drawing]:
+def step_times(cases: Sequence[SpeedCase]) -> list[Drawing]:
     """Every round in the order measured, a drawing per model and phase, in it a panel per precision and mode.
 
     Args:
         cases: of one run. Those of one model, variant and phase were measured in turns and share the numbers of blocks.
     """
-    groups: dict[tuple[str, str, str], list[OfRounds]] = {}
+    groups: dict[tuple[str, str, str], list[SpeedCase]] = {}
     for case in cases:
         r = case.record
         groups.setdefault((r.model, r.variant, r.phase), []).append(case)
@@ -212,7 +212,7 @@ def _thesis_ratio(r: CaseRecord) -> float | None:
     return was[0] / was[1]
 
 
-def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
+def _rounds_of(name: str, phase: str, cases: Sequence[SpeedCase]) -> Drawing:
     """One group's rounds."""
     cases, more = drawn_rows(cases, MOST_PANELS)
     of_precision = looks(case.record.precision for case in cases)
@@ -265,7 +265,7 @@ def _rounds_of(name: str, phase: str, cases: Sequence[OfRounds]) -> Drawing:
     return Drawing(f"rounds {name} {phase}", f"Every round of {whose}, in the order measured{more}", sentences, figure)
 
 
-def _rounds_in_words(case: OfRounds) -> str:
+def _rounds_in_words(case: SpeedCase) -> str:
     r, ms = case.record, [1000 * seconds for seconds in case.rounds]
     third = max(1, len(ms) // 3)
     parts = [

@@ -13,7 +13,8 @@ from mpbench.gate.lines import outcome
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import Verdict
 from mpbench.history.series import MIN_RUNS
-from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.runs import SavedRun
+from mpbench.records.speed import SpeedCase
 from mpbench.report import environment
 from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.report.answers import answers, by_phase
@@ -54,11 +55,11 @@ def report(runs: Sequence[SavedRun], ending: Ending | None = None) -> Report:
     """
     *earlier, run = sorted(runs, key=lambda one: (one.time, one.path))
     sections = [
-        Section("speedup", "Speedup", _speedup(list(run.cases.values()))),
+        Section("speedup", "Speedup", _speedup(list(run.speed.values()))),
         Section("tables", "The thesis's tables, as measured here", _tables(run)),
         Section("rounds", "Every round, in the order measured", _rounds(run)),
         Section("accuracy", "Accuracy", _accuracy(run)),
-        Section("resources", "Memory, energy, images per second", _resources(list(run.cases.values()))),
+        Section("resources", "Memory, energy, images per second", _resources(list(run.speed.values()))),
         Section("causes", "Why: where the time goes", _causes([*earlier, run])),
         Section("history", "Against earlier runs", _history(run, earlier)),
         Section("environment", "Environment and raw numbers", environment.blocks(run)),
@@ -81,11 +82,11 @@ def _ending(ending: Ending | None) -> list[Note]:
 
 def _notes(run: SavedRun) -> list[Note]:
     """What holds for the whole report."""
-    kinds = {case.record.device for case in run.cases.values()}
-    kinds |= {record.device for record in run.accuracy.values()}
+    kinds = {case.record.device for case in run.speed.values()}
+    kinds |= {case.record.device for case in run.accuracy.values()}
     kinds |= {diagnosed.record.device for diagnosed in run.diagnostics.values()}
     said = [Note("CPU", CPU_NOTE)] if "cpu" in kinds else []
-    records = [case.record for case in run.cases.values()]
+    records = [case.record for case in run.speed.values()]
     for word, text in DOUBTS.items():
         if any(r.doubt == word for r in records):
             said.append(Note(word, f"So marked: {text}."))
@@ -112,7 +113,7 @@ def as_note(line: str, where: str = "") -> Note:
     return Note(word.upper(), where + text)
 
 
-def _speedup(cases: Sequence[SavedCase]) -> list[Block]:
+def _speedup(cases: Sequence[SpeedCase]) -> list[Block]:
     drawing = speedups(cases)
     if drawing is None:
         return _missing("No precision was measured beside a baseline in this run.", SPEED)
@@ -132,23 +133,23 @@ def _tables(run: SavedRun) -> list[Block]:
         return _missing("Nothing that the thesis's tables hold was measured in this run.", SPEED)
     if not run.accuracy:
         found += _missing("Tables 2 and 3, accuracy, were not measured in this run.", ACCURACY)
-    if not run.cases:
+    if not run.speed:
         found += _missing("Tables 1, 4 and 5, speed, were not measured in this run.", SPEED)
     return found
 
 
 def _rounds(run: SavedRun) -> list[Block]:
-    if not run.cases:
+    if not run.speed:
         return _missing("No step was timed in this run.", SPEED)
     about = (
         "Each mark is a round: the mean of some steps, run back to back. Precisions were measured in turns, in blocks. "
         "Drift, an unfinished warm-up and throttling show as slopes and steps."
     )
-    return [Sentence(about), *_drawn(step_times(list(run.cases.values())))]
+    return [Sentence(about), *_drawn(step_times(list(run.speed.values())))]
 
 
 def _accuracy(run: SavedRun) -> list[Block]:
-    records = list(run.accuracy.values())
+    records = [case.record for case in run.accuracy.values()]
     if not records:
         return _missing("Accuracy was not compared in this run.", ACCURACY)
     drawing = accuracy_differences(records)
@@ -164,7 +165,7 @@ def _accuracy(run: SavedRun) -> list[Block]:
     return [*said, *shown]
 
 
-def _resources(cases: Sequence[SavedCase]) -> list[Block]:
+def _resources(cases: Sequence[SpeedCase]) -> list[Block]:
     if not cases:
         return _missing("No step was measured in this run.", SPEED)
     drawn = [memory(cases), energy(cases), throughput(cases)]

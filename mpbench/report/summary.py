@@ -16,7 +16,7 @@ from typing import NamedTuple
 from mpbench.config.precisions import CPU_NOTE
 from mpbench.gate.verdict import NEW, NOT_SELECTED, Verdict, is_red
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.speed import CaseRecord, Measured
+from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
 from mpbench.report.tables import (
     DOUBTS,
@@ -78,7 +78,7 @@ class Ending:
 
 
 def markdown(
-    cases: Sequence[Measured],
+    cases: Sequence[SpeedCase],
     compared: Sequence[AccuracyRecord],
     verdicts: Sequence[Verdict] | None,
     ending: Ending | None = None,
@@ -224,7 +224,7 @@ def _shortened(names: Sequence[str]) -> Callable[[str], str]:
     return short if len({short(name) for name in names}) == len(set(names)) else str
 
 
-def _speed(cases: Sequence[Measured]) -> list[str]:
+def _speed(cases: Sequence[SpeedCase]) -> list[str]:
     """One phase: how it was measured, and a row for each case."""
     records = [case.record for case in cases]
     setting = (

@@ -6,21 +6,19 @@ Pure functions from records to lines of text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from mpbench.config.precisions import CPU_NOTE, DEFAULT_BASELINE, TF32
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.arms import Arms
 from mpbench.records.rounds import numbers
-from mpbench.records.speed import CaseRecord, OfRounds
+from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.report import thesis
 from mpbench.report.benefit import batches_differ, equal_benefit, over
 from mpbench.stats.intervals import MIN_PAIRS, Interval
 from mpbench.text_table import render
 from mpbench.why.reading.breakdown import breakdown_of
 from mpbench.why.reading.verdict import is_host_bound
-
-Case = TypeVar("Case", bound=OfRounds)
 
 DOUBTS = {
     "NOISY": "the time limit (--mp-max-time) came before the interval was narrow",
@@ -38,7 +36,7 @@ MAX_EACH = 20
 MIB = 2**20
 
 
-def summary(cases: Sequence[OfRounds]) -> list[str]:
+def summary(cases: Sequence[SpeedCase]) -> list[str]:
     """Everything printed after pytest-benchmark's own table, line by line.
 
     Args:
@@ -59,7 +57,7 @@ def summary(cases: Sequence[OfRounds]) -> list[str]:
     return lines
 
 
-def phase_table(cases: Sequence[OfRounds]) -> list[str]:
+def phase_table(cases: Sequence[SpeedCase]) -> list[str]:
     """Each arm of one phase against its baseline; a baseline that stands alone gets a row of its own."""
     arms = Arms(cases)
     bases = [arms.baseline_of(case) for case in cases]
@@ -90,7 +88,7 @@ class Beside(NamedTuple):
     rows: list[dict[str, str]]
 
 
-def sweep_table(cases: Sequence[OfRounds]) -> Beside:
+def sweep_table(cases: Sequence[SpeedCase]) -> Beside:
     """Speedups of one phase as a function of what was swept, a row per model and precision; without rows where nothing
     was."""
     arms = Arms(cases)
@@ -111,18 +109,18 @@ def sweep_table(cases: Sequence[OfRounds]) -> Beside:
     return Beside(f"Sweep, {phase}: speedup{of_images} over {over} [95 % interval]", [*rows.values()])
 
 
-def tables_beside(cases: Sequence[OfRounds]) -> list[Beside]:
+def tables_beside(cases: Sequence[SpeedCase]) -> list[Beside]:
     """Energy, and what modes to run a precision differ in: those that the records have something for."""
     return [*energy_tables(cases), *mode_tables(cases)]
 
 
-def energy_tables(cases: Sequence[OfRounds]) -> list[Beside]:
+def energy_tables(cases: Sequence[SpeedCase]) -> list[Beside]:
     """Of each phase that has a figure, the thesis's first."""
     found = [energy_table([case for case in cases if case.record.phase == phase]) for phase in thesis.TABLE]
     return [one for one in found if one.rows]
 
 
-def mode_tables(cases: Sequence[OfRounds]) -> list[Beside]:
+def mode_tables(cases: Sequence[SpeedCase]) -> list[Beside]:
     """XLA's speedup, the scaling of replicas, the first step: those that the records have something for."""
     found = reference_tables(cases)
     if len({case.record.jit for case in cases}) > 1:
@@ -130,7 +128,7 @@ def mode_tables(cases: Sequence[OfRounds]) -> list[Beside]:
     return [one for one in found if one.rows]
 
 
-def energy_table(cases: Sequence[OfRounds]) -> Beside:
+def energy_table(cases: Sequence[SpeedCase]) -> Beside:
     """Joules per image of one phase, of each arm against its baseline, with the spread of the passes.
 
     A saving within the spread of its two figures says so: each figure is taken to be good to the whole spread of its
@@ -161,14 +159,14 @@ def energy_table(cases: Sequence[OfRounds]) -> Beside:
     return Beside(f"Energy, {phase}: joules per image ± spread of the passes{together}", rows)
 
 
-def reference_tables(cases: Iterable[OfRounds]) -> list[Beside]:
+def reference_tables(cases: Iterable[SpeedCase]) -> list[Beside]:
     """What another way to run the same precision brings: XLA's speedup; how close to N times as fast N replicas are."""
     titles = {
         "jit=off": "XLA's speedup: over the same precision without it [95 % interval]",
         "replicas=1": "Scaling efficiency of replicas: 1 is N times as many images/s as one [95 % interval]",
     }
 
-    def cell(case: OfRounds) -> str:
+    def cell(case: SpeedCase) -> str:
         ratio = case.record.over_reference
         return "" if ratio is None else _interval(ratio) + _throttled(case, None)
 
@@ -178,10 +176,10 @@ def reference_tables(cases: Iterable[OfRounds]) -> list[Beside]:
     ]
 
 
-def first_step_table(cases: Iterable[OfRounds]) -> Beside:
+def first_step_table(cases: Iterable[SpeedCase]) -> Beside:
     """What has to be waited for before the second step, apart."""
 
-    def cell(case: OfRounds) -> str:
+    def cell(case: SpeedCase) -> str:
         r = case.record
         if r.trace_seconds is None or r.compile_seconds is None:
             return ""
@@ -190,7 +188,7 @@ def first_step_table(cases: Iterable[OfRounds]) -> Beside:
     return Beside("First step: seconds to trace + to compile", _by_phase(cases, cell))
 
 
-def _by_phase(cases: Iterable[OfRounds], cell: Callable[[OfRounds], str]) -> list[dict[str, str]]:
+def _by_phase(cases: Iterable[SpeedCase], cell: Callable[[SpeedCase], str]) -> list[dict[str, str]]:
     """A row per model and precision, a column per phase; without what has no cell, and without controls."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for case in cases:
@@ -215,7 +213,7 @@ def _spread(record: CaseRecord) -> Interval:
     return Interval(joules, joules * (1 - (record.joules_spread or 0.0)), joules * (1 + (record.joules_spread or 0.0)))
 
 
-def _watts(case: OfRounds) -> float:
+def _watts(case: SpeedCase) -> float:
     return (case.record.joules_per_step or 0.0) / case.median_seconds
 
 
@@ -224,7 +222,7 @@ def per_replica(records: Iterable[CaseRecord]) -> str:
     return " per replica" if any(r.replicas > 1 for r in records) else ""
 
 
-def notes(cases: Sequence[OfRounds]) -> list[str]:
+def notes(cases: Sequence[SpeedCase]) -> list[str]:
     """A line for each thing a reader must know before believing a figure, and the noise floor if there is one."""
     lines = []
     for word, why in DOUBTS.items():
@@ -311,14 +309,14 @@ def power_limit(record: CaseRecord) -> str:
     return f"{100 * (record.power_limited_share or 0):.0f} % of rounds{clock}"
 
 
-def strict_float32(case: Case, arms: Arms[Case]) -> Case | None:
+def strict_float32(case: SpeedCase, arms: Arms) -> SpeedCase | None:
     """The strict float32 that was measured beside a case whose speedup refers to something else; None without one."""
     if case.record.baseline in (None, DEFAULT_BASELINE) or case.record.precision == DEFAULT_BASELINE:
         return None
     return next(iter(arms.of_precision(case.record, DEFAULT_BASELINE)), None)
 
 
-def _row(case: OfRounds, base: OfRounds | None, strict_base: OfRounds | None = None) -> dict[str, str]:
+def _row(case: SpeedCase, base: SpeedCase | None, strict_base: SpeedCase | None = None) -> dict[str, str]:
     """A row's cells by column; without a baseline only the case's own.
 
     Args:
@@ -361,14 +359,14 @@ def doubted(record: CaseRecord) -> str:
     return f"{record.rounds} rounds"
 
 
-def marks(case: OfRounds, base: OfRounds | None) -> list[str]:
+def marks(case: SpeedCase, base: SpeedCase | None) -> list[str]:
     """What must stand beside a speedup; it is of throttled rounds too where its baseline's are."""
     breakdown = breakdown_of(case)
     bound = ["HOST-BOUND"] if breakdown and is_host_bound(breakdown) else []
     return list(filter(None, [case.record.doubt])) + _throttled(case, base).split() + bound
 
 
-def _gpu_busy(case: OfRounds) -> str:
+def _gpu_busy(case: SpeedCase) -> str:
     """Per cent of the step in which anything ran on the GPU; empty where no profile says so."""
     breakdown = breakdown_of(case)
     if breakdown is None or not breakdown.record.on_device:
@@ -376,11 +374,11 @@ def _gpu_busy(case: OfRounds) -> str:
     return f"{100 * (1 - breakdown.idle_share):.0f}"
 
 
-def _marks(case: OfRounds, base: OfRounds | None) -> str:
+def _marks(case: SpeedCase, base: SpeedCase | None) -> str:
     return "".join(f" {word}" for word in marks(case, base))
 
 
-def _throttled(case: OfRounds, base: OfRounds | None) -> str:
+def _throttled(case: SpeedCase, base: SpeedCase | None) -> str:
     return " THROTTLED" if case.record.throttled or (base is not None and base.record.throttled) else ""
 
 

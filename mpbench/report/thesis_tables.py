@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.arms import Arms
-from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.runs import SavedRun
+from mpbench.records.speed import SpeedCase
 from mpbench.report import thesis
 from mpbench.report.accuracy_tables import is_the_thesis_pair, setting
 from mpbench.report.content import Cell, Number, Table
@@ -23,8 +24,8 @@ def thesis_tables(run: SavedRun) -> list[Table]:
 
     Swept points are in none of them; other modes to run a precision have rows of their own.
     """
-    cases = [case for case in run.cases.values() if not case.record.control and not case.record.point]
-    compared = list(run.accuracy.values())
+    cases = [case for case in run.speed.values() if not case.record.control and not case.record.point]
+    compared = [case.record for case in run.accuracy.values()]
     tables = [_models(cases)] if cases else []
     arms = Arms(cases)
     if compared:
@@ -37,7 +38,7 @@ def thesis_tables(run: SavedRun) -> list[Table]:
     return tables
 
 
-def _models(cases: Sequence[SavedCase]) -> Table:
+def _models(cases: Sequence[SpeedCase]) -> Table:
     parameters: dict[str, int] = {}
     for case in cases:
         parameters.setdefault(case.record.model, case.record.parameters)
@@ -117,7 +118,7 @@ def _mcnemar(records: Sequence[AccuracyRecord]) -> Table:
     )
 
 
-def _times(pairs: Sequence[tuple[SavedCase, SavedCase]]) -> Table:
+def _times(pairs: Sequence[tuple[SpeedCase, SpeedCase]]) -> Table:
     rows = []
     for base, case in pairs:
         r, ms, base_ms = case.record, 1000 * case.median_seconds, 1000 * base.median_seconds

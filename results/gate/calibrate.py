@@ -33,8 +33,9 @@ from scipy import stats
 from mpbench.gate.judge import judge, open_book, speed_verdicts
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import SPEEDUP, Verdict, is_red
-from mpbench.records.runs import SavedCase, SavedRun, read_run
-from mpbench.records.speed import CaseRecord
+from mpbench.records.measured import Measured
+from mpbench.records.runs import SavedRun, read_run
+from mpbench.records.speed import CaseRecord, SpeedCase
 
 HERE = Path(__file__).parent
 FIRST_JUDGED = 5
@@ -120,7 +121,7 @@ LEVELS = {
     "AR(1) 0.9 of 2 %": Levels(memory=0.9, sd=0.02),
 }
 
-Rule = Callable[[SavedCase, SavedCase], bool]
+Rule = Callable[[SpeedCase, SpeedCase], bool]
 
 
 class LevelledMachine:
@@ -162,7 +163,7 @@ class LevelledMachine:
                     continue
                 own = shared + rng.normal(0, LEVEL_NOISE / 2, LEVEL_ROUNDS) + offsets[2 * model + arm]
                 seconds = ms / 1000 * (0.6 if arm else 1.0) * np.exp(own) * (factors or {}).get(name, 1.0)
-                cases[name] = SavedCase(name, _record(f"model{model}", precision), tuple(seconds))
+                cases[name] = Measured(_record(f"model{model}", precision), tuple(seconds), name)
         self._number += 1
         number = self._number
         time = START + timedelta(days=number)
@@ -238,7 +239,7 @@ def simulated(
 ) -> SavedRun:
     """A run as the recorded one might have gone at another time, on that machine; one case's times multiplied."""
     speed = np.exp(rng.normal(0, how.run_sd))
-    cases: dict[str, SavedCase] = {}
+    cases: dict[str, SpeedCase] = {}
     draws: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
     for name, case in recorded.cases.items():
         r = case.record
@@ -257,20 +258,20 @@ def simulated(
 
 def with_factor(run: SavedRun, name: str, factor: float) -> SavedRun:
     """The run with one case's rounds multiplied."""
-    case = run.cases[name]
-    return replace(run, cases=run.cases | {name: replace(case, rounds=tuple(factor * r for r in case.rounds))})
+    case = run.speed[name]
+    return replace(run, cases=run.speed | {name: replace(case, rounds=tuple(factor * r for r in case.rounds))})
 
 
-def median_rule(new: SavedCase, old: SavedCase) -> bool:
+def median_rule(new: SpeedCase, old: SpeedCase) -> bool:
     return bool(np.median(new.rounds) > 1.05 * np.median(old.rounds))
 
 
-def asv_rule(new: SavedCase, old: SavedCase) -> bool:
+def asv_rule(new: SpeedCase, old: SpeedCase) -> bool:
     p = stats.mannwhitneyu(new.rounds, old.rounds).pvalue
     return bool(p < 0.002 and np.median(new.rounds) > 1.1 * np.median(old.rounds))
 
 
-def nvbench_rule(new: SavedCase, old: SavedCase) -> bool:
+def nvbench_rule(new: SpeedCase, old: SpeedCase) -> bool:
     apart = np.quantile(new.rounds, 0.25) > np.quantile(old.rounds, 0.75)
     return bool(apart and np.median(new.rounds) > 1.005 * np.median(old.rounds))
 
@@ -283,10 +284,10 @@ def outcomes(new: SavedRun, earlier: list[SavedRun]) -> tuple[dict[str, bool], d
     verdicts = judge(new, earlier, Rules())
     red = {"mpbench": is_red(verdicts)}
     texts = [v.detail if v.name.startswith(SPEEDUP) else v.name for v in verdicts if v.red]
-    named = {"mpbench": {name for name in new.cases if any(name in text for text in texts)}}
+    named = {"mpbench": {name for name in new.speed if any(name in text for text in texts)}}
     last = earlier[-1]
     for rule, slower in OTHERS.items():
-        named[rule] = {n for n, case in new.cases.items() if n in last.cases and slower(case, last.cases[n])}
+        named[rule] = {n for n, case in new.speed.items() if n in last.cases and slower(case, last.cases[n])}
         red[rule] = bool(named[rule])
     return red, named
 

@@ -42,7 +42,7 @@ def _opening(file: Path) -> list[str]:
         run = read_run(file)
     except UnreadableRun:
         return ["# Results", "", "The matrix of models and precisions has not been measured yet."]
-    one = next(iter(run.cases.values())).record
+    one = next(iter(run.speed.values())).record
     device = run.facts.get("gpu") if one.device == "gpu" else "CPU"
     lines = [f"# {device}", "", *_speedups(run)]
     if one.device == "cpu":
@@ -52,7 +52,7 @@ def _opening(file: Path) -> list[str]:
 
 def _speedups(run: SavedRun) -> list[str]:
     """A row per model, phase and way: float32 against mixed_float16, and what the thesis had."""
-    one = next(iter(run.cases.values())).record
+    one = next(iter(run.speed.values())).record
     lines = [
         f"Batch {one.batch_size}, {one.image_size}x{one.image_size} px, {BASELINE} with TF32 off; median ms/step and "
         f"paired speedup with its 95 % interval. Thesis: {thesis.DEVICE}.",
@@ -60,10 +60,10 @@ def _speedups(run: SavedRun) -> list[str]:
         f"| phase | model | XLA | {BASELINE}, ms | {MIXED}, ms | speedup [95 %] | thesis | reached |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for case in run.cases.values():
+    for case in run.speed.values():
         r = case.record
         was = thesis.MS_PER_STEP.get((r.model, r.phase))
-        base = baseline_of(case, run.cases.values())
+        base = baseline_of(case, run.speed.values())
         if r.precision != MIXED or r.interval is None or r.control or base is None or was is None:
             continue
         figures = [f"{1000 * base.median_seconds:.2f}", f"{1000 * case.median_seconds:.2f}"]

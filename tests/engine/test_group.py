@@ -14,8 +14,8 @@ from mpbench.engine.step import Step
 from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
 from mpbench.engine.timed import Timed
 from mpbench.errors import CaseFailure
-from mpbench.records.speed import BROKEN_OFF, Measured
-from mpbench.records.speed import read_case as read_back
+from mpbench.records.measured import Measured
+from mpbench.records.speed import BROKEN_OFF, SPEED
 from mpbench.stats.intervals import MIN_PAIRS
 from mpbench.system import machine
 from mpbench.system.cluster import Cluster
@@ -174,7 +174,7 @@ def test_the_gpus_readings_enter_the_records_and_throttled_rounds_do_not_count(m
         assert (record.utilisation_percent, record.memory_clock_mhz, record.temperature_c) == (97.0, 2600.0, 60.0)
         assert 1000 < record.sm_clock_mhz < 1000 + card.readings
         assert 0 < record.power_limited_share < 1
-    assert read_back(records[1].as_extra_info()) == records[1]
+    assert SPEED.read(records[1].as_extra_info()) == records[1]
 
 
 def test_a_cpu_has_no_readings():

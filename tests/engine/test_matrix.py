@@ -9,7 +9,7 @@ import pytest
 from paths import ROOT
 
 from mpbench.config.model_names import DEFAULT_MODELS
-from mpbench.records.speed import read_case
+from mpbench.records.speed import SPEED
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(900)]
 
@@ -27,7 +27,7 @@ def matrix(tmp_path_factory):
 
 
 def test_every_case_of_the_matrix_is_measured_and_saved(matrix):
-    records = [read_case(bench["extra_info"]) for bench in matrix[1]["benchmarks"]]
+    records = [SPEED.read(bench["extra_info"]) for bench in matrix[1]["benchmarks"]]
     assert {(r.model, r.precision, r.phase) for r in records} == {
         (model, precision, phase)
         for model in DEFAULT_MODELS
@@ -42,13 +42,13 @@ def test_parameters_are_those_of_the_thesis_models_with_its_head(matrix):
     head = {"vgg16": 512, "inception_v3": 2048, "resnet152_v2": 2048}
     base = {"vgg16": 14_714_688, "inception_v3": 21_802_784, "resnet152_v2": 58_331_648}
     for bench in matrix[1]["benchmarks"]:
-        record = read_case(bench["extra_info"])
+        record = SPEED.read(bench["extra_info"])
         assert record.parameters == base[record.model] + head[record.model] * 1024 + 1024 + 1024 * 2 + 2
 
 
 def test_loss_scaling_settled_before_the_first_measured_round(matrix):
     for bench in matrix[1]["benchmarks"]:
-        record = read_case(bench["extra_info"])
+        record = SPEED.read(bench["extra_info"])
         if (record.precision, record.phase) == ("mixed_float16", "training"):
             assert 0 < record.loss_scale <= 2**15
             assert record.loss_scale == 2.0 ** (15 - record.warmup_skipped_steps - record.skipped_steps)

@@ -11,7 +11,7 @@ from tiny_plans import plan
 from mpbench.engine import step as stepping
 from mpbench.engine.session import measure_group
 from mpbench.engine.step import Step
-from mpbench.records.speed import Measured
+from mpbench.records.measured import Measured
 
 pytestmark = pytest.mark.tensorflow
 

@@ -178,12 +178,12 @@ def test_accuracy_on_other_data_has_not_fallen():
 
 def test_rounds_are_paired_by_their_blocks():
     new = saved_run(9)
-    slow, base = new.cases[SLOW], new.cases[BASE]
+    slow, base = new.speed[SLOW], new.speed[BASE]
     # The mixed case has no round of blocks 0 and 3; pairing by position would shift all others.
     kept = tuple(seconds for block, seconds in enumerate(slow.rounds) if block not in (0, 3))
     gap = replace(slow, rounds=kept, record=replace(slow.record, unpaired_blocks="0,3", rounds=len(kept)))
     drifting = np.exp(np.linspace(0, 2, 40))
-    cases = new.cases | {
+    cases = new.speed | {
         BASE: replace(base, rounds=tuple(np.array(base.rounds) * drifting)),
         SLOW: replace(gap, rounds=tuple(np.array(kept) * np.delete(drifting, [0, 3]))),
     }
@@ -238,8 +238,8 @@ def test_copies_of_a_run_are_one_run():
 
 def test_speedups_over_another_baseline_are_not_compared():
     def over(run, baseline):
-        case = run.cases[SLOW]
-        return replace(run, cases=run.cases | {SLOW: replace(case, record=replace(case.record, baseline=baseline))})
+        case = run.speed[SLOW]
+        return replace(run, cases=run.speed | {SLOW: replace(case, record=replace(case.record, baseline=baseline))})
 
     found = verdicts(saved_run(9), [over(run, "tf32") for run in EARLIER])
     assert found[f"speedup of {SLOW}"].kind == NOT_COMPARABLE
@@ -249,8 +249,8 @@ def test_speedups_over_another_baseline_are_not_compared():
 
 def test_a_speedup_is_not_judged_where_its_baseline_cannot_be():
     def other_batch(run):
-        case = run.cases[BASE]
-        return replace(run, cases=run.cases | {BASE: replace(case, record=replace(case.record, batch_size=8))})
+        case = run.speed[BASE]
+        return replace(run, cases=run.speed | {BASE: replace(case, record=replace(case.record, batch_size=8))})
 
     found = verdicts(saved_run(9, factors={BASE: 2.0}), [other_batch(run) for run in EARLIER])
     assert found[BASE].kind == found[f"speedup of {SLOW}"].kind == NOT_COMPARABLE

@@ -104,9 +104,9 @@ def test_an_accepted_level_is_announced_until_it_is_old():
 def test_runs_that_are_unsure_do_not_move_the_level():
     def drifting(run):
         """As slow on average, but not steady: what a run's rounds say of it is unsure."""
-        case = run.cases[SLOW]
+        case = run.speed[SLOW]
         rounds = np.array(case.rounds) * np.exp(np.linspace(-0.15, 0.15, len(case.rounds)))
-        return replace(run, cases=run.cases | {SLOW: replace(case, rounds=tuple(rounds))})
+        return replace(run, cases=run.speed | {SLOW: replace(case, rounds=tuple(rounds))})
 
     slow = [drifting(run) for run in following({SLOW: 1.1}, 3)]
     assert verdicts(slow[0])[SLOW].kind == UNSURE
@@ -153,26 +153,26 @@ def test_an_improvement_of_another_case_is_seldom_blamed(speed):
 
 def test_a_speedup_that_can_no_longer_be_had_is_said():
     new = saved_run(9)
-    case = new.cases[SLOW]
+    case = new.speed[SLOW]
     without = replace(case, record=replace(case.record, speedup=None, baseline=None))
-    found = verdicts(replace(new, cases=new.cases | {SLOW: without}))
+    found = verdicts(replace(new, cases=new.speed | {SLOW: without}))
     assert (found[SPEEDUP + SLOW].kind, found[SPEEDUP + SLOW].red) == (UNSURE, False)
     apart = replace(
         case,
         rounds=case.rounds[:20],
         record=replace(case.record, rounds=20, unpaired_blocks=",".join(map(str, range(40)))),
     )
-    found = verdicts(replace(new, cases=new.cases | {SLOW: apart}))
+    found = verdicts(replace(new, cases=new.speed | {SLOW: apart}))
     assert found[SPEEDUP + SLOW].kind == UNSURE
     assert "fewer than 8 blocks have a round of both" in found[SPEEDUP + SLOW].detail
 
 
 def test_what_was_not_asked_for_is_not_missing():
     new = saved_run(9, models={"vgg16": 300.0})
-    others = set(saved_run(9).cases) - set(new.cases)
+    others = set(saved_run(9).cases) - set(new.speed)
     for asked in (
         {"paths": ("",), "deselected": frozenset(others)},
-        {"paths": tuple(f"{name.partition('[')[0]}[vgg16-float32]" for name in new.cases)},
+        {"paths": tuple(f"{name.partition('[')[0]}[vgg16-float32]" for name in new.speed)},
     ):
         found = verdicts(replace(new, **asked), rules=Rules(missing_fails=True))
         assert not red(found)

@@ -87,7 +87,7 @@ def saved(project):
 
 
 def size(run_):
-    return len(run_.cases) + len(run_.accuracy)
+    return len(run_.speed) + len(run_.accuracy)
 
 
 @pytest.mark.parametrize("cases", [2, 13])
@@ -236,7 +236,7 @@ def test_sessions_that_save_at_once_lose_and_overwrite_nothing(project):
     found = saved(project)
     assert sorted(run_.path.name for run_ in found) == [f"000{n}_same.json" for n in range(1, 5)]
     assert [size(run_) for run_ in found] == [5] * 4
-    assert len({case.rounds for run_ in found for case in run_.cases.values()}) == 4 * 4
+    assert len({case.rounds for run_ in found for case in run_.speed.values()}) == 4 * 4
     assert not journals(storage(project))
 
 
@@ -251,7 +251,7 @@ def test_ctrl_c_keeps_the_journal_for_resuming(project, interruptible):
     else:  # it came between a group's end and the report of its last case
         assert "not saved: `python -m mpbench recover` saves what is in" in output
         assert recover(project).returncode == 0
-        assert len({*(name for run_ in saved(project) for name in (*run_.cases, *run_.accuracy))}) == kept
+        assert len({*(name for run_ in saved(project) for name in (*run_.speed, *run_.accuracy))}) == kept
 
 
 CTRL_C = """
@@ -437,6 +437,6 @@ def test_a_default_run_is_small(project):
     status, _ = run(project, "--deselect=bench/test_zz_accuracy.py", *args, rounds=300)
     assert status == 0
     (run_,) = saved(project)
-    assert [len(case.rounds) for case in run_.cases.values()] == [300] * 12
+    assert [len(case.rounds) for case in run_.speed.values()] == [300] * 12
     assert run_.path.stat().st_size < 200_000
     assert (project.path / "run.json").stat().st_size < 200_000

@@ -34,7 +34,7 @@ def test_the_run_is_an_ordinary_one_and_the_journal_is_gone(tmp_path, capsys):
     assert (status, err) == (0, [])
     assert out[0].startswith(f"{path}: 3 of 5 cases, begun 2026-05-01 12:00 UTC, from ")
     run = read_run(path)
-    assert [case.rounds for case in run.cases.values()] == [tuple(case.rounds) for case in VGG]
+    assert [case.rounds for case in run.speed.values()] == [tuple(case.rounds) for case in VGG]
     assert (len(run.accuracy), run.commit) == (1, "abc")
     assert run.time == datetime(2026, 5, 1, 12, 1, tzinfo=timezone.utc)
     ordinary = json.loads(
@@ -64,7 +64,7 @@ def test_only_groups_that_no_run_holds_whole_are_saved(tmp_path, capsys):
     lines = [line({"kind": "case", **vars(case)}) for case in RESNET]
     path.write_bytes(content + b"".join(lines))
     recover(tmp_path, capsys)
-    assert [len(run.cases) for run in runs(tmp_path)[0]] == [2, 2]
+    assert [len(run.speed) for run in runs(tmp_path)[0]] == [2, 2]
     assert not set(runs(tmp_path)[0][0].cases) & set(runs(tmp_path)[0][1].cases)
 
 
@@ -75,7 +75,7 @@ def test_a_truncated_run_beside_the_journal_is_named_and_skipped(tmp_path, capsy
     assert recover(tmp_path, capsys)[0] == 0
     (run,), complaints = runs(tmp_path)
     assert run.path.name == "0002_nightly.json"
-    assert "0001_nightly.json: truncated or no JSON" in complaints[0]
+    assert "0001_nightly.json: truncated or not JSON" in complaints[0]
 
 
 def test_damaged_lines_are_named_and_their_journal_is_kept_by_another_name(tmp_path, capsys):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mpbench.accuracy import features
 from mpbench.data.generated import CLASSES, picture
-from mpbench.records.accuracy import read_accuracy
+from mpbench.records.accuracy import ACCURACY
 from mpbench.report.photographs import photographs
 from mpbench.system import machine
 
@@ -87,7 +87,7 @@ def test_two_runs_give_the_same_tables(project):
             ]
         )
         (bench,) = saved(project)
-        entries.append((read_accuracy(bench["extra_info"]), tables(result)))
+        entries.append((ACCURACY.read(bench["extra_info"]), tables(result)))
         assert len(bench["stats"]["data"]) == bench["stats"]["rounds"] == 5
     assert entries[0] == entries[1]
     assert entries[0][0].accuracy > 0.7
@@ -98,7 +98,7 @@ def test_every_precision_starts_from_the_factorys_first_weights(project):
     result = run(project, *args, models="tiny_models:other_weights_each_time")
     result.assert_outcomes(passed=1, deselected=1)
     (bench,) = saved(project)
-    record = read_accuracy(bench["extra_info"])
+    record = ACCURACY.read(bench["extra_info"])
     assert record.baseline_only + record.precision_only <= 10  # two networks of their own disagree on dozens
 
 
@@ -107,7 +107,7 @@ def test_a_real_difference_fails_and_is_recorded(project):
     result = run(project, "-k", "mcnemar", "--benchmark-json=run.json", models=model)
     result.assert_outcomes(failed=1, deselected=1)
     (bench,) = saved(project)
-    record = read_accuracy(bench["extra_info"])
+    record = ACCURACY.read(bench["extra_info"])
     assert record.differs or record.unlearned == ["mixed_float16"]
     assert record.baseline_accuracy > 0.7
     shown = photographs(record)
@@ -122,7 +122,7 @@ def test_what_overflows_fails_by_name_and_leaves_no_record(project):
     result.assert_outcomes(failed=1, passed=1, deselected=1)
     result.stdout.fnmatch_lines(["*tiny_models:overflowing_base, mixed_float16: conv2d* is not finite (NaN or inf*"])
     (bench,) = saved(project)
-    assert read_accuracy(bench["extra_info"]).model == MODEL
+    assert ACCURACY.read(bench["extra_info"]).model == MODEL
 
 
 def test_a_users_folder_with_damaged_images(project, photos):
@@ -141,7 +141,7 @@ def test_a_users_folder_with_damaged_images(project, photos):
         ]
     )
     (bench,) = saved(project)
-    record = read_accuracy(bench["extra_info"])
+    record = ACCURACY.read(bench["extra_info"])
     assert (record.training_images + record.validation_images, record.skipped_images) == (58, 2)
 
 
@@ -177,7 +177,7 @@ def test_three_classes_in_folders(project, photos, tmp_path):
         Image.new("RGB", (64, 64), (10 * i, 200, 90)).save(folder / "wall" / f"{i}.png")
     run(project, "-k", "mcnemar", f"--mp-data={folder}", "--mp-batch-size=4", "--benchmark-json=run.json")
     (bench,) = saved(project)
-    record = read_accuracy(bench["extra_info"])
+    record = ACCURACY.read(bench["extra_info"])
     assert (record.classes, record.training_images, record.validation_images) == (3, 64, 16)
     assert record.majority_share == 6 / 16
 
@@ -234,7 +234,7 @@ def test_ctrl_c_keeps_what_is_finished(project, interruptible):
     assert "INTERNALERROR" not in output
     assert "Table 2, validation accuracy" in output
     (bench,) = saved(project)
-    assert read_accuracy(bench["extra_info"]).model == MODEL
+    assert ACCURACY.read(bench["extra_info"]).model == MODEL
 
 
 def test_speed_comes_before_accuracy_whatever_the_order(project):

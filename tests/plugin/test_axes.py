@@ -9,7 +9,7 @@ from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench.engine import group  # noqa: F401
-from mpbench.records.speed import read_case
+from mpbench.records.speed import SPEED
 from mpbench.system import machine
 
 pytestmark = pytest.mark.tensorflow
@@ -48,7 +48,7 @@ def test_each_point_is_a_group_of_its_own(project):
         ]
     )
     benches = json.loads((project.path / "run.json").read_text())["benchmarks"]
-    records = {bench["param"]: read_case(bench["extra_info"]) for bench in benches}
+    records = {bench["param"]: SPEED.read(bench["extra_info"]) for bench in benches}
     assert {name: (record.point, record.batch_size) for name, record in records.items()} == {
         f"tiny_models:classifier-{precision}-batch={batch}": (f"batch={batch}", batch)
         for precision in ("float32", "mixed_float16")
@@ -71,7 +71,7 @@ def test_a_precision_with_xla_and_without_is_measured_in_one_group(project):
         ]
     )
     benches = json.loads((project.path / "run.json").read_text())["benchmarks"]
-    records = {bench["param"].split("-", 1)[1]: read_case(bench["extra_info"]) for bench in benches}
+    records = {bench["param"].split("-", 1)[1]: SPEED.read(bench["extra_info"]) for bench in benches}
     assert {name: (r.jit, r.baseline, r.reference) for name, r in records.items()} == {
         "float32-jit=off": (False, None, ""),
         "mixed_float16-jit=off": (False, "float32", ""),

@@ -25,7 +25,7 @@ from mpbench.plugin.compared_run import (
     differing_fields,
 )
 from mpbench.records.runs import UnreadableRun, load_runs, read_run
-from mpbench.records.speed import SCHEMA, SCHEMA_KEY
+from mpbench.records.speed import SPEED
 
 
 @pytest.mark.parametrize("name", [*HARMFUL, *ABSURD])
@@ -209,7 +209,7 @@ def test_a_later_versions_case_in_a_usable_run_is_not_compared_with(tmp_path):
 
     path = whole(tmp_path / "0001_x.json")
     saved = json.loads(path.read_text())
-    saved["benchmarks"][0]["extra_info"][SCHEMA_KEY] = SCHEMA + 1
+    saved["benchmarks"][0]["extra_info"][SPEED.schema_key] = SPEED.schema + 1
     path.write_text(json.dumps(saved))
     check_baseline(path)
     baseline, machine = Baseline(Choice("0001")), {"node": "here"}

@@ -84,8 +84,8 @@ def test_what_is_slow_again_is_red_and_all_of_it_is_saved(project, monkeypatch, 
     )
     *_, new, one, two = saved(project)
     assert (one.confirms, two.confirms, new.confirms) == (new.id, new.id, "")
-    assert {name.partition("[")[2] for name in one.cases} == {"vgg16-float32]", "vgg16-mixed_float16]"}
-    assert len(new.cases) == 12
+    assert {name.partition("[")[2] for name in one.speed} == {"vgg16-float32]", "vgg16-mixed_float16]"}
+    assert len(new.speed) == 12
     assert len(json.loads((project.path / "run.json").read_text())["benchmarks"]) == 12  # the children have their own
     assert "The gate failed" in (project.path / "summary.md").read_text()
     monkeypatch.chdir(project.path)

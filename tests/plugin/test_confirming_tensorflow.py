@@ -91,4 +91,4 @@ def test_a_planted_slowdown_is_red_where_a_fresh_process_has_it_too(project, mon
     assert result.ret == status
     first, new, again = load_runs(project.path / ".benchmarks", print)
     assert again.confirms == new.id
-    assert set(again.cases) == set(new.cases) == set(first.cases)
+    assert set(again.cases) == set(new.speed) == set(first.cases)

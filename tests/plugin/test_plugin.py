@@ -13,14 +13,15 @@ from child_runs import BARE
 from paths import ROOT, SUPPORT
 
 from mpbench.engine import group  # noqa: F401
-from mpbench.records.speed import BROKEN_OFF, is_case, read_case
+from mpbench.records.kinds import kind_of
+from mpbench.records.speed import BROKEN_OFF, SPEED
 from mpbench.system import machine
 
 pytestmark = pytest.mark.tensorflow
 
 # Keras is imported above because pytester unloads what a run in this process imports, and TensorFlow, loaded a second
 # time, aborts.
-SPEED = {"test_training.py", "test_inference.py"}
+SPEED_FILES = {"test_training.py", "test_inference.py"}
 """The others are left out of a run unless they are named, and counted as deselected: test_cause_cases.py."""
 
 NO_GPU = not Path("/dev/nvidia0").exists()
@@ -30,7 +31,7 @@ NO_GPU = not Path("/dev/nvidia0").exists()
 def project(pytester, monkeypatch):
     """A copy of conftest.py and bench/ beside the factories of tiny models."""
     shutil.copy(ROOT / "conftest.py", pytester.path)
-    shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=lambda _, names: {*names} - SPEED)
+    shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=lambda _, names: {*names} - SPEED_FILES)
     shutil.copy(SUPPORT / "tiny_models.py", pytester.path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
@@ -89,7 +90,7 @@ def test_a_run_and_a_second_against_it(project):
         for arm in ("float32", "mixed_float16", "control")
     )
     for bench in by_name.values():
-        record = read_case(bench["extra_info"])
+        record = SPEED.read(bench["extra_info"])
         assert bench["group"] == f"tiny_models:feature_map {record.phase}"
         assert len(bench["stats"]["data"]) == record.rounds == bench["stats"]["rounds"]
         assert min(bench["stats"]["data"]) == bench["stats"]["min"]
@@ -119,7 +120,7 @@ def test_what_is_selected_is_what_is_interleaved(project):
     result.assert_outcomes(passed=1, deselected=3)
     assert "float32: building" not in result.stdout.str().replace("mixed_float16: building", "")
     (bench,) = json.loads((project.path / "run.json").read_text())["benchmarks"]
-    record = read_case(bench["extra_info"])
+    record = SPEED.read(bench["extra_info"])
     assert record.speedup is None
     assert bench["stats"]["rounds"] >= 5
 
@@ -196,7 +197,7 @@ def test_ctrl_c_between_visits_keeps_what_was_measured_so_far(project, interrupt
     subprocess.run([sys.executable, "-m", "mpbench", "recover"], cwd=project.path, check=True, capture_output=True)
     (run_,) = saved(project)
     assert len(run_["benchmarks"]) == 8
-    assert all(is_case(bench["extra_info"]) for bench in run_["benchmarks"])
+    assert all(kind_of(bench["extra_info"]) is SPEED for bench in run_["benchmarks"])
     assert {bench["extra_info"]["noisy_because"] for bench in run_["benchmarks"]} == {BROKEN_OFF}
 
 

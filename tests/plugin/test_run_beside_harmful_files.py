@@ -65,7 +65,7 @@ def test_a_run_beside_all_of_it(project, tmp_path_factory):
     output = two.stdout.str()
     for n in range(2, len(zoo) + 2):
         assert f"{n:04}_x.json: " in output
-    assert "0999_??.json: truncated or no JSON" in output
+    assert "0999_??.json: truncated or not JSON" in output
     two.stdout.fnmatch_lines(
         [
             "*the machine of the run that is compared with differs: release 0.1 -> *, mpbench.driver 1.2 -> unknown",

@@ -41,7 +41,7 @@ def test_every_case_is_measured_saved_and_read_back(why):
     folder, result = why
     assert result.returncode == 0, result.stdout
     saved = read_run(folder / "why.json")
-    kinds = Counter(type(diagnosed.record).kind for diagnosed in saved.diagnostics.values())
+    kinds = Counter(type(diagnosed.record).type for diagnosed in saved.diagnostics.values())
     # The pipeline alone; 2 phases x 2 precisions x two inputs; 3 peaks in 2 precisions.
     assert kinds == dict(input=1, end_to_end=8, peak=6)
     assert len(saved.cases) == 4

@@ -49,6 +49,6 @@ def test_what_is_measured_must_agree(changes, line):
 
 def test_runs_that_do_not_say_are_comparable_with_each_other_and_with_the_defaults(tmp_path):
     old, new = run(tmp_path, 1), run(tmp_path, 2, dict.fromkeys(FACTS), layout="channels_last")
-    (before, after) = (configuration(one, next(iter(one.cases.values()))) for one in (old, new))
+    (before, after) = (configuration(one, next(iter(one.speed.values()))) for one in (old, new))
     assert before == after
     assert not [verdict for verdict in judge(new, [old], Rules()) if verdict.kind == NOT_COMPARABLE]

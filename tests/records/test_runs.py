@@ -15,11 +15,12 @@ from mpbench.gate.judge import judge
 from mpbench.gate.rules import Rules
 from mpbench.history.series import all_series
 from mpbench.records import runs as history
-from mpbench.records.accuracy import ACCURACY_SCHEMA_KEY
+from mpbench.records.accuracy import ACCURACY
 from mpbench.records.comparable import COMPARABLE_FACTS, COMPARABLE_SETTINGS, configuration
-from mpbench.records.diagnostics import DIAGNOSTIC_SCHEMA, DIAGNOSTIC_SCHEMA_KEY
+from mpbench.records.diagnostics import DIAGNOSTICS as DIAGNOSTICS_KIND
+from mpbench.records.measured import Measured
 from mpbench.records.runs import MAX_RUN_BYTES, UnreadableRun, load_runs, read_run
-from mpbench.records.speed import SCHEMA, SCHEMA_KEY
+from mpbench.records.speed import SPEED
 
 TIME = "2026-05-01T12:00:00+00:00"
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
@@ -56,18 +57,18 @@ def test_a_run_is_read_back(tmp_path):
     assert run.facts["gpu"] == "NVIDIA V100"
     assert run.facts["node"] == "bench-1"
     assert run.facts["cpu"].startswith("Intel")
-    assert list(run.cases) == [fullname(r) for r, _ in speed]
-    for (r, rounds), case in zip(speed, run.cases.values(), strict=True):
+    assert list(run.speed) == [fullname(r) for r, _ in speed]
+    for (r, rounds), case in zip(speed, run.speed.values(), strict=True):
         rate = r.batch_size / statistics.median(rounds)
         assert case.record.images_per_second == pytest.approx(rate, rel=1e-12)
         kept = replace(case.record, images_per_second=r.images_per_second)
         assert (case.fullname, kept, list(case.rounds)) == (fullname(r), r, rounds)
-    assert run.accuracy == {fullname(accuracy): accuracy}
+    assert run.accuracy == {fullname(accuracy): Measured(accuracy, (0.1,) * 5, fullname(accuracy))}
 
 
 def test_a_configuration_holds_all_that_must_agree(path):
     run = read_run(path)
-    case = next(iter(run.cases.values()))
+    case = next(iter(run.speed.values()))
     found = configuration(run, case)
     assert tuple(found) == COMPARABLE_FACTS + COMPARABLE_SETTINGS
     assert found["driver"] == "580.65.06"
@@ -77,7 +78,7 @@ def test_a_configuration_holds_all_that_must_agree(path):
 def test_foreign_benchmarks_and_later_versions_beside_ours_are_ignored(path):
     def add(saved):
         later = json.loads(json.dumps(saved["benchmarks"][0]))
-        later["fullname"], later["extra_info"][SCHEMA_KEY] = "later", SCHEMA + 1
+        later["fullname"], later["extra_info"][SPEED.schema_key] = "later", SPEED.schema + 1
         saved["benchmarks"] += [FOREIGN, FOREIGN, {"extra_info": None}, later]
 
     assert len(read_run(changed(path, add)).cases) == 2
@@ -93,7 +94,7 @@ def test_an_unknown_commit_is_empty(path, commit):
 
 def test_what_a_machine_does_not_say_is_unknown(path):
     run = read_run(changed(path, lambda saved: saved.pop("machine_info")))
-    assert configuration(run, next(iter(run.cases.values())))["gpu"] is None
+    assert configuration(run, next(iter(run.speed.values())))["gpu"] is None
 
 
 def test_a_time_without_offset_is_utc(path):
@@ -105,7 +106,7 @@ def test_integers_are_read_where_fractions_may_be(path):
     rounds = [1, 2] * 10
     change = first(lambda b: (b["stats"].update(data=rounds), b["extra_info"].update(first_step_seconds=2)))
     run = read_run(changed(path, change))
-    assert next(iter(run.cases.values())).rounds == tuple(map(float, rounds))
+    assert next(iter(run.speed.values())).rounds == tuple(map(float, rounds))
 
 
 @pytest.mark.parametrize(
@@ -113,15 +114,15 @@ def test_integers_are_read_where_fractions_may_be(path):
     [
         (b"", "empty"),
         (b" \n", "empty"),
-        (b'{"benchmarks": [', "truncated or no JSON"),
-        (b"hello", "truncated or no JSON"),
-        (b"\xff\xfe\x00\xd8", "truncated or no JSON"),
-        (b'{"n": ' + b"1" * 5000 + b"}", "(truncated or no JSON|no list)"),  # Python before 3.11 reads it
+        (b'{"benchmarks": [', "truncated or not JSON"),
+        (b"hello", "truncated or not JSON"),
+        (b"\xff\xfe\x00\xd8", "truncated or not JSON"),
+        (b'{"n": ' + b"1" * 5000 + b"}", "(truncated or not JSON|must be a list)"),  # Python before 3.11 reads it
         (b"[" * 200_000, "nested too deeply"),
-        (b"[1]", "the file: a list of 1 is no object"),
-        (b"{}", "benchmarks: null is no list"),
-        (b'{"benchmarks": {}}', "benchmarks: an object of 0 is no list"),
-        (b'{"benchmarks": [7]}', r"benchmarks\[0\]: 7 is no object"),
+        (b"[1]", "the file: must be an object, not a list of 1"),
+        (b"{}", "benchmarks: must be a list, not null"),
+        (b'{"benchmarks": {}}', "benchmarks: must be a list, not an object of 0"),
+        (b'{"benchmarks": [7]}', r"benchmarks\[0\]: must be an object, not 7"),
         (b'{"benchmarks": []}', "none is a case of mpbench"),
         (json.dumps({"benchmarks": [FOREIGN]}).encode(), "none is a case of mpbench"),
     ],
@@ -138,22 +139,31 @@ def test_what_is_no_run_is_refused(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("datetime"), "datetime: null is no time"),
-        (lambda s: s.update(datetime=5), "datetime: 5 is no time"),
-        (lambda s: s.update(datetime="yesterday"), 'datetime: "yesterday" is no time'),
+        (lambda s: s.pop("datetime"), r"datetime: must be a time such as 2026-05-01T12:00:00\+00:00, not null"),
+        (lambda s: s.update(datetime=5), r"datetime: must be a time such as 2026-05-01T12:00:00\+00:00, not 5"),
+        (
+            lambda s: s.update(datetime="yesterday"),
+            r'datetime: must be a time such as .*, not "yesterday"',
+        ),
         (lambda s: s.update(datetime="0001-01-01T00:00:00+14:00"), "datetime: "),
-        (lambda s: s.update(commit_info=[]), "commit_info: a list of 0 is no object"),
-        (lambda s: s["commit_info"].update(id=5), "commit_info.id: 5 is no text"),
-        (lambda s: s.update(machine_info="x"), 'machine_info: "x" is no object'),
-        (lambda s: s["machine_info"]["mpbench"].update(driver=580.6), "machine_info: driver: 580.6 is no text"),
+        (lambda s: s.update(commit_info=[]), "commit_info: must be an object, not a list of 0"),
+        (lambda s: s["commit_info"].update(id=5), "commit_info.id: must be a text, not 5"),
+        (lambda s: s.update(machine_info="x"), 'machine_info: must be an object, not "x"'),
+        (
+            lambda s: s["machine_info"]["mpbench"].update(driver=580.6),
+            "driver: must be a text, not 580.6",
+        ),
         (lambda s: s["benchmarks"].append(s["benchmarks"][0]), "float32.*: two cases of this name"),
-        (first(lambda b: b.pop("fullname")), r"benchmarks\[0\].fullname: null is no name"),
-        (first(lambda b: b.pop("stats")), "float32.*: stats: null is no object"),
-        (first(lambda b: b["stats"].pop("data")), "stats.data: null: valid is the list of rounds"),
-        (first(lambda b: b["stats"].update(data=[])), "stats.data: a list of 0"),
-        (first(lambda b: b["stats"].update(data=["0.1"] * 20)), "something else than numbers"),
-        (first(lambda b: b["stats"].update(data=[True] * 20)), "something else than numbers"),
-        (first(lambda b: b["stats"].update(data=[None] * 20)), "something else than numbers"),
+        (first(lambda b: b.pop("fullname")), r"benchmarks\[0\].fullname: must be a name, not null"),
+        (first(lambda b: b.pop("stats")), "float32.*: stats: must be an object, not null"),
+        (first(lambda b: b["stats"].pop("data")), "stats.data: must be the list of rounds, 1000000 at most, not null"),
+        (
+            first(lambda b: b["stats"].update(data=[])),
+            "stats.data: must be the list of rounds, .*, not a list of 0",
+        ),
+        (first(lambda b: b["stats"].update(data=["0.1"] * 20)), "must hold numbers only"),
+        (first(lambda b: b["stats"].update(data=[True] * 20)), "must hold numbers only"),
+        (first(lambda b: b["stats"].update(data=[None] * 20)), "must hold numbers only"),
         (first(lambda b: b["stats"]["data"].__setitem__(3, float("nan"))), "not positive and finite"),
         (first(lambda b: b["stats"]["data"].__setitem__(3, float("inf"))), "not positive and finite"),
         (first(lambda b: b["stats"]["data"].__setitem__(3, -0.1)), "not positive and finite"),
@@ -168,11 +178,20 @@ def test_what_is_no_run_is_refused(tmp_path, content, message):
         (first(lambda b: b["extra_info"].update(model=None)), "model: null: valid is str"),
         (first(lambda b: b["extra_info"].update(speedup=[1])), "speedup: a list of 1: valid is float or int or null"),
         (first(lambda b: b["extra_info"].update(speedup=0.0)), "speedup: 0.0: valid is 1e-09 to"),
-        (first(lambda b: b["extra_info"].update(first_step_seconds=float("nan"))), "first_step_seconds: NaN is no"),
-        (first(lambda b: b["extra_info"].update(parameters=10**400)), "parameters: a huge number is no finite number"),
+        (first(lambda b: b["extra_info"].update(first_step_seconds=float("nan"))), "first_step_seconds: NaN: must be"),
+        (
+            first(lambda b: b["extra_info"].update(parameters=10**400)),
+            "parameters: a huge number: must be finite",
+        ),
         (first(lambda b: b["extra_info"].update(unpaired_blocks="3,x")), 'unpaired_blocks: "3,x": valid are'),
-        (first(lambda b: b["extra_info"].update({SCHEMA_KEY: "1"})), f'{SCHEMA_KEY}: "1" is no version'),
-        (first(lambda b: b["extra_info"].update({SCHEMA_KEY: 0})), f"{SCHEMA_KEY} is 0: this version reads {SCHEMA}"),
+        (
+            first(lambda b: b["extra_info"].update({SPEED.schema_key: "1"})),
+            f'{SPEED.schema_key}: must be a version, not "1"',
+        ),
+        (
+            first(lambda b: b["extra_info"].update({SPEED.schema_key: 0})),
+            f"{SPEED.schema_key} is 0: this version reads {SPEED.schema}",
+        ),
         (first(lambda b: b["extra_info"].update(jit="y" * 10**6)), 'jit: "y{59}...'),
         (
             first(lambda b: b["extra_info"].update(profile="x" * 10**6)),
@@ -199,20 +218,22 @@ def test_a_wrong_field_is_named(path, change, message):
 def test_a_run_of_a_later_version_is_refused(path):
     def later(saved):
         for benchmark in saved["benchmarks"]:
-            benchmark["extra_info"] = {SCHEMA_KEY: SCHEMA + 1, "what": "nobody knows"}
+            benchmark["extra_info"] = {SPEED.schema_key: SPEED.schema + 1, "what": "nobody knows"}
 
-    with pytest.raises(UnreadableRun, match=f"{SCHEMA_KEY} is {SCHEMA + 1}, of a later version: this one reads"):
+    with pytest.raises(
+        UnreadableRun, match=f"{SPEED.schema_key} is {SPEED.schema + 1}, of a later version: this one reads"
+    ):
         read_run(changed(path, later))
 
 
 def test_a_wrong_accuracy_record_is_named(tmp_path):
     pair = (accuracy_record(), [0.1] * 5)
     path = saved_run(tmp_path, time=TIME, commit=COMMIT, records_and_rounds=[pair])
-    assert read_run(path).cases == {}
+    assert read_run(path).speed == {}
     with pytest.raises(UnreadableRun, match=r"keeps_accuracy.*: classes: 2.5: valid is int"):
         read_run(changed(path, first(lambda b: b["extra_info"].update(classes=2.5))))
-    with pytest.raises(UnreadableRun, match=f"{ACCURACY_SCHEMA_KEY} is 9, of a later version"):
-        read_run(changed(path, first(lambda b: b["extra_info"].update({ACCURACY_SCHEMA_KEY: 9}))))
+    with pytest.raises(UnreadableRun, match=f"{ACCURACY.schema_key} is 9, of a later version"):
+        read_run(changed(path, first(lambda b: b["extra_info"].update({ACCURACY.schema_key: 9}))))
 
 
 DIAGNOSTICS = [end_to_end("pipeline", 110), pipeline(20), peak("matmul", 1), end_to_end("device", 100)]
@@ -226,12 +247,12 @@ def diagnostics_alone(tmp_path):
 
 def test_cases_that_look_for_causes_are_read_back(diagnostics_alone, tmp_path):
     run = read_run(diagnostics_alone)
-    assert (run.cases, run.accuracy) == ({}, {})
+    assert (run.speed, run.accuracy) == ({}, {})
     assert run.diagnostics == {diagnostic_name(one.record): one for one in DIAGNOSTICS}
     assert configuration(run, DIAGNOSTICS[0])["batch_size"] == 64
     pairs = [*cases(150, 100), *((one.record, one.rounds) for one in DIAGNOSTICS)]
     both = read_run(saved_run(tmp_path, time=TIME, commit=COMMIT, records_and_rounds=pairs))
-    assert (len(both.cases), both.diagnostics) == (2, run.diagnostics)
+    assert (len(both.speed), both.diagnostics) == (2, run.diagnostics)
 
 
 def test_gate_and_history_see_no_figure_in_them(diagnostics_alone, path):
@@ -252,14 +273,18 @@ def test_gate_and_history_see_no_figure_in_them(diagnostics_alone, path):
         (0, {"unpaired_blocks": "x"}, 'unpaired_blocks: "x": valid are'),
         (0, {"mpbench_diagnostic": "guess"}, 'mpbench_diagnostic: "guess": valid are end_to_end, input, peak'),
         (0, {"mpbench_diagnostic": ["part"]}, "mpbench_diagnostic: a list of 1: valid are end_to_end, input, peak"),
-        (0, {DIAGNOSTIC_SCHEMA_KEY: "1"}, f'{DIAGNOSTIC_SCHEMA_KEY}: "1" is no version'),
-        (0, {DIAGNOSTIC_SCHEMA_KEY: 0}, f"{DIAGNOSTIC_SCHEMA_KEY} is 0: this version reads {DIAGNOSTIC_SCHEMA}"),
+        (0, {DIAGNOSTICS_KIND.schema_key: "1"}, f'{DIAGNOSTICS_KIND.schema_key}: must be a version, not "1"'),
+        (
+            0,
+            {DIAGNOSTICS_KIND.schema_key: 0},
+            f"{DIAGNOSTICS_KIND.schema_key} is 0: this version reads {DIAGNOSTICS_KIND.schema}",
+        ),
         (1, {"images": 0}, "images: 0: valid is 1 to 1e+09"),
         (2, {"what": "dance"}, "what: 'dance': valid are matmul, copy, latency"),
         (2, {"flops": -1}, "flops: -1: valid is 0 to 1e+24"),
-        (2, {"flops": float("nan")}, "flops: NaN is no finite number"),
+        (2, {"flops": float("nan")}, "flops: NaN: must be finite"),
         (2, {"flops": 1e299}, "flops: 1e+299: valid is 0 to 1e+24"),
-        (2, {"flops": 10**400}, "flops: a huge number is no finite number"),
+        (2, {"flops": 10**400}, "flops: a huge number: must be finite"),
     ],
 )
 def test_a_wrong_field_of_a_probe_is_named(diagnostics_alone, nth, fields, message):
@@ -282,10 +307,12 @@ def test_a_probe_that_lacks_a_field_or_shares_its_name_is_named(diagnostics_alon
 def test_diagnostics_of_a_later_version_are_left_out_or_refused(diagnostics_alone):
     def later(saved, until):
         for benchmark in saved["benchmarks"][:until]:
-            benchmark["extra_info"][DIAGNOSTIC_SCHEMA_KEY] = DIAGNOSTIC_SCHEMA + 1
+            benchmark["extra_info"][DIAGNOSTICS_KIND.schema_key] = DIAGNOSTICS_KIND.schema + 1
 
     assert len(read_run(changed(diagnostics_alone, lambda saved: later(saved, 2))).diagnostics) == len(DIAGNOSTICS) - 2
-    with pytest.raises(UnreadableRun, match=f"{DIAGNOSTIC_SCHEMA_KEY} is {DIAGNOSTIC_SCHEMA + 1}, of a later version"):
+    with pytest.raises(
+        UnreadableRun, match=f"{DIAGNOSTICS_KIND.schema_key} is {DIAGNOSTICS_KIND.schema + 1}, of a later version"
+    ):
         read_run(changed(diagnostics_alone, lambda saved: later(saved, None)))
 
 
@@ -338,7 +365,7 @@ def test_a_missing_folder_has_no_runs(tmp_path):
 def test_kinds_of_earlier_versions_are_passed_over(diagnostics_alone, kind):
     def older(saved):
         saved["benchmarks"][0]["extra_info"] = {
-            DIAGNOSTIC_SCHEMA_KEY: DIAGNOSTIC_SCHEMA,
+            DIAGNOSTICS_KIND.schema_key: DIAGNOSTICS_KIND.schema,
             "mpbench_diagnostic": kind,
             "classes": "?",
         }

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from case_records import pair, record
 
-from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.records.speed import Measured
+from mpbench.records.measured import Measured
+from mpbench.records.runs import SavedRun
 from mpbench.report import drawing, figures
 from mpbench.report.page import page
 from mpbench.report.sections import report
@@ -84,11 +84,11 @@ def test_names_of_many_drawings_stay_apart():
 def test_a_long_name_makes_no_page_of_many_times_its_size():
     def size(name):
         cases = {
-            f"bench/t.py::t[{number}]": SavedCase(f"bench/t.py::t[{number}]", one.record, tuple(one.rounds))
+            f"bench/t.py::t[{number}]": Measured(one.record, tuple(one.rounds), f"bench/t.py::t[{number}]")
             for number, one in enumerate(pair(name, 100, 60))
         }
         time = datetime(2026, 5, 1, tzinfo=timezone.utc)
-        return len(page(report([SavedRun(Path("r.json"), time, "", False, "", {}, cases, {})])))
+        return len(page(report([SavedRun(Path("r.json"), time, "", False, "", {}, cases)])))
 
     assert size("x" * 1000) - size("x") < 100 * 1000
 

@@ -16,8 +16,8 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from saved_runs import cases, saved_run
 
+from mpbench.records.measured import Measured
 from mpbench.records.runs import load_runs
-from mpbench.records.speed import Measured
 from mpbench.report import figures
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import INK, SERIES, WIDTH_INCHES, fitted, inches, unique_names

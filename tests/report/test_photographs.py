@@ -50,8 +50,8 @@ def test_those_chosen_are_discordant_and_of_both_kinds(rights):
 
 def test_a_record_gives_them_back_as_captioned_photographs(tmp_path):
     other = Thumbnail("dogs/<b>.jpg", "dog", "mixed_float16", jpeg_of(PIXELS[::-1]))
-    (record,) = read_run(saved(tmp_path, as_text([THUMBNAIL, other]))).accuracy.values()
-    shown = photographs(record)
+    (case,) = read_run(saved(tmp_path, as_text([THUMBNAIL, other]))).accuracy.values()
+    shown = photographs(case.record)
     assert [one.jpeg for one in shown] == [THUMBNAIL.jpeg, other.jpeg]
     assert [one.caption for one in shown] == [
         "cat.7.jpg, a cat: float32 was right, mixed_float16 was wrong",
@@ -72,8 +72,8 @@ def test_older_records_have_none(tmp_path):
     run = json.loads(path.read_text())
     del run["benchmarks"][0]["extra_info"]["discordant"]
     path.write_text(json.dumps(run))
-    (record,) = read_run(path).accuracy.values()
-    assert photographs(record) == []
+    (case,) = read_run(path).accuracy.values()
+    assert photographs(case.record) == []
     assert as_text([]) == ""
 
 

@@ -14,7 +14,8 @@ from diagnostic_records import end_to_end, peaks, profiled_pair, run_of
 from saved_runs import FACTS, cases, fullname, saved_run
 
 from mpbench.__main__ import main
-from mpbench.records.runs import SavedCase, SavedRun, read_run
+from mpbench.records.measured import Measured
+from mpbench.records.runs import SavedRun, read_run
 from mpbench.report.answers import answers
 from mpbench.report.content import Command, Drawing, Note, Photograph, Table
 from mpbench.report.sections import report
@@ -26,10 +27,10 @@ HOSTILE = '</title><script>alert("1")</script>'
 
 def run(*pairs, accuracy=(), time=TIME, **changes):
     """A run of pairs of a CaseRecord and its rounds."""
-    saved = {fullname(r): SavedCase(fullname(r), r, tuple(rounds)) for r, rounds in pairs}
-    compared = {fullname(r): r for r in accuracy}
+    saved = {fullname(r): Measured(r, tuple(rounds), fullname(r)) for r, rounds in pairs}
+    saved |= {fullname(r): Measured(r, (0.1,), fullname(r)) for r in accuracy}
     facts = {"node": "bench-1", "cores": "16", "cpu": "Xeon", **FACTS}
-    return replace(SavedRun(Path("run.json"), time, "a" * 40, False, "main", facts, saved, compared), **changes)
+    return replace(SavedRun(Path("run.json"), time, "a" * 40, False, "main", facts, saved), **changes)
 
 
 def section(found, name):
@@ -253,7 +254,7 @@ def test_no_tensorflow_is_imported(saved, tmp_path):
     ("args", "line"),
     [
         (["missing.json"], r"report: .*missing\.json: No such file or directory"),
-        (["damaged.json"], r"report: .*damaged\.json: truncated or no JSON: .*"),
+        (["damaged.json"], r"report: .*damaged\.json: truncated or not JSON: .*"),
         (["foreign.json"], r"report: .*foreign\.json: benchmarks: none is a case of mpbench"),
         (["RUN", "-o", "RUN"], r"-o: .* is one of the runs: valid is another file"),
         (["RUN", "-o", "nix/r.html"], r"-o: nix/r\.html: valid is a file in a folder that exists"),

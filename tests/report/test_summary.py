@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from markdown_text import HOSTILE, PARSER, cells, headings, inline_types, visible
 
 from mpbench.gate.verdict import FAILED, NEW, NOT_SELECTED, Verdict
-from mpbench.records.speed import Measured
+from mpbench.records.measured import Measured
 from mpbench.report import summary
 from mpbench.report.summary import MAX_TEXT, Ending, Failure, code, markdown, table
 from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE

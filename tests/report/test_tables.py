@@ -6,7 +6,7 @@ from case_records import pair, record
 
 from mpbench.config.precisions import CPU_NOTE
 from mpbench.records.comparable import not_comparable
-from mpbench.records.speed import Measured
+from mpbench.records.measured import Measured
 from mpbench.report.tables import energy_table, first_step_table, phase_table, reference_tables, summary, sweep_table
 
 

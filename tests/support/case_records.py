@@ -1,7 +1,8 @@
 """Records of cases that nobody measured, for tests of what reads them."""
 
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.speed import CaseRecord, Measured
+from mpbench.records.measured import Measured
+from mpbench.records.speed import CaseRecord
 from mpbench.stats import contingency as paired
 
 

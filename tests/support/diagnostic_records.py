@@ -6,7 +6,8 @@ from pathlib import Path
 
 from case_records import record
 
-from mpbench.records.diagnostics import DiagnosticCaseResult, EndToEndRecord, InputRecord, PeakRecord
+from mpbench.records.diagnostics import EndToEndRecord, InputRecord, PeakRecord
+from mpbench.records.measured import Measured
 from mpbench.records.profile import (
     BACKWARD,
     COPIES,
@@ -21,7 +22,7 @@ from mpbench.records.profile import (
     Operations,
     ProfileRecord,
 )
-from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.runs import SavedRun
 
 COMMON = {
     "model": "vgg16",
@@ -55,7 +56,7 @@ NS = 1_000_000
 def diagnostic_name(record):
     """A node id that no two cases of one session share."""
     values = [str(getattr(record, name)) for name in TELLING if getattr(record, name, "")]
-    return f"{PLACES[record.kind]}[{'-'.join(values)}]"
+    return f"{PLACES[record.type]}[{'-'.join(values)}]"
 
 
 def end_to_end(which, ms, precision="float32", phase="training", **changes):
@@ -148,7 +149,7 @@ def run_of(*diagnostics, cases=(), path="run.json", facts=None, time="2026-05-01
         name = "-".join(filter(None, [r.model, r.precision, r.mode, str(r.batch_size), "control" if r.control else ""]))
         return f"bench/test_{r.phase}.py::test[{name}]"
 
-    saved = {fullname(r): SavedCase(fullname(r), r, tuple(rounds)) for r, rounds in cases}
+    saved = {fullname(r): Measured(r, tuple(rounds), fullname(r)) for r, rounds in cases}
     return SavedRun(
         Path(path),
         datetime.fromisoformat(time),
@@ -156,12 +157,11 @@ def run_of(*diagnostics, cases=(), path="run.json", facts=None, time="2026-05-01
         False,
         "main",
         {"node": "bench-1", "gpu": "NVIDIA V100", "driver": "580"} | (facts or {}),
-        saved,
-        {},
-        {diagnostic_name(one.record): one for one in diagnostics},
+        saved | {diagnostic_name(one.record): one for one in diagnostics},
     )
 
 
 def _result(record, ms, **fields):
     fields = COMMON | fields
-    return DiagnosticCaseResult(record(**fields), (ms / 1000,) * fields["rounds"])
+    made = record(**fields)
+    return Measured(made, (ms / 1000,) * made.rounds, diagnostic_name(made))

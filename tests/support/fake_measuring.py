@@ -13,8 +13,8 @@ from case_records import accuracy_record, record
 from mpbench.accuracy.experiment import Comparison, Experiment
 from mpbench.engine import device as devices
 from mpbench.engine import run
+from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
-from mpbench.records.speed import Measured
 from mpbench.system.device import Device
 
 SECONDS = float(os.environ.get("FAKE_SECONDS", "0"))

@@ -9,7 +9,8 @@ from case_records import accuracy_record, record
 
 from mpbench.gate.judge import judge
 from mpbench.gate.rules import Rules
-from mpbench.records.runs import SavedCase, SavedRun
+from mpbench.records.measured import Measured
+from mpbench.records.runs import SavedRun
 
 MODELS = {"vgg16": 300.0, "inception_v3": 200.0, "resnet152_v2": 500.0}
 PHASES = {"training": 1.0, "inference": 0.4}
@@ -30,10 +31,10 @@ def saved_run(number, *, factors=None, noise=0.01, speed=0.0, rounds=40, models=
                 own = np.exp(rng.normal(0, noise / 2, rounds)) * (factors or {}).get(name, 1.0)
                 ratio = {} if precision == "float32" else {"baseline": "float32", "speedup": 1.6}
                 of_case = record(model, precision, phase, rounds=rounds, **ratio, **changes)
-                cases[name] = SavedCase(name, of_case, tuple(ms / 1000 * share * of_base * whole * blocks * own))
+                cases[name] = Measured(of_case, tuple(ms / 1000 * share * of_base * whole * blocks * own), name)
     time = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=number)
     facts = {"gpu": "NVIDIA V100", "tensorflow": "2.21.0", "driver": "550.1"}
-    return SavedRun(Path(f"{number}.json"), time, f"{number:07x}", False, "main", facts, cases, {})
+    return SavedRun(Path(f"{number}.json"), time, f"{number:07x}", False, "main", facts, cases)
 
 
 EARLIER = [saved_run(number) for number in range(5)]
@@ -49,7 +50,8 @@ def red(found):
 
 def accuracy_run(number, **changes):
     compared = accuracy_record(**changes)
-    return replace(saved_run(number), cases={}, accuracy={"tests/test_accuracy.py::test_mcnemar[vgg16-x]": compared})
+    name = "tests/test_accuracy.py::test_mcnemar[vgg16-x]"
+    return replace(saved_run(number), cases={name: Measured(compared, (0.1,), name)})
 
 
 def following(factors, count, first=5, **changes):

@@ -7,8 +7,8 @@ from pathlib import Path
 from case_records import accuracy_record
 from saved_runs import cases, saved_run
 
-from mpbench.records.accuracy import ACCURACY_SCHEMA_KEY
-from mpbench.records.speed import SCHEMA, SCHEMA_KEY
+from mpbench.records.accuracy import ACCURACY
+from mpbench.records.speed import SPEED
 
 TIME = "2026-05-01T12:00:00+00:00"
 
@@ -56,8 +56,8 @@ def loop(path):
 
 def later(saved):
     for benchmark in saved["benchmarks"]:
-        key = SCHEMA_KEY if SCHEMA_KEY in benchmark["extra_info"] else ACCURACY_SCHEMA_KEY
-        benchmark["extra_info"] = {key: SCHEMA + 1, "what": "nobody knows"}
+        key = SPEED.schema_key if SPEED.schema_key in benchmark["extra_info"] else ACCURACY.schema_key
+        benchmark["extra_info"] = {key: SPEED.schema + 1, "what": "nobody knows"}
 
 
 HARMFUL = {

@@ -7,7 +7,7 @@ from case_records import accuracy_record, pair, record
 from PIL import Image
 
 from mpbench.errors import printable
-from mpbench.records.speed import Measured
+from mpbench.records.measured import Measured
 from mpbench.report import figures
 from mpbench.report.content import Command, Drawing, Note, Number, Photograph, Report, Section, Sentence, Table
 from mpbench.report.drawing import INK, stacked, style

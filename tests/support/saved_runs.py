@@ -90,7 +90,7 @@ def saved_run(folder, *, time, commit, records_and_rounds, machine=None, name=No
 
 def fullname(record):
     """The node id of the case in bench/, or of the comparison in tests/test_accuracy.py."""
-    if hasattr(record, "kind"):
+    if hasattr(record, "type"):
         return diagnostic_name(record)
     if not hasattr(record, "phase"):
         name = f"{record.model}-{record.precision}"

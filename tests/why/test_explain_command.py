@@ -133,9 +133,9 @@ def test_a_case_without_a_profile_says_why(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "truncated or no JSON"),
+        ("{", "truncated or not JSON"),
         ('{"benchmarks": []}', "none is a case of mpbench"),
-        ("\x1b[2J", "truncated or no JSON"),
+        ("\x1b[2J", "truncated or not JSON"),
     ],
 )
 def test_what_is_no_run_is_one_line_and_exit_4(tmp_path, capsys, content, message):

@@ -11,7 +11,8 @@ from mpbench.engine.building import explained
 from mpbench.engine.interleave import Arm, Plan, Series, measure
 from mpbench.engine.timed import others_share
 from mpbench.errors import CaseFailure
-from mpbench.records.diagnostics import DiagnosticCaseResult, DiagnosticRecord
+from mpbench.records.diagnostics import DiagnosticRecord
+from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
 from mpbench.stats.intervals import MIN_PAIRS, time_interval
 from mpbench.system import machine
@@ -71,7 +72,7 @@ def measure_diagnostics(
     progress: Progress,
     *,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, DiagnosticCaseResult | Exception]:
+) -> dict[str, Measured[DiagnosticRecord] | Exception]:
     """Build the diagnostics of a group, measure them interleaved and check them.
 
     Args:
@@ -85,7 +86,7 @@ def measure_diagnostics(
         For each diagnostic its record with its rounds, or what ended it. `record` of a diagnostic is called with
         `common` and with `rounds`, `steps_per_round`, `unpaired_blocks`, `noisy` and `others_cpu_share`.
     """
-    outcomes: dict[str, DiagnosticCaseResult | Exception] = {}
+    outcomes: dict[str, Measured[DiagnosticRecord] | Exception] = {}
     diagnostics: dict[str, Diagnostic] = {}
     for builder in builders:
         try:
@@ -108,7 +109,7 @@ def measure_diagnostics(
 
 def _result(
     diagnostic: Diagnostic, series: Series, common: Mapping[str, Any], tolerance: float
-) -> DiagnosticCaseResult:
+) -> Measured[DiagnosticRecord]:
     if series.error is not None:
         raise series.error
     diagnostic.check()
@@ -125,4 +126,4 @@ def _result(
         unpaired_blocks=series.unpaired_blocks,
         noisy=series.noisy or wide,
     )
-    return DiagnosticCaseResult(record, rounds)
+    return Measured(record, rounds)

@@ -20,7 +20,8 @@ from mpbench.engine.interleave import Plan
 from mpbench.engine.models import check_factory, load_factory
 from mpbench.engine.run import Outcomes, Run
 from mpbench.errors import UsageProblem
-from mpbench.records.diagnostics import INPUTS, DiagnosticCaseResult
+from mpbench.records.diagnostics import INPUTS, DiagnosticRecord
+from mpbench.records.measured import Measured
 
 if TYPE_CHECKING:
     from mpbench.data.loader import Loader
@@ -118,7 +119,7 @@ class Diagnostics:
 
     def __init__(self, run: Run) -> None:
         self.cases: dict[str, DiagnosticCase] = {}
-        self.outcomes: Outcomes[DiagnosticCase, DiagnosticCaseResult] = Outcomes()
+        self.outcomes: Outcomes[DiagnosticCase, Measured[DiagnosticRecord]] = Outcomes()
         self._run = run
         self._loader: Loader | None = None
 
@@ -152,7 +153,7 @@ class Diagnostics:
         if any(case.kind in ("input", "end_to_end") for case in cases):
             self._loader = self._load()
 
-    def result(self, case: DiagnosticCase) -> DiagnosticCaseResult:
+    def result(self, case: DiagnosticCase) -> Measured[DiagnosticRecord]:
         """The measurement of one case; see `Outcomes.result`."""
         group = [other for other in self.cases.values() if other.group == case.group]
         return self.outcomes.result(case, [group], self._measure)
@@ -174,11 +175,11 @@ class Diagnostics:
 
     def _measure(
         self, groups: Sequence[Mapping[str, DiagnosticCase]], keep: object
-    ) -> Iterator[tuple[int, Mapping[str, DiagnosticCaseResult | Exception]]]:
+    ) -> Iterator[tuple[int, Mapping[str, Measured[DiagnosticRecord] | Exception]]]:
         for number, members in enumerate(groups):
             yield number, self._measure_group(list(members.values()))
 
-    def _measure_group(self, cases: Sequence[DiagnosticCase]) -> Mapping[str, DiagnosticCaseResult | Exception]:
+    def _measure_group(self, cases: Sequence[DiagnosticCase]) -> Mapping[str, Measured[DiagnosticRecord] | Exception]:
         from mpbench.why.measuring.diagnostic import measure_diagnostics
 
         first, label = cases[0], cases[0].label

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mpbench.records.profile import CLASSES, PASSES, LayerRow, ProfileRecord, read_profile
-from mpbench.records.speed import OfRounds
+from mpbench.records.speed import SpeedCase
 
 IDLE = "device idle"
 """The step as it was measured, less what ran in it: the device waits for the host."""
@@ -90,7 +90,7 @@ class Breakdown:
         return self.record.seconds(row.total_ns)
 
 
-def breakdown_of(case: OfRounds) -> Breakdown | None:
+def breakdown_of(case: SpeedCase) -> Breakdown | None:
     """Of a speed case's step; None where no profile of it was taken."""
     text = case.record.step_profile
     return Breakdown(_read(text), case.median_seconds) if text else None

@@ -11,9 +11,10 @@ from functools import cached_property
 
 from mpbench.config.precisions import DEFAULT_BASELINE, PRECISIONS
 from mpbench.records.comparable import COMPARABLE_FACTS
-from mpbench.records.diagnostics import DiagnosticCaseResult, DiagnosticRecord, EndToEndRecord, InputRecord, PeakRecord
-from mpbench.records.runs import SavedCase, SavedRun
-from mpbench.records.speed import CaseRecord
+from mpbench.records.diagnostics import DiagnosticRecord, EndToEndRecord, InputRecord, PeakRecord
+from mpbench.records.measured import Measured
+from mpbench.records.runs import SavedRun
+from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.why.reading.breakdown import breakdown_of
 from mpbench.why.reading.input_verdict import (
     INPUT_BOUND,
@@ -75,9 +76,9 @@ class Step:
     """
 
     setting: Setting
-    cases: dict[str, tuple[SavedCase, int]] = field(default_factory=dict)
-    end_to_end: dict[str, dict[str, DiagnosticCaseResult]] = field(default_factory=dict)
-    pipelines: Sequence[DiagnosticCaseResult] = ()
+    cases: dict[str, tuple[SpeedCase, int]] = field(default_factory=dict)
+    end_to_end: dict[str, dict[str, Measured[DiagnosticRecord]]] = field(default_factory=dict)
+    pipelines: Sequence[Measured[DiagnosticRecord]] = ()
     peaks: Peaks = field(default_factory=Peaks)
     compiled: Step | None = None
     batches: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -173,11 +174,11 @@ def matched(runs: Sequence[SavedRun]) -> tuple[list[Step], list[str]]:
     """
     runs, notes = _of_one_machine(runs)
     steps: dict[Setting, Step] = {}
-    diagnostics: dict[str, DiagnosticCaseResult] = {}
+    diagnostics: dict[str, Measured[DiagnosticRecord]] = {}
     swept: dict[Setting, dict[str, dict[int, float]]] = {}
     for number, run in enumerate(runs):
         diagnostics |= run.diagnostics
-        for case in run.cases.values():
+        for case in run.speed.values():
             r = case.record
             if r.control:
                 continue
@@ -227,17 +228,17 @@ def _left_out(steps: Iterable[Step]) -> list[str]:
     return [f"left out: {what}; {'; '.join(where)}" for what, where in lines.items()]
 
 
-def _is_peak(diagnostic: DiagnosticCaseResult, setting: Setting) -> bool:
+def _is_peak(diagnostic: Measured[DiagnosticRecord], setting: Setting) -> bool:
     r = diagnostic.record
     return isinstance(r, PeakRecord) and (r.device, r.device_name) == (setting.device, setting.device_name)
 
 
-def _is_pipeline(diagnostic: DiagnosticCaseResult, setting: Setting) -> bool:
+def _is_pipeline(diagnostic: Measured[DiagnosticRecord], setting: Setting) -> bool:
     r = diagnostic.record
     return isinstance(r, InputRecord) and (r.batch_size, r.image_size) == (setting.batch_size, setting.image_size)
 
 
-def _pipeline(diagnostic: DiagnosticCaseResult) -> tuple[object, ...]:
+def _pipeline(diagnostic: Measured[DiagnosticRecord]) -> tuple[object, ...]:
     return tuple(getattr(diagnostic.record, name) for name in ("workers", "cache", "data"))
 
 

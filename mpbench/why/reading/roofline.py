@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mpbench.config.precisions import PRECISIONS
-from mpbench.records.diagnostics import DiagnosticCaseResult, PeakRecord
+from mpbench.records.diagnostics import DiagnosticRecord, PeakRecord
+from mpbench.records.measured import Measured
 from mpbench.records.profile import UPDATE, LayerRow
 from mpbench.why.reading.breakdown import Breakdown, row_name
 
@@ -36,7 +37,7 @@ class Peaks:
     launch_seconds: float | None = None
 
 
-def peaks_of(diagnostics: Iterable[DiagnosticCaseResult]) -> Peaks:
+def peaks_of(diagnostics: Iterable[Measured[DiagnosticRecord]]) -> Peaks:
     """Peaks from their records, all of one device; of several figures of one peak the best one."""
     flops: dict[tuple[str, bool], float] = {}
     rates, latencies = [], []

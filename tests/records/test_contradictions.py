@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from saved_runs import cases, fullname, saved_run
 
+from mpbench.records.accuracy import ACCURACY
 from mpbench.records.arms import Arms
-from mpbench.records.plausible import check_accuracy, check_case
 from mpbench.records.runs import UnreadableRun, load_runs, read_run
+from mpbench.records.speed import SPEED
 from mpbench.stats import contingency as paired
 
 TIME = "2026-05-01T12:00:00+00:00"
@@ -52,12 +53,12 @@ tables = st.builds(paired.Contingency, counts, st.integers(0, 80), st.integers(0
 
 @given(tables, st.floats(1e-6, 0.9), st.floats(1e-4, 0.9), st.floats(0, 1))
 def test_what_follows_from_its_counts_is_believed(table, margin, alpha, share):
-    check_accuracy(consistent(table, margin, alpha, share))
+    ACCURACY.check(consistent(table, margin, alpha, share))
 
 
 @pytest.mark.parametrize("scale", [1, 100, 1900])
 def test_so_is_a_large_comparison(scale):
-    check_accuracy(consistent(paired.Contingency(4562 * scale, 26 * scale, 19 * scale, 393 * scale), 0.01, 0.05, 0.5))
+    ACCURACY.check(consistent(paired.Contingency(4562 * scale, 26 * scale, 19 * scale, 393 * scale), 0.01, 0.05, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_so_is_a_large_comparison(scale):
 )
 def test_an_accuracy_that_contradicts_its_counts_is_refused(fields, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        check_accuracy(replace(accuracy_record(), **fields))
+        ACCURACY.check(replace(accuracy_record(), **fields))
 
 
 @pytest.mark.parametrize(
@@ -109,9 +110,9 @@ def test_an_accuracy_that_contradicts_its_counts_is_refused(fields, message):
     ],
 )
 def test_a_speed_case_that_contradicts_itself_is_refused(fields, message):
-    check_case(record(**INTERVAL))
+    SPEED.check(record(**INTERVAL))
     with pytest.raises(ValueError, match=f"^{message}"):
-        check_case(record(**fields))
+        SPEED.check(record(**fields))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_years_have_both_ends(tmp_path, year, good):
 def test_a_speedup_that_its_rounds_deny_is_theirs_and_that_is_said(tmp_path):
     path = changed(saved(tmp_path, *cases(100, 500)), 1, speedup=9.9, speedup_low=9.8, speedup_high=10.0)
     (run,) = load_runs(tmp_path, (said := []).append)
-    r = list(run.cases.values())[1].record
+    r = list(run.speed.values())[1].record
     assert (r.speedup, r.speedup_low, r.speedup_high) == pytest.approx((0.2, 0.2, 0.2), rel=0.01)
     (line,) = said
     assert line.startswith(
@@ -141,7 +142,7 @@ def test_a_speedup_that_its_rounds_deny_is_theirs_and_that_is_said(tmp_path):
 def test_a_speedup_of_too_few_pairs_is_none(tmp_path):
     saved(tmp_path, *cases(100, 50, rounds=4))
     (run,) = load_runs(tmp_path, (said := []).append)
-    r = list(run.cases.values())[1].record
+    r = list(run.speed.values())[1].record
     assert (r.speedup, r.speedup_low, r.speedup_high, r.interval) == (None, None, None, None)
     assert len(said) == 1
 
@@ -153,7 +154,7 @@ def test_another_interval_and_a_slightly_other_estimate_are_believed(tmp_path, f
     mixed = replace(mixed, speedup=1.5 * factor, speedup_low=0.01, speedup_high=99.0)
     saved(tmp_path, (base, [0.15] * 40), (mixed, rounds))
     (run,) = load_runs(tmp_path, pytest.fail)
-    assert list(run.cases.values())[1].record.speedup == 1.5 * factor
+    assert list(run.speed.values())[1].record.speedup == 1.5 * factor
 
 
 def test_of_other_batches_it_is_the_time_per_image(tmp_path):
@@ -175,14 +176,14 @@ def test_a_ratio_to_another_way_is_checked_too(tmp_path):
     path.write_text(json.dumps(content))
     assert read_run(path).denied == ()
     run = read_run(changed(path, 1, reference_ratio=3.0, reference_high=3.1))
-    assert run.cases["bench/test_training.py::test_training[a-float32-jit=on]"].record.reference_ratio == 2.0
+    assert run.speed["bench/test_training.py::test_training[a-float32-jit=on]"].record.reference_ratio == 2.0
     assert "reference_ratio 3 is not what its rounds say: 2 [2, 2]" in run.denied[0]
 
 
 def test_a_speedup_whose_baseline_is_not_in_the_file_cannot_be_asked(tmp_path):
     saved(tmp_path, cases(100, 500)[1])
     (run,) = load_runs(tmp_path, pytest.fail)
-    assert next(iter(run.cases.values())).record.speedup == 0.2
+    assert next(iter(run.speed.values())).record.speedup == 0.2
 
 
 def test_arms_of_two_tests_are_never_paired(tmp_path):
@@ -198,15 +199,15 @@ def test_arms_of_two_tests_are_never_paired(tmp_path):
 
 def test_arms_are_found_by_name_phase_and_precision(tmp_path):
     run = read_run(saved(tmp_path, *cases(150, 100), *cases(30, 20, phase="inference")))
-    arms = Arms(run.cases.values())
+    arms = Arms(run.speed.values())
     for base, mixed in (cases(150, 100), cases(30, 20, phase="inference")):
-        assert arms.baseline_of(run.cases[fullname(mixed[0])]).fullname == fullname(base[0])
-        assert arms.baseline_of(run.cases[fullname(base[0])]) is None
+        assert arms.baseline_of(run.speed[fullname(mixed[0])]).fullname == fullname(base[0])
+        assert arms.baseline_of(run.speed[fullname(base[0])]) is None
 
 
 def test_images_per_second_are_those_of_the_rounds(tmp_path):
     run = read_run(changed(saved(tmp_path, *cases(200, 100, rounds=21)), 0, images_per_second=1e9))
-    rates = [case.record.images_per_second for case in run.cases.values()]
+    rates = [case.record.images_per_second for case in run.speed.values()]
     assert rates == pytest.approx([320, 640], rel=0.002)
 
 
@@ -225,8 +226,8 @@ def test_no_text_of_a_run_steers_a_terminal_or_breaks_xml(tmp_path):
     path.write_text(json.dumps(content))
     run = read_run(path)
     harmless = r"a\x1b[2J\nGATE PASSED\u202e\ud800\ufffe<"
-    case, compared = next(iter(run.cases.values())), next(iter(run.accuracy.values()))
-    assert {case.record.model, case.record.device_name, compared.model, run.commit, run.branch} == {harmless}
+    case, compared = next(iter(run.speed.values())), next(iter(run.accuracy.values()))
+    assert {case.record.model, case.record.device_name, compared.record.model, run.commit, run.branch} == {harmless}
     assert (run.facts["tensorflow"], run.facts[harmless], "nested" in run.facts) == (harmless, harmless, False)
-    assert all(name.isprintable() for name in (*run.cases, *run.accuracy))
+    assert all(name.isprintable() for name in (*run.speed, *run.accuracy))
     assert run.command.splitlines() == [r"a\x1b[2J", r"GATE PASSED\u202e\ud800\ufffe<"]
