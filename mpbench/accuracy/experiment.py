@@ -26,7 +26,8 @@ from mpbench.engine import device as devices
 from mpbench.engine.models import check_factory
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.records import thumbnails
-from mpbench.records.accuracy import AccuracyRecord
+from mpbench.records.accuracy import AccuracyCase, AccuracyRecord
+from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
 from mpbench.records.thumbnails import Thumbnail
 from mpbench.stats import contingency as paired
@@ -49,14 +50,6 @@ class Arm:
 
     head: TrainedHead
     validation: Features
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A comparison's record and the seconds that each evaluation of both heads took."""
-
-    record: AccuracyRecord
-    pass_seconds: Sequence[float]
 
 
 class Experiment:
@@ -112,8 +105,10 @@ class Experiment:
         if weights.kind == "factory":
             self._factories[model] = Weights("factory", arrays=tuple(pooled.get_weights()))
 
-    def compare(self, model: str, precision: str) -> Comparison:
+    def compare(self, model: str, precision: str) -> AccuracyCase:
         """Train the baseline and another precision of a model, where that has not happened yet, and pair their answers.
+
+        Its rounds are the seconds that each evaluation of both heads took.
 
         Raises:
             CaseFailure: one of them failed for a known reason, or its answers changed from one evaluation to the next.
@@ -127,7 +122,7 @@ class Experiment:
         changed = sum(int((a != b).sum()) for again in passes[1:] for a, b in zip(passes[0], again, strict=True))
         if changed:
             raise CaseFailure(f"{model}: {changed} answers changed when the same images were evaluated again")
-        return Comparison(self._judged(model, precision, base.head, other.head, *passes[0]), kept_rounds(seconds))
+        return Measured(self._judged(model, precision, base.head, other.head, *passes[0]), kept_rounds(seconds))
 
     @property
     def images(self) -> Images:

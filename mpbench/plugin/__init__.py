@@ -6,6 +6,5 @@ pytest loads this module, by the entry point or by a line in conftest.py; what i
 pytest_plugins = (
     "mpbench.plugin.refusals",  # before what imports it: pytest rewrites the assertions of plugins
     "mpbench.plugin.hooks",
-    "mpbench.plugin.session_end",
     "mpbench.plugin.fixtures",
 )

@@ -42,16 +42,16 @@ class Choice:
 
     Attributes:
         value: the option's new value; empty where there is nothing to compare with.
-        said: a line for each file that was left out, and what that led to.
+        messages: a line for each file that was left out, and what that led to.
         nothing: why there is nothing to compare with; empty where there is something.
     """
 
     value: bool | str
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     nothing: str = ""
 
 
-class Baseline:
+class ComparedRun:
     """What a session compares with: what was chosen, then what pytest-benchmark has loaded.
 
     Args:
@@ -62,9 +62,9 @@ class Baseline:
         self._choice = choice
         self._records: dict[str, CaseRecord] = {}
         self._other_machine: list[str] = []
-        self.said = [] if choice is None else list(choice.said)
+        self.messages = [] if choice is None else list(choice.messages)
         if choice is not None and choice.nothing:
-            self.said.append(f"nothing to compare with: {choice.nothing}")
+            self.messages.append(f"nothing to compare with: {choice.nothing}")
 
     def loaded(self, run: dict[str, Any], machine_info: dict[str, Any]) -> None:
         """Take in a run that was loaded, and leave in it what pytest-benchmark can go on with.
@@ -83,12 +83,12 @@ class Baseline:
         for bench in kept:
             with suppress(ValueError):  # not ours
                 self._records[bench["fullname"]] = SPEED.read(bench.get("extra_info", {}))
-                bench["stats"].update(benchmark_statistics(bench["stats"]["data"]))  # whatever they are said to be
+                bench["stats"].update(benchmark_statistics(bench["stats"]["data"]))  # whatever the file gives
         then = run.get("machine_info", {})
         if facts := differing_facts(then, machine_info):
             self._other_machine.append(f"NOT COMPARABLE: another machine: {', '.join(facts)}")
         if fields := differing_fields(then, machine_info):
-            self.said.append(f"the machine of the run that is compared with differs: {', '.join(fields)}")
+            self.messages.append(f"the machine of the run that is compared with differs: {', '.join(fields)}")
         run["machine_info"] = machine_info
 
     def lines(self, reported: Mapping[str, CaseRecord]) -> list[str]:
@@ -142,7 +142,7 @@ def choose(given: bool | str, fails: bool, query: Callable[..., Iterable[Path]],
             f"--benchmark-compare: {given}: valid is a run's number, a glob, or a file that exists ({error})"
         ) from None
     usable: list[Path] = []
-    said: list[str] = []
+    messages: list[str] = []
     for path in candidates:
         try:
             run = check_baseline(path)
@@ -150,19 +150,19 @@ def choose(given: bool | str, fails: bool, query: Callable[..., Iterable[Path]],
                 continue  # some cases of another run, measured again: no run of its own
             usable.append(path)
         except UnreadableRun as problem:
-            said.append(f"left out: {problem}")
+            messages.append(f"left out: {problem}")
     if usable:
         if not newest and len(usable) == len(candidates):
             return Choice(given)
         if not newest:
-            said.append(f"--benchmark-compare: {given}: compared with {printable(str(usable[-1]))} alone")
-        return Choice(str(usable[-1]), tuple(said))
+            messages.append(f"--benchmark-compare: {given}: compared with {printable(str(usable[-1]))} alone")
+        return Choice(str(usable[-1]), tuple(messages))
     nothing = f"no saved run{'' if newest else f' like {given}'}{' that can be used' if candidates else ''} in {where}"
     if not fails:
-        return Choice("", tuple(said), nothing)
+        return Choice("", tuple(messages), nothing)
     if newest:  # a first run must not fail over having no predecessor
-        return Choice("", tuple(said), f"{nothing}: --benchmark-compare-fail fails nothing in this run")
-    raise UsageProblem("; ".join([f"--benchmark-compare: {nothing}: valid is a run that is there", *said]))
+        return Choice("", tuple(messages), f"{nothing}: --benchmark-compare-fail fails nothing in this run")
+    raise UsageProblem("; ".join([f"--benchmark-compare: {nothing}: give a run that is there", *messages]))
 
 
 def check_baseline(path: Path) -> SavedRun | None:
@@ -178,12 +178,12 @@ def check_baseline(path: Path) -> SavedRun | None:
         saved = read_json(path)
         benchmarks = saved.get("benchmarks") if isinstance(saved, dict) else None
         if not isinstance(benchmarks, list):
-            raise ValueError("benchmarks: no list: no run of pytest-benchmark")
+            raise ValueError("benchmarks: must be a list: not a run of pytest-benchmark")
         for i, benchmark in enumerate(benchmarks):
             _check_benchmark(benchmark, f"benchmarks[{i}]")
         machine = saved.get("machine_info", {})
         if not isinstance(machine, dict):
-            raise ValueError("machine_info: no object")
+            raise ValueError("machine_info: must be an object")
         facts_of(machine)
         if any(kind_of(benchmark.get("extra_info")) for benchmark in benchmarks):
             run = checked_run(path, saved)
@@ -240,22 +240,22 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 def _check_benchmark(benchmark: Any, where: str) -> None:
     if not isinstance(benchmark, dict):
-        raise ValueError(f"{where}: no object")
+        raise ValueError(f"{where}: must be an object")
     fullname, stats = benchmark.get("fullname"), benchmark.get("stats")
     if not isinstance(fullname, str) or not fullname:
-        raise ValueError(f"{where}.fullname: no name")
+        raise ValueError(f"{where}.fullname: must be a name")
     if not isinstance(benchmark.get("extra_info", {}), dict):
-        raise ValueError(f"{fullname}: extra_info: no object")
+        raise ValueError(f"{fullname}: extra_info: must be an object")
     if not isinstance(stats, dict):
-        raise ValueError(f"{fullname}: stats: no object")
+        raise ValueError(f"{fullname}: stats: must be an object")
     # ops came with pytest-benchmark 3.1, which works it out where it is missing.
     for name in (*TIMES, *COUNTS, *({"ops"} & set(stats))):
         value: Any = stats.get(name)
         if type(value) not in ((int,) if name in COUNTS else (int, float)):
-            raise ValueError(f"{fullname}: stats.{name}: missing, or no number")
+            raise ValueError(f"{fullname}: stats.{name}: missing, or not a number")
         if not 0 <= value < MAX_NUMBER or not math.isfinite(value):
-            raise ValueError(f"{fullname}: stats.{name}: negative, or no finite number")
+            raise ValueError(f"{fullname}: stats.{name}: must be finite and not negative")
     if not isinstance(stats.get("outliers"), str):
-        raise ValueError(f"{fullname}: stats.outliers: missing, or no text")
+        raise ValueError(f"{fullname}: stats.outliers: missing, or not a text")
     if "ops" not in stats and not stats["mean"]:
         raise ValueError(f"{fullname}: stats.mean: 0")

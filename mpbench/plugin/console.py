@@ -30,3 +30,8 @@ def write_line(config: pytest.Config, line: str) -> None:
             reporter.ensure_newline()
             reporter.write_line(lead + terminal_line(line.removeprefix(lead)))
             reporter.flush()
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of pytest-xdist's workers, which save and judge nothing."""
+    return hasattr(config, "workerinput")

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
-from mpbench.accuracy.experiment import Comparison, Experiment
+from mpbench.accuracy.experiment import Experiment
 from mpbench.engine.interrupts import held_interrupts
-from mpbench.engine.run import Case, Run
-from mpbench.errors import CaseFailure, NotBesideOthers, UsageProblem
-from mpbench.plugin.items import ACCURACY, DIAGNOSTIC_MARK, MODE, POINT, phase_of
-from mpbench.plugin.stash import (
-    CLOCKS,
-    COMPARED,
-    DIAGNOSED,
-    DIAGNOSTICS,
-    EXPERIMENT,
-    JOURNAL_WRITER,
-    REPORTED,
-    RESTORED,
-    RUN,
-)
+from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.plugin.kinds import Cases, parameters_of
+from mpbench.plugin.session import session_of
+from mpbench.plugin.speed_cases import MODE, POINT
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.diagnostics import DiagnosticRecord
-from mpbench.records.speed import CaseRecord, SpeedCase
+from mpbench.records.measured import Measured, R
 from mpbench.system.device import Device
+
+Result = TypeVar("Result")
 
 
 @pytest.fixture(name=POINT)
@@ -38,30 +29,22 @@ def sweep_point() -> str:
 
 @pytest.fixture(name=MODE)
 def mode() -> str:
-    """The mode to run a precision, as its label; a run with several parametrizes it."""
+    """How the precision is run, as the mode's label; a run with several modes parametrizes it."""
     return ""
 
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, mpbench_point: str, mpbench_mode: str) -> Callable[[Any, str, str], None]:
     """Measure this case together with the selected ones of its group: `measure(benchmark, model, precision)`."""
-    stash = request.config.stash
-    case = stash[RUN].cases.get(request.node.nodeid)
-    if case is None:
-        pytest.fail("the fixture `measure` needs the mark mpbench(phase=...)", pytrace=False)
+    cases = session_of(request.config).speed
+    _check_marked(request, cases, "mpbench(phase=...)")
 
     def measure_case(benchmark: Any, model: str, precision: str) -> None:
-        _may_leave_unused(benchmark)
-        if (model, precision) != (case.model, case.precision):
-            valid = f"{case.model}, {case.precision}"
+        params = parameters_of(request.node)
+        if (model, precision) != (params["model"], params["precision"]):
+            valid = f"{params['model']}, {params['precision']}"
             raise ValueError(f"measure was given {model}, {precision}: valid are this case's {valid}")
-        if benchmark.disabled:
-            _or_fail(lambda: stash[RUN].take_first_steps(case))
-            benchmark.pedantic(lambda: None)
-            return
-        measured = _or_fail(lambda: _result(stash[RUN], case))
-        _hand_over(request, benchmark, measured.record, measured.rounds)
-        stash[REPORTED][case.id] = measured
+        report(request, benchmark, cases)
 
     return measure_case
 
@@ -69,20 +52,11 @@ def measure(request: pytest.FixtureRequest, mpbench_point: str, mpbench_mode: st
 @pytest.fixture
 def diagnose(request: pytest.FixtureRequest) -> Callable[[Any], None]:
     """Measure this diagnostic case together with the selected ones of its group: `diagnose(benchmark)`."""
-    stash = request.config.stash
-    case = stash[DIAGNOSTICS].cases.get(request.node.nodeid)
-    if case is None:
-        pytest.fail(f"the fixture `diagnose` needs the mark {DIAGNOSTIC_MARK}(kind)", pytrace=False)
+    cases = session_of(request.config).diagnostics
+    _check_marked(request, cases, "mpbench_diagnostic(...)")
 
     def diagnose_case(benchmark: Any) -> None:
-        _may_leave_unused(benchmark)
-        if benchmark.disabled:
-            _or_fail(lambda: stash[DIAGNOSTICS].run_once(case))
-            benchmark.pedantic(lambda: None)
-            return
-        diagnosed = _or_fail(lambda: stash[DIAGNOSTICS].result(case))
-        _hand_over(request, benchmark, diagnosed.record, diagnosed.rounds)
-        stash[DIAGNOSED][case.id] = diagnosed
+        report(request, benchmark, cases)
 
     return diagnose_case
 
@@ -90,20 +64,13 @@ def diagnose(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 @pytest.fixture
 def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable[[Any, str, str], AccuracyRecord]:
     """Train both precisions and pair their answers: `accuracy(benchmark, model, precision)` gives the record."""
-    config = request.config
-    if phase_of(request.node) != ACCURACY:
-        pytest.fail("the fixture `accuracy` needs the mark mpbench(phase='accuracy')", pytrace=False)
+    cases = session_of(request.config).accuracy
+    _check_marked(request, cases, "mpbench(phase='accuracy')")
 
     def compare(benchmark: Any, model: str, precision: str) -> AccuracyRecord:
-        _may_leave_unused(benchmark)
-        comparison: Comparison | None = config.stash[RESTORED].get(request.node.nodeid)
-        if comparison is None:
-            comparison = _or_fail(lambda: experiment.compare(model, precision))
-            if JOURNAL_WRITER in config.stash:
-                config.stash[JOURNAL_WRITER].finished({request.node.nodeid: comparison})
-        config.stash[COMPARED][request.node.nodeid] = comparison.record
-        _hand_over(request, benchmark, comparison.record, comparison.pass_seconds)
-        return comparison.record
+        case = report(request, benchmark, cases)
+        assert case is not None
+        return case.record
 
     return compare
 
@@ -111,14 +78,14 @@ def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest) -> Experiment:
     """The session's accuracy experiment, for a test that looks deeper than `accuracy` does."""
-    return request.config.stash[EXPERIMENT]
+    return session_of(request.config).accuracy.experiment
 
 
 @pytest.fixture
 def gpu(request: pytest.FixtureRequest) -> Device:
     """The GPU that the cases run on; a test that asks for it is skipped where they run on a CPU."""
     try:
-        device = request.config.stash[RUN].activate()
+        device = session_of(request.config).run.activate()
     except UsageProblem as problem:
         pytest.fail(str(problem), pytrace=False)
     if device.kind != "gpu":
@@ -126,31 +93,38 @@ def gpu(request: pytest.FixtureRequest) -> Device:
     return device
 
 
-def _result(run: Run, case: Case) -> SpeedCase:
-    """A case's measurement; one that nobody has asked for by name and that cannot be had here is skipped."""
-    try:
-        return run.result(case)
-    except NotBesideOthers as problem:
-        if run.settings.given_precisions:
-            raise
-        reason = str(problem)
-    pytest.skip(reason)
+def _check_marked(request: pytest.FixtureRequest, cases: Cases[Any], mark: str) -> None:
+    if request.node.nodeid not in cases.selected:
+        pytest.fail(f"the fixture `{cases.fixture}` needs the mark {mark}", pytrace=False)
 
 
-def _hand_over(
-    request: pytest.FixtureRequest,
-    benchmark: Any,
-    record: CaseRecord | DiagnosticRecord | AccuracyRecord,
-    rounds: Sequence[float],
-) -> None:
-    """Let a case's own `benchmark` fixture report rounds, in seconds, that have been measured: all of them or none."""
-    with held_interrupts():
-        request.config.stash[CLOCKS][request.node.nodeid].load(rounds)
-        benchmark.extra_info.update(record.as_extra_info())
-        benchmark.pedantic(lambda: None, rounds=len(rounds))
+def report(request: pytest.FixtureRequest, benchmark: Any, cases: Cases[R]) -> Measured[R] | None:
+    """Let a case's own `benchmark` fixture report its rounds, in seconds; fails the test where there are none.
+
+    Returns:
+        What was measured; where pytest-benchmark measures nothing, what came of running the case once.
+    """
+    # A case that ends early leaves its fixture unused: its failure, or who pressed Ctrl-C, says why.
+    warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
+    # After Ctrl-C the fixture is torn down without this filter; after any other ending pytest-benchmark sets this anew.
+    benchmark.skipped = True
+    id = request.node.nodeid
+    if benchmark.disabled:
+        once = _or_fail(lambda: cases.run_once(id))
+        benchmark.pedantic(lambda: None)
+        if once is not None:
+            cases.reported[id] = once
+        return once
+    case = _or_fail(lambda: cases.result(id))
+    with held_interrupts():  # all of its rounds or none
+        session_of(request.config).clocks[id].load(case.rounds)
+        benchmark.extra_info.update(case.record.as_extra_info())
+        benchmark.pedantic(lambda: None, rounds=len(case.rounds))
+        cases.reported[id] = case
+    return case
 
 
-def _or_fail(function: Callable[[], Any]) -> Any:
+def _or_fail(function: Callable[[], Result]) -> Result:
     """Call it; a failure whose reason is known becomes the test's, in one line."""
     try:
         return function()
@@ -158,10 +132,3 @@ def _or_fail(function: Callable[[], Any]) -> Any:
         reason = str(failure)
     # Outside the handler: pytest would print the chain of exceptions.
     pytest.fail(reason, pytrace=False)
-
-
-def _may_leave_unused(benchmark: Any) -> None:
-    """A case that ends early leaves its fixture unused: its failure, or who pressed Ctrl-C, says why."""
-    warnings.filterwarnings("ignore", "Benchmark fixture was not used at all")
-    # After Ctrl-C the fixture is torn down without this filter; after any other ending pytest-benchmark sets this anew.
-    benchmark.skipped = True

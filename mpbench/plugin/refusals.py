@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from mpbench.plugin.console import benchmark_session
-from mpbench.plugin.items import misplaced_mark
-from mpbench.plugin.stash import PROBLEMS
+from mpbench.plugin.console import benchmark_session, is_worker
 
 JUDGING = ("mp_gate", "benchmark_compare_fail")
 KEEPING = (
@@ -20,8 +18,8 @@ KEEPING = (
 )
 """Options that want something measured: to judge it, and to save or show it."""
 
-NOTHING_MEASURED = "nothing was measured, so nothing was judged: valid is a run that measures a case"
-"""What is said after the options that want to judge."""
+NOTHING_MEASURED = "nothing was measured, so nothing was judged: run at least one case"
+"""What follows the option that wants to judge."""
 
 OF_WORKER = "mpbench_problem"
 
@@ -41,17 +39,6 @@ def pytest_testnodedown(node: Any, error: object) -> None:
         raise pytest.UsageError(problem)
 
 
-def is_worker(config: pytest.Config) -> bool:
-    """Whether this process is one of pytest-xdist's workers, which save and judge nothing."""
-    return hasattr(config, "workerinput")
-
-
-def problem_of_marks(session: pytest.Session) -> str | None:
-    """What is wrong with a mark, wherever it stands; None if nothing."""
-    found = [*session.config.stash[PROBLEMS], *filter(None, map(misplaced_mark, session.items))]
-    return next(iter(found), None)
-
-
 def problem_of_options(config: pytest.Config) -> str | None:
     """Why cases cannot be measured as the options ask for; None if they can."""
     if benchmark_session(config) is None:
@@ -63,7 +50,7 @@ def problem_of_options(config: pytest.Config) -> str | None:
     reason, valid = ("pytest-xdist", "one process, -n0") if worker else (unmeasured(config), "one of them")
     if not wanted or not reason:
         return None
-    return f"{wanted[0]}: given together with {reason}, under which nothing is measured: valid is {valid}"
+    return f"{wanted[0]}: given together with {reason}, under which nothing is measured: use {valid}"
 
 
 def unmeasured(config: pytest.Config) -> str | None:

@@ -1,7 +1,4 @@
-"""The end of a session: the gate's verdicts, the tables after pytest-benchmark's own, the files that are written last.
-
-A plugin module beside `plugin.py`, which registers it.
-"""
+"""The end of a session: the gate's verdicts, the tables after pytest-benchmark's, the files that are written last."""
 
 from __future__ import annotations
 
@@ -16,155 +13,124 @@ from mpbench.gate.verdict import Verdict, is_red
 from mpbench.journal.saving import shown
 from mpbench.plugin import benchmark_adapter as adapter
 from mpbench.plugin.confirming import ON_CPU, ON_GPU, measure_again
-from mpbench.plugin.console import benchmark_session, write_line
-from mpbench.plugin.refusals import JUDGING, NOTHING_MEASURED, given, is_worker
+from mpbench.plugin.console import benchmark_session, is_worker
+from mpbench.plugin.refusals import JUDGING, NOTHING_MEASURED, given
+from mpbench.plugin.session import Session
 from mpbench.plugin.session_files import this_run, write_report, write_summary
-from mpbench.plugin.stash import (
-    BASELINE,
-    BROKE_OFF,
-    COMPARED,
-    COMPLETE,
-    CONFIRM,
-    DIAGNOSED,
-    GATE,
-    NEIGHBOURS,
-    REPORTED,
-    RUN,
-    SAVER,
-    SESSION,
-    VERDICTS,
-)
-from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.diagnostics import DiagnosticRecord
-from mpbench.records.measured import Measured
-from mpbench.records.speed import SpeedCase
-from mpbench.report import tables
-from mpbench.report.accuracy_tables import accuracy_summary
 from mpbench.report.summary import Ending, Failure
 from mpbench.terminal import terminal_line
 from mpbench.why.reading.command import session_lines
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def judge(session: Session, of_pytest: pytest.Session) -> None:
+    """Let the gate judge what was measured, where it was asked to, and set pytest's exit status."""
     try:
-        _judge(session)
+        _judge(session, of_pytest)
     except KeyboardInterrupt:  # the tables follow
-        session.config.stash[BROKE_OFF] = "--mp-gate: not judged: Ctrl-C"
-        session.exitstatus = pytest.ExitCode.INTERRUPTED
-        _say_at_end(session.config)
+        session.problem = "--mp-gate: not judged: Ctrl-C"
+        of_pytest.exitstatus = pytest.ExitCode.INTERRUPTED
+        _show_problem(session)
 
 
-def _judge(session: pytest.Session) -> None:
-    config = session.config
-    config.stash[COMPLETE] = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    if SAVER in config.stash and config.stash[SAVER].problems and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    measured: dict[str, SpeedCase] = config.stash[REPORTED]
-    compared: dict[str, AccuracyRecord] = config.stash[COMPARED]
-    if not (measured or compared):
-        _nothing_measured(session)
-    if GATE not in config.stash or not (measured or compared):
-        return
-    verdicts = config.stash[VERDICTS] = _judged(session)
-    if is_red(verdicts) and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+def _judge(session: Session, of_pytest: pytest.Session) -> None:
+    session.is_complete = of_pytest.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if session.saver and session.saver.problems and of_pytest.exitstatus == pytest.ExitCode.OK:
+        of_pytest.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if not (session.speed_cases or session.accuracy_cases):
+        _nothing_measured(session, of_pytest)
+    elif session.gate is not None:
+        session.verdicts = _verdicts(session, of_pytest)
+        if is_red(session.verdicts) and of_pytest.exitstatus == pytest.ExitCode.OK:
+            of_pytest.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _nothing_measured(session: pytest.Session) -> None:
+def _nothing_measured(session: Session, of_pytest: pytest.Session) -> None:
     """Who asked for a verdict and gets none must not be green."""
     config = session.config
     # --benchmark-compare-fail may be about other people's benchmarks.
-    judging = given(config, *(JUDGING if SAVER in config.stash else ["mp_gate"]))
-    if (
-        judging
-        and session.exitstatus == pytest.ExitCode.OK
-        and not (config.getoption("collectonly") or is_worker(config))
-    ):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        config.stash[BROKE_OFF] = f"{judging[0]}: {NOTHING_MEASURED}"
-        _say_at_end(config)
+    judging = given(config, *(JUDGING if session.saver else ["mp_gate"]))
+    is_run = of_pytest.exitstatus == pytest.ExitCode.OK and not (config.getoption("collectonly") or is_worker(config))
+    if judging and is_run:
+        of_pytest.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.problem = f"{judging[0]}: {NOTHING_MEASURED}"
+        _show_problem(session)
 
 
-def _say_at_end(config: pytest.Config) -> None:
+def _show_problem(session: Session) -> None:
     """Now: --no-summary would leave it out later. The line of the last test's dot has not ended yet."""
-    write_line(config, "")
-    write_line(config, config.stash[BROKE_OFF])
+    session.say("")
+    session.say(session.problem)
 
 
-def _judged(session: pytest.Session) -> list[Verdict]:
+def _verdicts(session: Session, of_pytest: pytest.Session) -> list[Verdict]:
     """The gate's verdicts; what is suspected has been measured again by then, if that was asked for."""
-    config, run = session.config, this_run(session.config)
-    gate = config.stash[GATE]
-    verdicts, suspects = gate.assess(run)
-    processes = config.stash[CONFIRM]
+    run, progress = this_run(session), session.run.progress
+    assert session.gate is not None
+    verdicts, suspects = session.gate.assess(run)
+    processes = session.confirmations
     if processes is None:
-        processes = ON_GPU if any(case.record.device == "gpu" for case in run.cases.values()) else ON_CPU
-    if not suspects or not processes or not config.stash[COMPLETE]:
+        processes = ON_GPU if any(case.record.device == "gpu" for case in run.speed.values()) else ON_CPU
+    if not suspects or not processes or not session.is_complete:
         return verdicts
     try:
-        again = measure_again(config, run.id, suspects, processes, config.stash[RUN].progress)
+        again = measure_again(session.config, run.id, suspects, processes, progress)
     except KeyboardInterrupt:
-        config.stash[RUN].progress("interrupted while cases were measured again: judged without")
-        session.exitstatus = pytest.ExitCode.INTERRUPTED
+        progress("interrupted while cases were measured again: judged without")
+        of_pytest.exitstatus = pytest.ExitCode.INTERRUPTED
         return verdicts
-    return gate.assess(run, again)[0]
+    return session.gate.assess(run, again)[0]
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+def show_tables(session: Session, reporter: pytest.TerminalReporter) -> Iterator[None]:
+    """After pytest-benchmark's tables ours, whatever became of those."""
     try:
         yield
     except BaseException as error:  # pytest-benchmark raises over a regression
-        config.stash[BROKE_OFF] = described(error)
+        session.problem = described(error)
         raise
     finally:
-        reported, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
-        verdicts: list[Verdict] | None = config.stash.get(VERDICTS, None)
-        if reported or compared:
-            terminalreporter.section("mpbench")
-            records = {id: measured.record for id, measured in config.stash[REPORTED].items()}
-            lines = [*tables.summary(reported), *config.stash[BASELINE].lines(records)] if reported else []
-            lines += accuracy_summary(compared) if compared else []
-            lines += gate_lines(verdicts, config.stash[GATE].rules) if verdicts is not None else []
-            lines += filter(None, [config.stash[NEIGHBOURS].look_again(), time_spent(config.stash[RUN].spent)])
-            for line in lines:
-                terminalreporter.write_line(terminal_line(line))
-        diagnosed: dict[str, Measured[DiagnosticRecord]] = config.stash[DIAGNOSED]
-        profiled = any(measured.record.step_profile for measured in reported)
-        if (diagnosed or profiled) and (lines := session_lines(this_run(config))):
-            terminalreporter.section("why")
-            for line in (*lines, _how_to_explain(config)):
-                terminalreporter.write_line(terminal_line(line))
-        for line in _close_journal(config):
-            terminalreporter.write_line(terminal_line(line))
+        lines = [line for kind in session.kinds for line in kind.tables()]
+        if lines:
+            if session.gate is not None and session.verdicts is not None:
+                lines += gate_lines(session.verdicts, session.gate.rules)
+            lines += filter(None, [session.neighbours.look_again(), time_spent(session.run.spent)])
+            _section(reporter, "mpbench", lines)
+        profiled = any(case.record.step_profile for case in session.speed_cases)
+        if (session.diagnostics.reported or profiled) and (why := session_lines(this_run(session))):
+            _section(reporter, "why", [*why, _how_to_explain(session)])
+        for line in close_journal(session):
+            reporter.write_line(terminal_line(line))
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    session = config.stash.get(SESSION, None)
+def _section(reporter: pytest.TerminalReporter, title: str, lines: list[str]) -> None:
+    reporter.section(title)
+    for line in lines:
+        reporter.write_line(terminal_line(line))
+
+
+def write_files(session: Session) -> None:
+    """The journal's last lines, the summary and the report: not in the terminal's summary, which may be left out."""
     try:
-        for line in _close_journal(config):  # an internal error, or no terminal
-            write_line(config, line)
-        # Not at the session's end: there saving may fail, and --no-summary skips the terminal's.
-        if session is not None:
-            _write_files(session)
+        for line in close_journal(session):  # an internal error, or no terminal
+            session.say(line)
+        if session.pytest is not None:
+            end = _end_of(session, session.pytest)
+            write_summary(session, end)
+            write_report(session, end)
     except KeyboardInterrupt:
-        write_line(config, "Ctrl-C while the report or the summary was written")
-        if session is not None:
-            session.exitstatus = pytest.ExitCode.INTERRUPTED
+        session.say("Ctrl-C while the report or the summary was written")
+        if session.pytest is not None:
+            session.pytest.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
-def _write_files(session: pytest.Session) -> None:
-    config = session.config
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
+def _end_of(session: Session, of_pytest: pytest.Session) -> Ending:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     reports = [*reporter.stats.get("error", []), *reporter.stats.get("failed", [])] if reporter else []
     failures = [Failure(report.nodeid, _reason(report)) for report in reports]
-    broke_off = config.stash.get(BROKE_OFF, "")
-    if not broke_off and session.exitstatus in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
-        broke_off = f"exit status {int(session.exitstatus)}: the log says why"
-    ending = Ending(failures, session.exitstatus == pytest.ExitCode.INTERRUPTED, broke_off)
-    write_summary(config, ending)
-    write_report(config, ending)
+    status, problem = of_pytest.exitstatus, session.problem
+    if not problem and status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        problem = f"exit status {int(status)}: the log says why"
+    return Ending(failures, status == pytest.ExitCode.INTERRUPTED, problem)
 
 
 def _reason(report: Any) -> str:
@@ -196,16 +162,15 @@ def minutes(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
-def _how_to_explain(config: pytest.Config) -> str:
-    file = config.stash[SAVER].file if SAVER in config.stash else None
+def _how_to_explain(session: Session) -> str:
+    file = session.saver.file if session.saver else None
     what = shown(file) if file else "FILE, after a run with --benchmark-json=FILE"
     return f"All of it, or as JSON: python -m mpbench explain {what}"
 
 
-def _close_journal(config: pytest.Config) -> list[str]:
+def close_journal(session: Session) -> list[str]:
     """Lines about what was saved and what was not."""
-    if SAVER not in config.stash:
+    if session.saver is None:
         return []
-    shown = {*config.stash[REPORTED], *config.stash[COMPARED], *config.stash[DIAGNOSED]}
-    asked = adapter.asked_for(benchmark_session(config))
-    return config.stash[SAVER].end(asked, shown, config.stash.get(COMPLETE, False))
+    asked = adapter.asked_for(benchmark_session(session.config))
+    return session.saver.end(asked, session.reported, session.is_complete)

@@ -8,39 +8,30 @@ from typing import Any
 import pytest
 
 from mpbench.errors import reason
-from mpbench.plugin.console import typed, write_line
-from mpbench.plugin.refusals import is_worker
-from mpbench.plugin.stash import COMPARED, DESELECTED, DIAGNOSED, MACHINE_INFO, REPORTED, RUN_ID, TASK, VERDICTS
-from mpbench.records.measured import Measured
+from mpbench.plugin.console import is_worker, typed
+from mpbench.plugin.session import Session
 from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.command import write_page
 from mpbench.report.summary import Ending, markdown
 from mpbench.system.storage import write_file
 
 
-def this_run(config: pytest.Config) -> SavedRun:
+def this_run(session: Session) -> SavedRun:
     """What has been measured so far."""
-    if MACHINE_INFO not in config.stash:  # asking takes a moment, and it does not change
-        asked = config.stash[MACHINE_INFO] = config.hook.pytest_benchmark_generate_machine_info(config=config)
-        config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=asked)
-    machine_info = config.stash[MACHINE_INFO]
-    compared = {id: Measured(record, ()) for id, record in config.stash[COMPARED].items()}
-    cases: dict[str, Measured[Any]] = {**compared}
-    for measured in (config.stash[REPORTED], config.stash[DIAGNOSED]):
-        cases.update(measured)
-    return unsaved_run(machine_info, cases, beside_benchmarks(config))
+    return unsaved_run(session.machine_info, session.reported, beside_benchmarks(session))
 
 
-def beside_benchmarks(config: pytest.Config) -> dict[str, Any]:
+def beside_benchmarks(session: Session) -> dict[str, Any]:
     """What is saved of a session beside the benchmarks: what it was asked for, and what tells its run from others."""
+    config = session.config
     beside: dict[str, Any] = {
         "command": typed(config),
-        "id": config.stash[RUN_ID],
+        "id": session.id,
         "paths": [_beginning(config, str(argument)) for argument in config.args],
-        "deselected": [*config.stash[DESELECTED]],
+        "deselected": [*session.deselected],
     }
-    if TASK in config.stash:
-        beside["confirms"] = config.stash[TASK].confirms
+    if session.task is not None:
+        beside["confirms"] = session.task.confirms
     return beside
 
 
@@ -55,28 +46,29 @@ def _beginning(config: pytest.Config, argument: str) -> str:
     return "::".join(["" if node == "." else node, *names])
 
 
-def write_summary(config: pytest.Config, ending: Ending) -> None:
+def write_summary(session: Session, end: Ending) -> None:
+    """The summary as Markdown, so far."""
+    config = session.config
     summary = config.getoption("mp_summary")
     if not summary or config.getoption("collectonly") or is_worker(config):
         return
-    cases, compared = list(config.stash[REPORTED].values()), list(config.stash[COMPARED].values())
-    verdicts = config.stash.get(VERDICTS, [] if config.getoption("mp_gate") else None)
+    verdicts = session.verdicts if session.verdicts is not None or not config.getoption("mp_gate") else []
+    compared = [case.record for case in session.accuracy_cases]
     try:
-        write_file(Path(summary), markdown(cases, compared, verdicts, ending).encode())
+        write_file(Path(summary), markdown(session.speed_cases, compared, verdicts, end).encode())
     except OSError as error:  # the disk is full: the tables in the terminal are not lost
-        if not ending.problem:  # there what was wrong has been said
-            write_line(config, f"--mp-summary: {summary}: not written: {reason(error)}")
+        if not end.problem:  # there what was wrong has been shown
+            session.say(f"--mp-summary: {summary}: not written: {reason(error)}")
 
 
-def write_report(config: pytest.Config, ending: Ending) -> None:
+def write_report(session: Session, end: Ending) -> None:
     """The page of what was measured, after failures and Ctrl-C too, which it says; nothing where nothing was."""
-    report = config.getoption("mp_report")
-    measured = bool(config.stash[REPORTED]) or bool(config.stash[COMPARED]) or bool(config.stash[DIAGNOSED])
-    if not report or not measured:
+    report = session.config.getoption("mp_report")
+    if not report or not session.reported:
         return
     try:
-        write_page([this_run(config)], Path(report), ending)
+        write_page([this_run(session)], Path(report), end)
     except OSError as error:
-        write_line(config, f"--mp-report: {report}: not written: {reason(error)}")
+        session.say(f"--mp-report: {report}: not written: {reason(error)}")
     else:
-        write_line(config, f"Report: {report}")
+        session.say(f"Report: {report}")

@@ -63,7 +63,7 @@ def test_the_comparison_takes_the_newest_usable_run(tmp_path, name):
     check_baseline(good)
     choice = choose(True, True, lambda glob: [good, bad], "here")
     assert choice.value == str(good)
-    (line,) = choice.said
+    (line,) = choice.messages
     assert line.startswith(f"left out: {bad}: ")
     assert line.isprintable()
     assert len(line) < 300
@@ -71,7 +71,7 @@ def test_the_comparison_takes_the_newest_usable_run(tmp_path, name):
     assert nothing == Choice("", (line,), "no saved run that can be used in here")
     assert choose("0002", False, lambda glob: [bad], "here").value == ""
     with pytest.raises(
-        UsageProblem, match=r"^--benchmark-compare: no saved run like 0002 that can be used in here: valid"
+        UsageProblem, match=r"^--benchmark-compare: no saved run like 0002 that can be used in here: give"
     ):
         choose("0002", True, lambda glob: [bad], "here")
 
@@ -100,7 +100,7 @@ def test_of_several_runs_the_newest_usable_one_is_left(tmp_path):
     paths[2].write_text("{")
     choice = choose("000", False, lambda glob: paths, "here")
     assert choice.value == str(paths[1])
-    assert choice.said[-1] == f"--benchmark-compare: 000: compared with {paths[1]} alone"
+    assert choice.messages[-1] == f"--benchmark-compare: 000: compared with {paths[1]} alone"
 
 
 def test_the_newest_run_is_none_that_confirms_another(tmp_path):
@@ -196,7 +196,7 @@ def test_what_cannot_be_compared_is_said_before_anything_is_measured(project):
             (*quick, "--benchmark-compare=a/b/c.json"),
             "ERROR: --benchmark-compare: a/b/c.json: valid is a run's number, *",
         ),
-        ((*ARGS, fails), "ERROR: --benchmark-compare-fail: valid is it together with --benchmark-compare"),
+        ((*ARGS, fails), "ERROR: --benchmark-compare-fail: use it together with --benchmark-compare"),
     ):
         result = project.runpytest_subprocess(*args, timeout=60)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -205,14 +205,14 @@ def test_what_cannot_be_compared_is_said_before_anything_is_measured(project):
 
 
 def test_a_later_versions_case_in_a_usable_run_is_not_compared_with(tmp_path):
-    from mpbench.plugin.compared_run import Baseline
+    from mpbench.plugin.compared_run import ComparedRun
 
     path = whole(tmp_path / "0001_x.json")
     saved = json.loads(path.read_text())
     saved["benchmarks"][0]["extra_info"][SPEED.schema_key] = SPEED.schema + 1
     path.write_text(json.dumps(saved))
     check_baseline(path)
-    baseline, machine = Baseline(Choice("0001")), {"node": "here"}
+    baseline, machine = ComparedRun(Choice("0001")), {"node": "here"}
     baseline.loaded(saved, machine)
     assert len(saved["benchmarks"]) == 2
     assert saved["machine_info"] is machine
@@ -232,6 +232,6 @@ def test_the_gate_in_a_process_of_its_own_does_not_wait_for_a_pipe(tmp_path):
 
 
 def test_the_zoo_would_pass_if_it_were_whole(tmp_path):
-    assert len(read_run(whole(tmp_path / "x.json")).cases) == 2
+    assert len(read_run(whole(tmp_path / "x.json")).speed) == 2
     with pytest.raises(UnreadableRun, match="No such file"):
         check_baseline(tmp_path / "none.json")

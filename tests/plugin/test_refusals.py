@@ -69,7 +69,7 @@ def refused(result, message):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--mp-gate"], "--mp-gate: given together with pytest-xdist, under which nothing is measured: valid is one *"),
+        (["--mp-gate"], "--mp-gate: given together with pytest-xdist, under which nothing is measured: use one *"),
         (["--benchmark-json=x.json"], "--benchmark-json: given together with pytest-xdist, *"),
         (["--benchmark-autosave", "--dist=loadfile"], "--benchmark-autosave: given together with pytest-xdist, *"),
     ],
@@ -91,7 +91,7 @@ def test_a_gate_that_has_judged_nothing_is_not_green(project, body):
     path = project.makepyfile(test_mine=body)
     result = run(project, path, "--mp-gate", "--mp-summary=summary.md")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["--mp-gate: nothing was measured, so nothing was judged: valid is a run that *"])
+    result.stdout.fnmatch_lines(["--mp-gate: nothing was measured, so nothing was judged: run at least one case"])
     assert "nothing was measured" in (project.path / "summary.md").read_text()
     assert run(project, path, "--mp-gate", "--collect-only").ret == 0
     assert run(project, path).ret == 0
@@ -143,7 +143,7 @@ def test_a_mark_on_a_test_case_of_unittest(project, body):
             f"@{CAUSE}\ndef test_a(diagnose): pass",
             "test_mine.py::test_a: mark mpbench_diagnostic: the test does not take *",
         ),
-        (f"@{MARK}\n@{CAUSE}\ndef test_a(model, phase, precision, input, measure): pass", "*: valid is one of them"),
+        (f"@{MARK}\n@{CAUSE}\ndef test_a(model, phase, precision, input, measure): pass", "*: use one of them"),
         (
             "@pytest.mark.mpbench_diagnostic(['end_to_end'])\ndef test_a(): pass",
             "test_mine.py::test_a: mark mpbench_diagnostic: *",

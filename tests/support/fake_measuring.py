@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from case_records import accuracy_record, record
 
-from mpbench.accuracy.experiment import Comparison, Experiment
+from mpbench.accuracy.experiment import Experiment
 from mpbench.engine import device as devices
 from mpbench.engine import run
 from mpbench.records.measured import Measured
@@ -57,7 +57,7 @@ def measure_group(plan, progress):
 
 def compare(self, model, precision):
     time.sleep(SECONDS)
-    return Comparison(accuracy_record(model), kept_rounds(DRAW.uniform(0.1, 0.2) for _ in range(5)))
+    return Measured(accuracy_record(model), kept_rounds(DRAW.uniform(0.1, 0.2) for _ in range(5)))
 
 
 def pytest_configure():
