@@ -44,7 +44,7 @@ def test_every_case_is_measured_saved_and_read_back(why):
     kinds = Counter(type(diagnosed.record).type for diagnosed in saved.diagnostics.values())
     # The pipeline alone; 2 phases x 2 precisions x two inputs; 3 peaks in 2 precisions.
     assert kinds == dict(input=1, end_to_end=8, peak=6)
-    assert len(saved.cases) == 4
+    assert len(saved.speed) == 4
     for diagnosed in saved.diagnostics.values():
         assert len(diagnosed.rounds) == diagnosed.record.rounds >= 1
 
