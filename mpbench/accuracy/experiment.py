@@ -75,7 +75,7 @@ class Experiment:
         Raises:
             UsageProblem: the data or the weights of a model cannot be had or used.
         """
-        options, recipe = self.settings.accuracy, self.settings.recipe
+        options, recipe = self.settings, self.settings.recipe
         weights = {model: self._weights(model) for model in models}
         check_image_size(models, recipe.image_size_px)
         data = find_images(options.data, recipe.images, self._progress)
@@ -128,7 +128,7 @@ class Experiment:
     def images(self) -> Images:
         if self._images is None:  # a session that did not prepare: an xdist worker
             recipe = self.settings.recipe
-            data = find_images(self.settings.accuracy.data, recipe.images, self._progress)
+            data = find_images(self.settings.data, recipe.images, self._progress)
             self._images = checked_images(data, recipe.image_size_px, self._progress)
         return self._images
 
@@ -168,8 +168,8 @@ class Experiment:
             weights=self._weights(model),
             image_size_px=recipe.image_size_px,
             batch_size=recipe.batch_size,
-            thesis_preprocessing=self.settings.accuracy.thesis_preprocessing,
-            jit=bool(self.settings.jit),
+            thesis_preprocessing=self.settings.preprocessing == "thesis",
+            jit=bool(self.settings.xla),
             device=device,
         )
 
@@ -199,11 +199,11 @@ class Experiment:
         answers: NDArray[np.int64],
     ) -> AccuracyRecord:
         settings, images, device = self.settings, self.images, self._activate()
-        options, recipe = settings.accuracy, settings.recipe
+        recipe = settings.recipe
         truth = images.labels[~images.training]
         table = paired.contingency(truth, base_answers, answers)
         interval = paired.difference_interval(table)
-        detectable = paired.detectable_difference(table.n, table.discordant, options.alpha)
+        detectable = paired.detectable_difference(table.n, table.discordant, settings.alpha)
         majority_share = float(np.bincount(truth).max() / table.n)
         return AccuracyRecord(
             model=model,
@@ -214,14 +214,14 @@ class Experiment:
             profile=settings.recipe_name,
             batch_size=recipe.batch_size,
             image_size=recipe.image_size_px,
-            jit=bool(settings.jit),
+            jit=bool(settings.xla),
             data=images.label,
             data_digest=images.digest,
             classes=len(images.classes),
             training_images=int(images.training.sum()),
             validation_images=table.n,
             skipped_images=images.skipped,
-            preprocessing="thesis" if options.thesis_preprocessing else "model",
+            preprocessing=settings.preprocessing,
             weights=self._weights(model).label,
             best_epoch=other.epoch,
             baseline_best_epoch=base.epoch,
@@ -241,11 +241,11 @@ class Experiment:
             difference=interval.estimate,
             difference_low=interval.low,
             difference_high=interval.high,
-            margin=options.margin,
-            equivalence_p=paired.equivalence_p(table, options.margin),
-            require_equivalence=options.require_equivalence,
+            margin=settings.margin,
+            equivalence_p=paired.equivalence_p(table, settings.margin),
+            require_equivalence=settings.require_equivalence,
             detectable_difference=detectable if math.isfinite(detectable) else None,
-            alpha=options.alpha,
+            alpha=settings.alpha,
             majority_share=majority_share,
             majority_p=paired.majority_p(table.both_right + table.second_only, table.n, majority_share),
             baseline_majority_p=paired.majority_p(table.both_right + table.first_only, table.n, majority_share),

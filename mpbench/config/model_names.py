@@ -54,7 +54,7 @@ def canonical_name(name: str, option: str = "--mp-models") -> str:
         module, _, attribute = name.partition(":")
         if module and attribute and all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
             return name
-        raise UsageProblem(f"{option}: {name!r} is no factory: valid is package.module:callable")
+        raise UsageProblem(f"{option}: {name!r} is not a factory: must be package.module:callable")
     for known in APPLICATIONS:
         if squeezed(known) == squeezed(name):
             return known

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+XLA = {"auto": None, "on": True, "off": False, "both": None}
+"""What `--mp-jit` takes: XLA on, off, or (None) as Keras has it; with `both`, each mode says it."""
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -23,17 +26,16 @@ class Mode:
     replicas: int = 1
 
 
-def modes(jit: bool | None, both: bool, replicas: int) -> tuple[Mode, ...]:
+def modes(jit: str, replicas: int) -> tuple[Mode, ...]:
     """The modes of a run, the first being the one that the others refer to.
 
     Args:
-        jit: as in Mode.
-        both: with XLA and without; with one replica only.
+        jit: as `--mp-jit` has it; `both` with one replica only.
         replicas: how many; a single one is measured beside several, to tell how they scale.
     """
-    if both:
+    if jit == "both":
         return Mode("jit=off", False), Mode("jit=on", True)
     if replicas > 1:
         # Keras's own rule for "auto", for the single one beside them too: its steps must be the same.
         return Mode("replicas=1", False), Mode(f"replicas={replicas}", False, replicas)
-    return (Mode("", jit),)
+    return (Mode("", XLA[jit]),)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mpbench.config.values import integer
 from mpbench.errors import UsageProblem
 
 AXES = {"batch": "images", "image": "pixels"}
@@ -41,21 +42,19 @@ class Point:
         return f"{self.axis}={MAX if self.value is None else self.value}"
 
 
-def parse_sweep(given: str | None) -> tuple[Point, ...]:
-    """The points of `--mp-sweep`; none where it is not given.
+def parse_sweep(given: str, where: str = "--mp-sweep") -> tuple[Point, ...]:
+    """The points of a sweep; `where` is what a refusal names.
 
     Raises:
         UsageProblem: malformed, or a point given twice.
     """
-    if given is None:
-        return ()
     axis, equals, values = given.partition("=")
     valid = f"valid are {', '.join(f'{name}=N,N,...' for name in AXES)} and batch={MAX}"
     if axis not in AXES or not equals:
-        raise UsageProblem(f"--mp-sweep: {given!r}: {valid}")
-    points = [Point(axis, _value(axis, text.strip(), given)) for text in values.split(",")]
+        raise UsageProblem(f"{where}: {given!r}: {valid}")
+    points = [Point(axis, _value(axis, text.strip(), f"{where}: {given!r}")) for text in values.split(",")]
     if len(set(points)) < len(points):
-        raise UsageProblem(f"--mp-sweep: {given!r} has a point twice: valid is each once")
+        raise UsageProblem(f"{where}: {given!r} has a point twice: give each once")
     return tuple(points)
 
 
@@ -65,15 +64,14 @@ def parse_point(label: str) -> Point:
     return point
 
 
-def _value(axis: str, text: str, given: str) -> int | None:
+def _value(axis: str, text: str, where: str) -> int | None:
     if (axis, text) == ("batch", MAX):
         return None
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
+    value = integer(text)
+    if value is None or value < 1:
         also = f", or {MAX}" if axis == "batch" else ""
-        raise UsageProblem(
-            f"--mp-sweep: {given!r}: {text!r} is not valid: valid are whole numbers of {AXES[axis]}, 1 or more{also}"
-        )
-    return int(text)
+        raise UsageProblem(f"{where}: {text!r}: must be a whole number of {AXES[axis]}, 1 or more{also}")
+    return value
 
 
 def largest_batch(fits: Callable[[int], bool], limit: int = MAX_BATCH) -> int:

@@ -259,7 +259,7 @@ class Run:
             return
         factories = [name for name in models if ":" in name]
         swept = [point.value for point in self.settings.sweep if point.axis == "image" and point.value is not None]
-        for size_px in swept or filter(None, [self.settings.image_size_px]):
+        for size_px in swept or filter(None, [self.settings.image_size]):
             check_image_size(models, size_px, "--mp-sweep" if swept else "--mp-image-size")
         profile = self.settings.resolved_profile(self.activate().kind)
         check_image_size(models, profile.image_size_px)
@@ -293,7 +293,7 @@ class Run:
 
     def _overlaps(self, device: Device) -> bool:
         """Whether one arm is traced while another is compiled; XLA on a CPU uses all cores (results/building)."""
-        xla_on_cpu = device.kind == "cpu" and bool(self.settings.jit)
+        xla_on_cpu = device.kind == "cpu" and bool(self.settings.xla)
         return len(self.settings.modes) == 1 and self.cluster.workers == 1 and not xla_on_cpu
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:

@@ -8,10 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from mpbench.config.options import MISSING_CHOICES
 from mpbench.errors import UsageProblem
 from mpbench.gate.judge import judge
 from mpbench.gate.lines import gate_lines
-from mpbench.gate.rules import MISSING_CHOICES, read_rules
+from mpbench.gate.rules import read_rules
 from mpbench.gate.session import default_rules
 from mpbench.gate.verdict import is_red
 from mpbench.records.runs import UnreadableRun, load_runs, read_run

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from mpbench.gate.rules import Rules, looser
+from mpbench.gate.rules import Rules, looser, unused_patterns
 from mpbench.gate.verdict import MISSING, NOT_COMPARABLE, Verdict, is_red
 from mpbench.stats.change_test import SAME, UNSURE
 
@@ -18,7 +18,7 @@ MAX_ALIKE = 3
 
 def gate_lines(verdicts: Sequence[Verdict], rules: Rules | None = None) -> list[str]:
     """The outcome, then those verdicts that fail the gate, all others that are not SAME, levels that were accepted, the
-    counts, and where the rules are given, in what they are looser than the defaults."""
+    counts, and where the rules are given, in what they are looser than the defaults, and which pattern fits no case."""
     loosened = [f"  the rules are looser than the defaults: {words}"] if rules and (words := looser(rules)) else []
     if not verdicts:
         return ["GATE PASSED: no cases to judge", *loosened]
@@ -27,7 +27,8 @@ def gate_lines(verdicts: Sequence[Verdict], rules: Rules | None = None) -> list[
     lines += [f"  {line}" for red in (True, False) for line in _told([v for v in told if v.red == red])]
     lines += [f"  {verdict.accepted}: {verdict.name}" for verdict in verdicts if verdict.accepted]
     counts = Counter(verdict.kind for verdict in verdicts)
-    return [*lines, f"  {', '.join(f'{count} {kind}' for kind, count in counts.items())}", *loosened]
+    unused = [f"  {line}" for line in unused_patterns(rules, {v.case for v in verdicts})] if rules else []
+    return [*lines, f"  {', '.join(f'{count} {kind}' for kind, count in counts.items())}", *loosened, *unused]
 
 
 def _told(verdicts: Sequence[Verdict]) -> list[str]:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from mpbench.config.options import MISSING_CHOICES
+from mpbench.config.pyproject import FILE, GATE, GATE_KEYS, GATE_TABLE, own_table, read_toml
+from mpbench.config.values import unknown_key
 from mpbench.errors import UsageProblem, printable
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 DEFAULT_SLOWER = 0.03
 """Where figures are good to 1 %, a true change of 5 % is nearly always beyond it and one of 1 % nearly never."""
 
 DEFAULT_LAST_RUNS = 5
-TABLE = ("tool", "mpbench", "gate")
-MISSING_CHOICES = ("report", "fail")
-KEYS = ("slower", "faster", "last", "missing", "cases")
 CASE_KEYS = ("slower", "faster")
 
 
@@ -51,9 +45,23 @@ class Rules:
     def thresholds(self, fullname: str) -> tuple[float, float | None]:
         """Slower and faster for one case."""
         for pattern, slower, faster in self.cases:
-            if fnmatchcase(fullname, f"*{pattern.replace('[', '[[]')}*"):
+            if _fits(pattern, fullname):
                 return slower, faster
         return self.slower, self.faster
+
+
+def unused_patterns(rules: Rules, fullnames: Iterable[str]) -> list[str]:
+    """The patterns of `cases` that fit none of some cases, as one line each."""
+    names = list(fullnames)
+    return [
+        f"the rules' cases.{printable(pattern)!r} fits no case: must be a part of a full name, or a glob"
+        for pattern, _, _ in rules.cases
+        if not any(_fits(pattern, name) for name in names)
+    ]
+
+
+def _fits(pattern: str, fullname: str) -> bool:
+    return fnmatchcase(fullname, f"*{pattern.replace('[', '[[]')}*")
 
 
 def looser(rules: Rules) -> str:
@@ -77,41 +85,31 @@ def read_rules(path: Path) -> Rules:
     Raises:
         UsageProblem: the file cannot be read, a key is unknown or a value malformed; it names the key.
     """
-    try:
-        content: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageProblem(f"{path}: {error.strerror}: valid is a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageProblem(f"{path}: not TOML: {error}") from None
-    where = str(path)
-    if path.name == "pyproject.toml":
-        for part in TABLE:
-            content = content.get(part, {}) if isinstance(content, Mapping) else {}
-        where = f"{path}: [{'.'.join(TABLE)}]"
-    return _rules(content, where)
+    content = read_toml(path)
+    if path.name == FILE:
+        return _rules(own_table(content, path).get(GATE, {}), f"{path}: {GATE_TABLE}")
+    return _rules(content, str(path))
 
 
-def _rules(table: Any, where: str) -> Rules:
-    if not isinstance(table, Mapping):
-        raise UsageProblem(f"{where}: {table!r} is not valid: valid is a table")
-    _check_keys(table, KEYS, where)
+def _rules(table: Mapping[str, Any], where: str) -> Rules:
+    _check_keys(table, GATE_KEYS, where)
     last = table.get("last", DEFAULT_LAST_RUNS)
     if not isinstance(last, int) or isinstance(last, bool) or last < 1:
-        raise UsageProblem(f"{where}: last = {last!r}: valid is a whole number of runs, 1 or more")
+        raise UsageProblem(f"{where}: last = {last!r}: must be a whole number of runs, 1 or more")
     missing = table.get("missing", MISSING_CHOICES[0])
     if missing not in MISSING_CHOICES:
-        raise UsageProblem(f"{where}: missing = {missing!r}: valid are 'report', 'fail'")
+        raise UsageProblem(f"{where}: missing = {missing!r}: must be one of {', '.join(MISSING_CHOICES)}")
     slower = _percentage(table, "slower", where, DEFAULT_SLOWER)
     assert slower is not None
     faster = _percentage(table, "faster", where, None)
     cases = table.get("cases", {})
     if not isinstance(cases, Mapping):
-        raise UsageProblem(f"{where}: cases = {cases!r}: valid is a table of patterns")
+        raise UsageProblem(f"{where}: cases = {cases!r}: must be a table of patterns")
     patterns = []
     for pattern, values in cases.items():
         inside = f"{where}: cases.{pattern!r}"
         if not isinstance(values, Mapping):
-            raise UsageProblem(f"{inside} = {values!r}: valid is a table of {', '.join(CASE_KEYS)}")
+            raise UsageProblem(f"{inside} = {values!r}: must be a table of {', '.join(CASE_KEYS)}")
         _check_keys(values, CASE_KEYS, inside)
         own = _percentage(values, "slower", inside, slower)
         assert own is not None
@@ -122,7 +120,7 @@ def _rules(table: Any, where: str) -> Rules:
 def _check_keys(table: Mapping[str, Any], valid: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in valid:
-            raise UsageProblem(f"{where}: unknown key {key!r}: valid are {', '.join(valid)}")
+            raise unknown_key(where, key, valid)
 
 
 def _percentage(table: Mapping[str, Any], key: str, where: str, default: float | None) -> float | None:
@@ -135,5 +133,5 @@ def _percentage(table: Mapping[str, Any], key: str, where: str, default: float |
     except (TypeError, ValueError, OverflowError):
         number = 0.0
     if isinstance(value, bool) or not 0 < number < 100:
-        raise UsageProblem(f"{where}: {key} = {value!r}: valid is a percentage between 0 and 100, such as 2.5")
+        raise UsageProblem(f"{where}: {key} = {value!r}: must be a percentage between 0 and 100, such as 2.5")
     return number / 100

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mpbench.errors import UsageProblem, printable
 from mpbench.gate.judge import assess
-from mpbench.gate.rules import MISSING_CHOICES, Rules, read_rules
+from mpbench.gate.rules import Rules, read_rules
 from mpbench.gate.verdict import Verdict
 from mpbench.records.runs import SavedRun, load_runs
 from mpbench.system.cache import expanded
@@ -24,7 +24,7 @@ class SessionGate:
     Args:
         storage: as in `--benchmark-storage`.
         root: folder of the pyproject.toml with the rules, if there is one.
-        missing: one of MISSING_CHOICES, or None for the rules': see `check_missing`.
+        missing: one of MISSING_CHOICES, or None for the rules'.
         warn: takes one line for each saved run that cannot be read.
 
     Raises:
@@ -50,14 +50,6 @@ class SessionGate:
             confirming: what fresh processes have measured of it again.
         """
         return assess(new, [*self._earlier, *confirming], self.rules)
-
-
-def check_missing(given: str | None, gate: bool) -> None:
-    """Raise UsageProblem unless --mp-gate-missing was given a valid value, together with the gate."""
-    if given not in (None, *MISSING_CHOICES):
-        raise UsageProblem(f"--mp-gate-missing: unknown {given!r}: valid are {', '.join(MISSING_CHOICES)}")
-    if given is not None and not gate:
-        raise UsageProblem(f"--mp-gate-missing: {given}: valid is it together with --mp-gate")
 
 
 def default_rules(root: Path) -> Rules:

@@ -32,6 +32,14 @@ class Verdict:
     detail: str
     accepted: str = ""
 
+    @property
+    def case(self) -> str:
+        """The case's full name alone."""
+        name = self.name
+        for prefix in (CREEP, SPEEDUP, ACCURACY, SKIPPED):
+            name = name.removeprefix(prefix)
+        return name
+
 
 def is_red(verdicts: Iterable[Verdict]) -> bool:
     """Whether the gate fails."""

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from mpbench.config.options import OPTIONS
 from mpbench.errors import UsageProblem, described, printable, reason
 from mpbench.journal.files import Journal, journals, opened, read
 from mpbench.journal.lines import Contents, Finished, Header, UnreadableJournal, encoded
@@ -19,10 +20,7 @@ from mpbench.records.speed import BROKEN_OFF
 from mpbench.system.code import digest_of
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
-FREE_SETTINGS = (
-    *("models", "precisions", "given_precisions", "control", "require_gpu"),
-    *("profile_steps", "why", "energy", "cache_compiled"),
-)
+FREE_SETTINGS = {"given_precisions", *(option.setting for option in OPTIONS if option.free_on_resume)}
 """They pick the cases and do not change how one is measured: a session that resumes may have others."""
 
 NAMED_FILES = 5
@@ -249,7 +247,6 @@ def changed_code(contents: Contents, root: Path) -> list[str]:
 
 def _conditions(header: Header) -> dict[str, Any]:
     settings = json.loads(json.dumps(header.settings))  # a journal has lists where a session has tuples
-    accuracy = settings.pop("accuracy", {})
     try:
         facts = facts_of(header.machine_info)
     except ValueError as problem:
@@ -260,7 +257,6 @@ def _conditions(header: Header) -> dict[str, Any]:
         "commit": header.commit_info.get("id"),
         "uncommitted changes": header.commit_info.get("dirty"),
         **{name: value for name, value in settings.items() if name not in FREE_SETTINGS},
-        **(accuracy if isinstance(accuracy, dict) else {}),
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from mpbench.errors import UsageProblem, printable
+from mpbench.errors import printable
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 
 VARIABLE = "MPBENCH_MEASURES_AGAIN"
@@ -56,21 +56,6 @@ class Task:
     confirms: str
     cases: tuple[str, ...]
     json: str
-
-
-def check_confirm(given: str | None, gate: bool) -> int | None:
-    """How many processes --mp-gate-confirm asks for; None where it was not given.
-
-    Raises:
-        UsageProblem: no whole number of 0 or more, or without the gate.
-    """
-    if given is None:
-        return None
-    if not given.isascii() or not given.isdigit() or len(given) > 3:
-        raise UsageProblem(f"--mp-gate-confirm: {given}: must be a whole number of processes, 0 or more")
-    if not gate:
-        raise UsageProblem(f"--mp-gate-confirm: {given}: use it together with --mp-gate")
-    return int(given)
 
 
 def own_task() -> Task | None:

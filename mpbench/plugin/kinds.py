@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 import pytest
 
 from mpbench.config.model_names import canonical_name
-from mpbench.config.settings import Settings, check_each_once
+from mpbench.config.settings import Settings
+from mpbench.config.values import check_each_once
 from mpbench.errors import UsageProblem
 from mpbench.records.measured import CaseKind, Measured, R
 

@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 
-from mpbench.config.settings import Settings, check_settings
+from mpbench.config.options import CHIEF_ONLY, fill_in
+from mpbench.config.pyproject import options_of_project
+from mpbench.config.settings import Settings, read_settings
 from mpbench.engine.run import Run
 from mpbench.errors import UsageProblem
-from mpbench.gate.session import SessionGate, check_missing
+from mpbench.gate.session import SessionGate
 from mpbench.gate.verdict import Verdict
 from mpbench.journal.saving import RunSaver
 from mpbench.plugin import benchmark_adapter as adapter
 from mpbench.plugin.accuracy_cases import AccuracyCases
 from mpbench.plugin.compared_run import ComparedRun, choose_from_storage
-from mpbench.plugin.confirming import Task, check_confirm, own_task, take_over
+from mpbench.plugin.confirming import Task, own_task, take_over
 from mpbench.plugin.console import benchmark_session, is_worker, typed, write_line
 from mpbench.plugin.diagnostic_cases import DiagnosticCases
 from mpbench.plugin.journal import SessionJournal
@@ -32,7 +34,7 @@ from mpbench.records.accuracy import AccuracyCase
 from mpbench.records.measured import Measured
 from mpbench.records.speed import SpeedCase
 from mpbench.system.cluster import VARIABLE, Cluster, read_cluster
-from mpbench.system.lock import MACHINE, SessionLock, check_mode, keys_of
+from mpbench.system.lock import MACHINE, SessionLock, keys_of
 from mpbench.system.neighbours import Neighbours
 from mpbench.why.measuring.profile import profiler
 
@@ -43,11 +45,7 @@ CHIEFS_OPTIONS = (
     "benchmark_compare",
     "benchmark_compare_fail",
     "benchmark_histogram",
-    "mp_gate",
-    "mp_gate_missing",
-    "mp_gate_confirm",
-    "mp_report",
-    "mp_summary",
+    *CHIEF_ONLY,
 )
 """Of several workers only the chief has them: what saves, compares and judges."""
 
@@ -58,8 +56,6 @@ class Session:
     Args:
         config: pytest's.
         settings: the options, checked.
-        lock_mode: what --mp-lock says.
-        confirmations: what --mp-gate-confirm says; None where it says nothing.
         task: of a process that measures another session's cases again.
 
     Attributes:
@@ -78,12 +74,9 @@ class Session:
         pytest: pytest's own session; None before it began.
     """
 
-    def __init__(
-        self, config: pytest.Config, settings: Settings, lock_mode: str, confirmations: int | None, task: Task | None
-    ) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, task: Task | None) -> None:
         self.config = config
         self.settings = settings
-        self.confirmations = confirmations
         self.task = task
         self.id = secrets.token_hex(8)
         self.began_s = time.time()
@@ -93,6 +86,7 @@ class Session:
         if not cluster.is_chief:
             for name in CHIEFS_OPTIONS:
                 setattr(config.option, name, None)
+            settings = self.settings = read_settings(vars(config.option))
             choice = None
         if choice is not None:
             config.option.benchmark_compare = choice.value
@@ -103,7 +97,7 @@ class Session:
         self.run.cleanup = config.add_cleanup
         self.run.profiler = functools.partial(profiler, steps=settings.profile_steps, on_cpu=settings.why)
         # On one machine the lock of the first of its workers stands for all.
-        self.lock = SessionLock("off" if cluster.shares_host else lock_mode, typed(config), self.run.progress)
+        self.lock = SessionLock("off" if cluster.shares_host else settings.lock, typed(config), self.run.progress)
         config.add_cleanup(self.lock.release)
         self.neighbours = Neighbours()
         self.speed, self.accuracy, self.diagnostics = SpeedCases(self), AccuracyCases(self), DiagnosticCases(self)
@@ -226,45 +220,15 @@ class Session:
 
 
 def new_session(config: pytest.Config) -> Session:
-    """The session of options as typed.
+    """The session of the options, as typed and as the project sets them.
 
     Raises:
         UsageProblem: the first of them that is not valid.
     """
+    fill_in(vars(config.option), options_of_project(config.rootpath))
     if (task := own_task()) is not None:
         take_over(config, task)
-    get = config.getoption
-    settings = check_settings(
-        models=get("mp_models"),
-        precisions=get("mp_precisions"),
-        baseline=get("mp_baseline"),
-        control=get("mp_control"),
-        device=get("mp_device"),
-        require_gpu=get("mp_require_gpu"),
-        profile=get("mp_profile"),
-        batch_size=get("mp_batch_size"),
-        image_size=get("mp_image_size"),
-        jit=get("mp_jit"),
-        tolerance=get("mp_tolerance"),
-        max_time=get("mp_max_time"),
-        data=get("mp_data"),
-        weights=get("mp_weights"),
-        preprocessing=get("mp_preprocessing"),
-        alpha=get("mp_alpha"),
-        margin=get("mp_margin"),
-        require_equivalence=get("mp_require_equivalence"),
-        sweep=get("mp_sweep"),
-        workers=get("mp_workers"),
-        cache=get("mp_cache"),
-        replicas=get("mp_replicas"),
-        profile_steps=get("mp_profile_steps"),
-        why=get("mp_why"),
-        energy=get("mp_energy"),
-        cache_compiled=get("mp_cache_compiled"),
-    )
-    lock_mode = check_mode(get("mp_lock"))
-    check_missing(get("mp_gate_missing"), get("mp_gate"))
-    return Session(config, settings, lock_mode, check_confirm(get("mp_gate_confirm"), get("mp_gate")), task)
+    return Session(config, read_settings(vars(config.option)), task)
 
 
 SESSION = pytest.StashKey[Session]()

@@ -67,7 +67,7 @@ def _verdicts(session: Session, of_pytest: pytest.Session) -> list[Verdict]:
     run, progress = this_run(session), session.run.progress
     assert session.gate is not None
     verdicts, suspects = session.gate.assess(run)
-    processes = session.confirmations
+    processes = session.settings.gate_confirm
     if processes is None:
         processes = ON_GPU if any(case.record.device == "gpu" for case in run.speed.values()) else ON_CPU
     if not suspects or not processes or not session.is_complete:

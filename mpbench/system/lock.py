@@ -69,13 +69,6 @@ class Holder:
         return f"pid {self.pid} of {self.user} ({command}, since {since:{'%H:%M' if today else '%Y-%m-%d %H:%M'}})"
 
 
-def check_mode(given: str) -> str:
-    """One of MODES; raises UsageProblem for anything else."""
-    if given not in MODES:
-        raise UsageProblem(f"--mp-lock: unknown {given!r}: valid are {', '.join(MODES)}")
-    return given
-
-
 def keys_of(device: str, gpus: int = 1) -> list[str]:
     """The keys of the devices that cases will run on: UUIDs of the first visible GPUs, else MACHINE.
 

@@ -32,7 +32,7 @@ def header(**changes):
                 "models": ["vgg16"],
                 "precisions": ["float32"],
                 "batch_size": None,
-                "accuracy": {"alpha": 0.05},
+                "alpha": 0.05,
             },
             "cases": [case.fullname for case in (*group("vgg16"), *group("resnet152_v2"))],
         }

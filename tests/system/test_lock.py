@@ -277,11 +277,6 @@ def test_the_key_is_the_gpus_unless_the_cases_run_on_the_cpu(monkeypatch):
     assert keys_of("auto") == [MACHINE]
 
 
-def test_an_unknown_mode_is_named():
-    with pytest.raises(UsageProblem, match="--mp-lock: unknown 'no': valid are wait, fail, off"):
-        locking.check_mode("no")
-
-
 # The plugin.
 
 

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mpbench.config.settings import PROFILED_STEPS
+from mpbench.config.options import PROFILED_STEPS
 from mpbench.engine.costs import update_bytes
 from mpbench.engine.device import held_back_stderr
 from mpbench.errors import described, printable

@@ -139,8 +139,8 @@ class Diagnostics:
         if settings.sweep:
             raise UsageProblem(f"--mp-sweep: {cases[0].kind} cases are measured at one size: valid is a run without it")
         if len(settings.modes) > 1:
-            option = "--mp-jit: both" if settings.jit_both else f"--mp-replicas: {settings.replicas}"
-            valid = "on, off or auto" if settings.jit_both else "1"
+            option = "--mp-jit: both" if settings.jit == "both" else f"--mp-replicas: {settings.replicas}"
+            valid = "on, off or auto" if settings.jit == "both" else "1"
             raise UsageProblem(f"{option}: {cases[0].kind} cases are measured in one mode: valid is {valid}")
         models = sorted({case["model"] for case in cases if "model" in dict(case.params)})
         profile = self._profile()
@@ -222,7 +222,7 @@ class Diagnostics:
             phase=phase,
             batch_size=profile.batch_size,
             image_size_px=profile.image_size_px,
-            jit=self._run.settings.jit,
+            jit=self._run.settings.xla,
             device=self._run.activate(),
         )
 
@@ -250,7 +250,7 @@ class Diagnostics:
         if kind == "peaks":
             from mpbench.why.measuring.peaks import peak
 
-            device, asked = self._run.activate(), self._run.settings.jit
+            device, asked = self._run.activate(), self._run.settings.xla
             return {first.arm: peak(params["what"], PRECISIONS[precision], device, asked)}
         from mpbench.why.measuring.end_to_end import end_to_end_steps, input_pipeline
 
@@ -265,8 +265,6 @@ class Diagnostics:
         from mpbench.data.loader import Loader
 
         settings, profile, say = self._run.settings, self._profile(), self._run.progress
-        images = checked_images(
-            find_images(settings.accuracy.data, MAX_PIPELINE_IMAGES, say), profile.image_size_px, say
-        )
+        images = checked_images(find_images(settings.data, MAX_PIPELINE_IMAGES, say), profile.image_size_px, say)
         kept = source(images.all, profile.image_size_px, settings.cache, images.digests, say, settings.workers)
         return Loader(kept, profile.batch_size, workers=settings.workers, seed=SEED, paused=True, label=images.label)
