@@ -51,6 +51,7 @@ class Option:
         unless_given: what holds without the option where `default` is None, in words.
         by_profile: its default in each profile, in words, for what a profile sets.
         more: further sentences for docs/options.md.
+        axis: of `--mp-sweep`, where the option is the size at the one point that is measured without.
         only_with: name of a flag without which it is refused on the command line, and has no effect in pyproject.toml.
         chief_only: of several workers only the chief has it: what saves, compares and judges.
         free_on_resume: it picks cases, or what is done with them, and does not change how one is measured: a session
@@ -66,6 +67,7 @@ class Option:
     unless_given: str = ""
     by_profile: Mapping[str, str] = field(default_factory=dict)
     more: str = ""
+    axis: str = ""
     only_with: str = ""
     chief_only: bool = False
     free_on_resume: bool = False
@@ -189,6 +191,7 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             "images per step",
             whole_number("images"),
             "IMAGES",
+            axis="batch",
             by_profile=_in_profiles(lambda speed, accuracy: _speed_and_accuracy(speed.batch_size, accuracy.batch_size)),
         ),
         Option(
@@ -196,6 +199,7 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             "height and width of an image",
             whole_number("pixels"),
             "PIXELS",
+            axis="image",
             by_profile=_in_profiles(
                 lambda speed, accuracy: _speed_and_accuracy(speed.image_size_px, accuracy.image_size_px)
             ),
@@ -227,14 +231,14 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
         Option(
             "tolerance",
             "stop when the 95 % interval of each speedup is within +-PERCENT",
-            number("per cent", divisor=100),
+            number("a percentage", divisor=100),
             "PERCENT",
             by_profile=_in_profiles(lambda speed, _: f"{100 * speed.tolerance:g}"),
         ),
         Option(
             "max-time",
             "stop measuring a group after this long and call it NOISY",
-            number("seconds"),
+            number("a number of seconds"),
             "SECONDS",
             by_profile=_in_profiles(lambda speed, _: f"{speed.max_seconds:g}"),
             more="Warm-up may take half as long before it, and six rounds are measured whatever they take.",
@@ -318,7 +322,7 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
         Option(
             "margin",
             "accuracies within +-POINTS percentage points count as equivalent",
-            number("percentage points", below=100, divisor=100),
+            number("a number of percentage points", below=100, divisor=100),
             "POINTS",
             default="1",
         ),
@@ -406,11 +410,24 @@ def add_options(parser: pytest.Parser) -> None:
 def fill_in(typed: MutableMapping[str, Any], of_project: Mapping[str, str | bool]) -> None:
     """Give the options that were not typed what the project sets, else their defaults.
 
+    What the project sets and cannot be had together with what was typed, a size and a sweep, is left out.
+
     Args:
         typed: pytest's `vars(config.option)`; changed in place.
         of_project: what pyproject.toml sets, as it would be typed, by `Option.dest`.
     """
+    values = dict(of_project)
     for option in OPTIONS:
-        needed = f"mp_{option.only_with}"
-        if typed.get(option.dest) is None and (not option.only_with or typed.get(needed)):
-            typed[option.dest] = of_project.get(option.dest, False if option.is_flag else option.default)
+        if option.axis and typed.get(option.dest) is not None and _sweeps(values, option.axis):
+            del values["mp_sweep"]
+        if option.axis and _sweeps(typed, option.axis):
+            values.pop(option.dest, None)
+        if option.only_with and not typed.get(f"mp_{option.only_with}"):
+            values.pop(option.dest, None)
+    for option in OPTIONS:
+        if typed.get(option.dest) is None:
+            typed[option.dest] = values.get(option.dest, False if option.is_flag else option.default)
+
+
+def _sweeps(values: Mapping[str, Any], axis: str) -> bool:
+    return str(values.get("mp_sweep")).startswith(f"{axis}=")

@@ -13,7 +13,7 @@ from typing import Any
 
 from mpbench.config.options import OPTIONS, Option
 from mpbench.config.values import unknown_key
-from mpbench.errors import UsageProblem
+from mpbench.errors import UsageProblem, printable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -88,14 +88,16 @@ def _check_key(key: str, value: Any, path: Path) -> None:
         if not isinstance(value, Mapping):
             raise UsageProblem(
                 f"{where}: gate = {_shown(value)}: must be {GATE_TABLE}, the table of its rules; "
-                "whether a run is judged is said on the command line: --mp-gate"
+                "use --mp-gate on the command line to have a run judged"
             )
     elif key in elsewhere:
         raise UsageProblem(f"{where}: {key!r} is for the command line: use {elsewhere[key]}")
     elif key in GATE_KEYS:
         raise UsageProblem(f"{where}: {key!r} is a rule of the gate: put it in {GATE_TABLE}")
     elif key not in _settable():
-        raise unknown_key(where, key, [GATE] if isinstance(value, Mapping) else [*_settable(), GATE])
+        if isinstance(value, Mapping):
+            raise UsageProblem(f"{path}: unknown table [tool.mpbench.{printable(key)}]: valid is {GATE_TABLE}")
+        raise unknown_key(where, key, [*_settable(), GATE])
 
 
 def _settable() -> list[str]:
@@ -117,7 +119,8 @@ def _as_typed(option: Option, value: Any, where: str) -> str | bool:
     else:
         text = ""
     if option.is_flag or not text:
-        raise UsageProblem(f"{where} = {_shown(value)}: must be {option.kind.valid}")
+        or_list = ", or a list" if list in option.kind.toml_types else ""
+        raise UsageProblem(f"{where} = {_shown(value)}: must be {option.kind.valid}{or_list}")
     option.value(text, where)
     return text
 

@@ -186,14 +186,6 @@ def _check_together(settings: Settings) -> None:
             )
         if any(point.value is None for point in settings.sweep):
             raise UsageProblem(f"--mp-sweep: batch=max {beside}: use numbers")
-    swept = {point.axis for point in settings.sweep}
-    for typed, value, axis in (
-        ("--mp-batch-size", settings.batch_size, "batch"),
-        ("--mp-image-size", settings.image_size, "image"),
-    ):
-        if value is not None and axis in swept:
-            points = ",".join(str(point).partition("=")[2] for point in settings.sweep)
-            raise UsageProblem(f"{typed}: given together with --mp-sweep={axis}={points}: use one of them")
     if settings.control and settings.baseline not in settings.precisions:
         raise UsageProblem(
             f"--mp-control: the baseline {settings.baseline} is not among --mp-precisions="
@@ -201,10 +193,16 @@ def _check_together(settings: Settings) -> None:
         )
     if settings.require_gpu and settings.device == "cpu":
         raise UsageProblem("--mp-require-gpu: given together with --mp-device=cpu: use one of them")
+    swept = {point.axis for point in settings.sweep}
     for option in OPTIONS:
-        chosen = getattr(settings, option.setting)
-        if option.only_with and chosen is not None and not getattr(settings, option.only_with):
-            raise UsageProblem(f"{option.typed}: {chosen}: use it together with --mp-{option.only_with}")
+        value = getattr(settings, option.setting)
+        if option.axis in swept and value is not None:
+            points = ",".join(str(point).partition("=")[2] for point in settings.sweep)
+            raise UsageProblem(
+                f"{option.typed}: given together with --mp-sweep={option.axis}={points}: use one of them"
+            )
+        if option.only_with and value is not None and not getattr(settings, option.only_with):
+            raise UsageProblem(f"{option.typed}: {value}: use it together with --mp-{option.only_with}")
 
 
 def check_image_size(models: Sequence[str], image_size_px: int, option: str = "--mp-image-size") -> None:

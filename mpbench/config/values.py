@@ -77,16 +77,15 @@ def integer(text: str) -> int | None:
         return None
 
 
-def number(unit: str = "", below: float = math.inf, divisor: float = 1.0) -> Kind:
+def number(what: str = "a number", below: float = math.inf, divisor: float = 1.0) -> Kind:
     """A number above 0.
 
     Args:
-        unit: as in `seconds`.
+        what: it is, in words, such as "a number of seconds".
         below: it must be smaller.
         divisor: of the number as typed, 100 for a fraction from per cent.
     """
-    limits = "above 0" if below == math.inf else f"between 0 and {below:g}"
-    valid = " ".join(filter(None, ["a number", unit and f"of {unit}", limits]))
+    valid = f"{what} {'above 0' if below == math.inf else f'between 0 and {below:g}'}"
 
     def parse(where: str, text: str) -> float:
         try:

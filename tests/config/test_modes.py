@@ -8,11 +8,11 @@ from mpbench.config.modes import Mode, modes
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ((None, False, 1), [Mode("", None)]),
-        ((True, False, 1), [Mode("", True)]),
-        ((None, True, 1), [Mode("jit=off", False), Mode("jit=on", True)]),
-        ((None, False, 4), [Mode("replicas=1", False), Mode("replicas=4", False, 4)]),
+        (("auto", 1), [Mode("", None)]),
+        (("on", 1), [Mode("", True)]),
+        (("both", 1), [Mode("jit=off", False), Mode("jit=on", True)]),
+        (("auto", 4), [Mode("replicas=1", False), Mode("replicas=4", False, 4)]),
     ],
 )
-def test_the_first_way_is_the_one_that_the_others_refer_to(given, expected):
+def test_the_first_mode_is_the_one_that_the_others_refer_to(given, expected):
     assert list(modes(*given)) == expected

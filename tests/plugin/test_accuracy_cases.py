@@ -201,13 +201,13 @@ def test_three_classes_in_folders(project, photos, tmp_path):
         (["--mp-data=nowhere"], "ERROR: --mp-data: nowhere: No such file or directory: valid is a zip or a folder*"),
         (["--mp-data=conftest.py"], "ERROR: --mp-data: conftest.py: is not a zip*"),
         (["--mp-weights=nowhere", "--mp-models=vgg16"], "ERROR: --mp-weights: 'nowhere' does not exist: valid are*"),
-        (["--mp-models=inception_v3"], "ERROR: --mp-image-size: 48 is too small for inception_v3: valid is 75 or more"),
+        (["--mp-models=inception_v3"], "ERROR: --mp-image-size: 48 is too small for inception_v3: must be 75 or more"),
         (
             ["--mp-models=tiny_models:classifier"],
             "ERROR: --mp-models: tiny_models:classifier does not end in a feature*",
         ),
         (["--mp-precisions=float32"], "ERROR: *test_mcnemar: --mp-precisions: float32: valid for accuracy are the *"),
-        (["--mp-alpha=2"], "ERROR: --mp-alpha: '2' is not valid: valid is a number between 0 and 1"),
+        (["--mp-alpha=2"], "ERROR: --mp-alpha: '2': must be a number between 0 and 1"),
         (["--benchmark-json=missing/run.json"], "ERROR: --benchmark-json: missing/run.json: valid is a file in*"),
         (["-p", "no:benchmark"], "ERROR: -p no:benchmark: mpbench reports through pytest-benchmark and needs it"),
     ],
@@ -247,10 +247,8 @@ def test_speed_comes_before_accuracy_whatever_the_order(project):
 
 
 def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
-    from option_defaults import DEFAULTS
-
     from mpbench.accuracy.experiment import Experiment
-    from mpbench.config.settings import check_settings
+    from mpbench.config.settings import read_settings
     from mpbench.errors import CaseFailure
     from mpbench.system.device import Device
 
@@ -262,7 +260,7 @@ def test_out_of_memory_is_one_line_and_not_tried_again(monkeypatch, cache):
         raise MemoryError
 
     monkeypatch.setattr(features, "pooled_features", exhausted)
-    settings = check_settings(**DEFAULTS | {"models": MODEL, "image_size": "48"})
+    settings = read_settings({"mp_models": MODEL, "mp_image_size": "48"}, has_tf32=lambda: False)
     experiment = Experiment(settings, lambda: Device("cpu", "/CPU:0"), lambda line: None)
     for _ in range(2):
         with pytest.raises(

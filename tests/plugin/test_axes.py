@@ -92,7 +92,7 @@ def test_a_precision_with_xla_and_without_is_measured_in_one_group(project):
     [
         (["--mp-sweep=depth=3"], "--mp-sweep: 'depth=3': valid are batch=N,N,..., image=N,N,... and batch=max"),
         (["--mp-sweep=batch=2,4", "--mp-batch-size=8"], "--mp-batch-size: given together with --mp-sweep=batch=2,4: *"),
-        (["--mp-sweep=image=96,48"], "--mp-sweep: 48 is too small for inception_v3: valid is 75 or more"),
+        (["--mp-sweep=image=96,48"], "--mp-sweep: 48 is too small for inception_v3: must be 75 or more"),
     ],
 )
 def test_wrong_uses_are_told_before_a_model_is_built(project, args, line):

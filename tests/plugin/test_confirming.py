@@ -35,6 +35,7 @@ def measure_group(plan, *rest):
 def pytest_configure(config):
     fake_measuring.measure_group = measure_group
     assert config.getoption("mp_cache_compiled") == ("off" if AGAIN else "on")
+    assert not (AGAIN and config.getoption("mp_summary"))
 """
 """Steady times, but for what starts with SLOW, or in a process that measures again with SLOW_AGAIN."""
 
@@ -71,7 +72,9 @@ def saved(project):
 def test_what_is_slow_again_is_red_and_all_of_it_is_saved(project, monkeypatch, capsys):
     monkeypatch.setenv("SLOW", SLOW)
     monkeypatch.setenv("SLOW_AGAIN", SLOW)
-    result = run(project, "--benchmark-autosave", "--mp-gate", "--benchmark-json=run.json", "--mp-summary=summary.md")
+    # What the project always wants is the parent's business too.
+    (project.path / "pyproject.toml").write_text('[tool.mpbench]\nsummary = "summary.md"\ngate-confirm = 2')
+    result = run(project, "--benchmark-autosave", "--mp-gate", "--benchmark-json=run.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
@@ -133,8 +136,8 @@ def test_a_process_that_fails_confirms_nothing(project, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--mp-gate", "--mp-gate-confirm=two"], "two: must be a whole number of processes, 0 or more"),
-        (["--mp-gate", "--mp-gate-confirm=-1"], "-1: must be a whole number of processes, 0 or more"),
+        (["--mp-gate", "--mp-gate-confirm=two"], "'two': must be a whole number of processes, 0 to 999"),
+        (["--mp-gate", "--mp-gate-confirm=-1"], "'-1': must be a whole number of processes, 0 to 999"),
         (["--mp-gate-confirm=1"], "1: use it together with --mp-gate"),
     ],
 )

@@ -42,6 +42,12 @@ def test_what_they_print_and_save_is_what_it_would_be_without_us(suite):
     assert not list((suite.path / ".benchmarks").glob(".*"))
 
 
+def test_their_pyproject_toml_is_none_of_our_business(suite):
+    (suite.path / "their.ini").write_text("[pytest]")
+    (suite.path / "pyproject.toml").write_text("[tool.other\nslower = ")
+    suite.runpytest_inprocess("-c", "their.ini").assert_outcomes(passed=2)
+
+
 def test_their_earlier_run_differs_in_nothing_of_ours():
     theirs = {"node": "a", "cpu": {"brand_raw": "Xeon", "hz_actual": [1, 0]}}
     ours = {"node": "a", "cpu": {"brand_raw": "Xeon"}, "mpbench": {"driver": "580"}}

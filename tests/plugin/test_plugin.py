@@ -278,5 +278,7 @@ def test_wrong_rules_of_the_gate_are_told_before_anything_is_built(project):
     (project.path / "pyproject.toml").write_text("[tool.mpbench.gate]\nslowr = 3")
     result = run(project, "--mp-gate")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: *pyproject.toml: [[]tool.mpbench.gate]: unknown key 'slowr': valid are *"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: *pyproject.toml: [[]tool.mpbench.gate]: unknown key 'slowr' (did you mean slower?): valid are *"]
+    )
     assert ": building" not in result.stdout.str()

@@ -7,6 +7,8 @@ import pytest
 from child_runs import BARE
 from paths import ROOT
 
+from mpbench.config.options import OPTIONS
+
 SPEED = {"test_training.py", "test_inference.py"}
 
 
@@ -33,9 +35,9 @@ def run(project, *args, models="feature_map"):
         (["--mp-models=vgg17"], "ERROR: --mp-models: unknown model 'vgg17' (did you mean vgg*): valid are*"),
         (
             ["--mp-batch-size=0"],
-            "ERROR: --mp-batch-size: '0' is not valid: valid is a whole number of images, 1 or more",
+            "ERROR: --mp-batch-size: '0': must be a whole number of images, 1 or more",
         ),
-        (["--mp-models=inception_v3"], "ERROR: --mp-image-size: 16 is too small for inception_v3: valid is 75 or more"),
+        (["--mp-models=inception_v3"], "ERROR: --mp-image-size: 16 is too small for inception_v3: must be 75 or more"),
         (["--benchmark-json=missing/run.json"], "ERROR: --benchmark-json: missing/run.json: valid is a file in*"),
         (["-p", "no:benchmark"], "ERROR: -p no:benchmark: mpbench reports through pytest-benchmark and needs it"),
         (["--benchmark-autosave", "--benchmark-storage=conftest.py"], "ERROR: --benchmark-storage: *conftest.py*"),
@@ -89,7 +91,7 @@ def test_a_wrong_mark_is_a_usage_error(project, mark):
     )
     result = project.runpytest_inprocess("test_mine.py")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: test_mine.py::test_mine: mark mpbench: *valid is*"])
+    result.stderr.re_match_lines(["ERROR: test_mine.py::test_mine: mark mpbench: .*(valid is|: name each once$)"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
@@ -110,3 +112,50 @@ def test_a_gate_that_cannot_judge_says_so_first(project):
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines([message])
         assert "loading TensorFlow" not in result.stdout.str()
+
+
+def test_help_lists_every_option_with_its_default(project):
+    shown = " ".join(project.runpytest_inprocess("--help").stdout.str().split())
+    for option in OPTIONS:
+        assert f"{option.typed}{'=' if option.metavar else ','}" in shown
+        assert option.default_in_words in shown
+    assert "stop when the 95 % interval of each speedup is within +-PERCENT (paper: 1; quick: 5)" in shown
+
+
+def test_what_is_typed_goes_before_pyproject_toml(project):
+    (project.path / "pyproject.toml").write_text(
+        '[tool.mpbench]\nmodels = ["vgg19"]\nbatch-size = 4\ncontrol = true\nrequire-gpu = true\ndevice = "cpu"'
+    )
+    select = ("bench/test_training.py", "--collect-only", "-q")
+    result = project.runpytest_inprocess(*select, "--no-mp-require-gpu")
+    assert result.outlines[:3] == [
+        f"bench/test_training.py::test_training[vgg19-{arm}]" for arm in ("float32", "mixed_float16", "control")
+    ]
+    result = project.runpytest_inprocess(
+        *select, "--no-mp-require-gpu", "--no-mp-control", "--mp-models=vgg16", "--mp-sweep=batch=2"
+    )
+    assert result.outlines[:2] == [
+        f"bench/test_training.py::test_training[vgg16-{arm}-batch=2]" for arm in ("float32", "mixed_float16")
+    ]
+    result = project.runpytest_inprocess(*select)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --mp-require-gpu: given together with --mp-device=cpu: use one of them"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "batch_size = 3",
+            "[[]tool.mpbench]: unknown key 'batch_size' (did you mean batch-size?): valid are models, *",
+        ),
+        ("batch-size = 0", "[[]tool.mpbench] batch-size: '0': must be a whole number of images, 1 or more"),
+        ("slower = 3", "[[]tool.mpbench]: 'slower' is a rule of the gate: put it in [[]tool.mpbench.gate]"),
+        ("[tool.mpbench.gates]", "unknown table [[]tool.mpbench.gates]: valid is [[]tool.mpbench.gate]"),
+    ],
+)
+def test_a_mistake_in_pyproject_toml_is_one_line(project, content, message):
+    (project.path / "pyproject.toml").write_text(f"[tool.mpbench]\n{content}")
+    result = run(project)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *pyproject.toml: {message}"])
