@@ -55,7 +55,7 @@ class Option:
         only_with: name of a flag without which it is refused on the command line, and has no effect in pyproject.toml.
         chief_only: of several workers only the chief has it: what saves, compares and judges.
         free_on_resume: it picks cases, or what is done with them, and does not change how one is measured: a session
-            that resumes another may have another value.
+            that resumes another may have another value. That holds for all that is `chief_only` too.
         not_in_pyproject: what to write in pyproject.toml in its place; empty where it may stand there.
     """
 
@@ -162,12 +162,7 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             "measure the baseline a second time in each group: its ratio to itself is the noise floor",
             free_on_resume=True,
         ),
-        Option(
-            "device",
-            "where cases run; auto: on a GPU if there is one",
-            one_of(*DEVICES),
-            default=DEVICES[0],
-        ),
+        Option("device", "where cases run; auto: on a GPU if there is one", one_of(*DEVICES), default=DEVICES[0]),
         Option(
             "require-gpu",
             "a missing GPU is an error (exit status 4), not a CPU run",
@@ -178,11 +173,8 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             "profile",
             "defaults that belong together: paper, as the thesis has it, or quick, for a look",
             one_of(*PROFILES),
-            unless_given="; ".join(
-                [
-                    *(f"{profile} on a {kind.upper()}" for kind, profile in DEFAULT_PROFILE.items()),
-                    f"{DEFAULT_RECIPE} for accuracy",
-                ]
+            unless_given=(
+                f"{DEFAULT_PROFILE['gpu']} on a GPU, {DEFAULT_PROFILE['cpu']} on a CPU, {DEFAULT_RECIPE} for accuracy"
             ),
             more="What a profile sets: [below](#profiles).",
         ),
@@ -289,12 +281,7 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             default=str(DEFAULT_WORKERS),
             more="The thesis had as many. See [pipeline.md](pipeline.md).",
         ),
-        Option(
-            "cache",
-            "where the input pipeline keeps decoded images",
-            one_of(*CACHES),
-            default=CACHES[0],
-        ),
+        Option("cache", "where the input pipeline keeps decoded images", one_of(*CACHES), default=CACHES[0]),
     ),
     "Accuracy": (
         Option(
@@ -334,7 +321,6 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             "compare with the last saved runs and fail where one is slower for sure",
             more="Exit status 1 then: [gate.md](gate.md). In pyproject.toml `gate` is the table of its rules.",
             chief_only=True,
-            free_on_resume=True,
             not_in_pyproject="[tool.mpbench.gate], the table of its rules",
         ),
         Option(
@@ -345,7 +331,6 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             unless_given="2 on a GPU, 0 on a CPU",
             only_with="gate",
             chief_only=True,
-            free_on_resume=True,
         ),
         Option(
             "gate-missing",
@@ -354,7 +339,6 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             unless_given=f"`missing` in [tool.mpbench.gate], else {MISSING_CHOICES[0]}",
             only_with="gate",
             chief_only=True,
-            free_on_resume=True,
             not_in_pyproject="`missing` in [tool.mpbench.gate]",
         ),
     ),
@@ -365,7 +349,6 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             text("a file"),
             "FILE.html",
             chief_only=True,
-            free_on_resume=True,
         ),
         Option(
             "summary",
@@ -374,7 +357,6 @@ SECTIONS: Mapping[str, tuple[Option, ...]] = {
             "FILE",
             more="The outcome in a sentence, what is red or UNSURE, short tables; also after failures and Ctrl-C.",
             chief_only=True,
-            free_on_resume=True,
         ),
         Option(
             "resume",

@@ -20,7 +20,10 @@ from mpbench.records.speed import BROKEN_OFF
 from mpbench.system.code import digest_of
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
 
-FREE_SETTINGS = {"given_precisions", *(option.setting for option in OPTIONS if option.free_on_resume)}
+FREE_SETTINGS = {
+    "given_precisions",
+    *(option.setting for option in OPTIONS if option.free_on_resume or option.chief_only),
+}
 """They pick the cases and do not change how one is measured: a session that resumes may have others."""
 
 NAMED_FILES = 5

@@ -27,7 +27,7 @@ def test_the_profiles_defaults_are_in_the_help():
     assert defaults["batch-size"] == "paper: 64; quick: 2, accuracy 32"
     assert defaults["tolerance"] == "paper: 1; quick: 5"
     assert defaults["weights"] == "paper: imagenet; quick: random"
-    assert defaults["profile"] == "paper on a GPU; quick on a CPU; quick for accuracy"
+    assert defaults["profile"] == "paper on a GPU, quick on a CPU, quick for accuracy"
 
 
 @pytest.mark.parametrize("option", WITH_VALUE, ids=lambda option: option.name)
