@@ -40,7 +40,7 @@ def test_a_damaged_copy_is_rejected(experiment):
 
     truth = images.labels[~images.training]
     right = int((whole.head.answers(whole.validation) == truth).sum())
-    if majority_p(right, truth.size, np.bincount(truth).max() / truth.size) > settings.accuracy.alpha:
+    if majority_p(right, truth.size, np.bincount(truth).max() / truth.size) > settings.alpha:
         pytest.skip(f"VOID: {model} in {precision} has learned nothing that damage could destroy")
 
     damaged_base = load_pooled_base(model, spec.image_size_px, spec.precision, spec.weights)
@@ -56,7 +56,7 @@ def test_a_damaged_copy_is_rejected(experiment):
         return
     table = contingency(truth, baseline.head.answers(baseline.validation), answers)
     p = mcnemar_exact(table)
-    assert p <= settings.accuracy.alpha, f"{model} damaged to {DAMAGE_BITS} bits is not rejected: {table}"
+    assert p <= settings.alpha, f"{model} damaged to {DAMAGE_BITS} bits is not rejected: {table}"
 
 
 def rounded(weights):
