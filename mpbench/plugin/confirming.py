@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from mpbench.config.options import CHIEF_ONLY
 from mpbench.errors import printable
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 
@@ -28,11 +29,7 @@ ON_GPU, ON_CPU = 2, 0
 """Processes that measure again unless --mp-gate-confirm says how many."""
 
 PARENTS_OPTIONS: dict[str, Any] = {
-    "mp_gate": False,
-    "mp_gate_missing": None,
-    "mp_gate_confirm": None,
-    "mp_report": None,
-    "mp_summary": None,
+    **dict.fromkeys(CHIEF_ONLY),
     "mp_resume": False,
     "mp_cache_compiled": "off",
     "benchmark_compare": None,
