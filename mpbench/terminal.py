@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TextIO
 
@@ -14,6 +15,10 @@ from mpbench.errors import UsageProblem, printable, reason
 
 MAX_LINE_CHARACTERS = 2000
 CUT = "... (cut)"
+
+PROGRESS_S = 5.0
+Progress = Callable[[str], None]
+"""Shows one line at once."""
 
 
 def terminal_line(text: str) -> str:
@@ -36,6 +41,19 @@ def warn(line: str) -> None:
     """Print one line on standard error, where that is possible."""
     with suppress(UsageProblem):  # there is no third place to say it in
         _write(sys.stderr, f"{terminal_line(line)}\n")
+
+
+def throttled(progress: Progress) -> Progress:
+    """The same, called once in PROGRESS_S seconds at most: what is done sooner shows nothing."""
+    last = time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_S:
+            last = time.monotonic()
+            progress(text)
+
+    return say
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -5,7 +5,6 @@ What an image's pixels are is a Source's business: files here, decoded images ke
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections import deque
@@ -20,9 +19,10 @@ from numpy.typing import NDArray
 
 from mpbench.config.profiles import DEFAULT_WORKERS
 from mpbench.data import decoding
-from mpbench.data.archives import shown
+from mpbench.data.data_set import LabelledImage
 from mpbench.data.decoding import CHANNELS, Pixels, UndecodableImage
-from mpbench.data.source import LabelledImage
+from mpbench.errors import harmless
+from mpbench.system.machine import usable_cores
 
 AHEAD_BATCHES = 2
 FILES_AT_ONCE = 8
@@ -71,7 +71,7 @@ class Files:
         self.labels: Indices = np.array([image.label for image in images], np.int64)
         # Reading waits, so all threads may; decoding computes, and many more threads than cores would push each other
         # out of the caches and queue for the interpreter's lock. One more, so that no core waits for a hand-over.
-        self._slots = threading.BoundedSemaphore(_cores() + 1)
+        self._slots = threading.BoundedSemaphore(usable_cores() + 1)
 
     def fetch(self, indices: Indices, out: Pixels) -> None:
         """See Source; raises UndecodableImage with the image's name."""
@@ -83,7 +83,7 @@ class Files:
                 for index, data, pixels in zip(indices, files, out, strict=True):  # noqa: B007  # in the error
                     decoding.decode_into(data, pixels)
         except UndecodableImage as error:
-            raise UndecodableImage(f"{shown(self.images[index].name)}: {error}") from error
+            raise UndecodableImage(f"{harmless(self.images[index].name)}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -245,11 +245,6 @@ class _Buffers:
         if len(self._kept) < self._keep:
             self._kept.append(pixels)
         return pixels
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _orders(count: int, batch_size: int, seed: int | None, endless: bool) -> Iterator[Indices]:

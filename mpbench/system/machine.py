@@ -58,6 +58,11 @@ def status_bytes(file: str, name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+def usable_cores() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def others_cpu_seconds() -> float | None:
     """CPU time since the system began that went to other processes or, on a virtual machine, to other machines.
 
@@ -84,9 +89,9 @@ def machine_facts() -> dict[str, Any]:
         is none, where nothing is restricted or set, or where nothing can say.
     """
     return {
-        "tensorflow": _version("tensorflow"),
-        "keras": _version("keras"),
-        "numpy": _version("numpy"),
+        "tensorflow": version_of("tensorflow"),
+        "keras": version_of("keras"),
+        "numpy": version_of("numpy"),
         "cuda": _version_by_prefix("nvidia-cuda-runtime-cu"),
         "cudnn": _version_by_prefix("nvidia-cudnn-cu"),
         **gpu_facts(),
@@ -130,7 +135,8 @@ def _variables(names: re.Pattern[str]) -> str | None:
     return " ".join(found) or None
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
