@@ -181,7 +181,7 @@ def test_what_a_full_disk_cuts_is_not_there_and_not_a_success(storage, arguments
     (line,) = done.stderr.splitlines()
     assert "File too large: valid is a" in line
     assert (target.read_text() if target.exists() else None) == before
-    assert not list(target.parent.glob(".partial-*"))
+    assert not list(target.parent.glob(".mpbench-partial-*"))
     assert process(*arguments, capture_output=True).returncode == 0
     assert target.stat().st_size > 700
 

@@ -64,7 +64,7 @@ def refused(home, content, *words):
     for word in words:
         assert word in message
     assert files(home) == ["data/a.zip"]
-    assert not list(home.rglob(".partial-*"))
+    assert not list(home.rglob(".mpbench-partial-*"))
     return message
 
 
@@ -263,7 +263,7 @@ def test_random_damage_is_refused_or_harmless(home):
             unpacked(home, bytes(content))
         except UsageProblem as problem:
             messages.append(str(problem))
-        assert not list(home.rglob(".partial-*"))
+        assert not list(home.rglob(".mpbench-partial-*"))
         assert files(home / "data") == ["a.zip"]
     assert len(messages) > 50
     assert all(message.isprintable() for message in messages)
