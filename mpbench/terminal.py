@@ -71,4 +71,4 @@ def _write(stream: TextIO | None, text: str) -> None:
         # What is left in its buffer goes nowhere, or Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if not isinstance(error, BrokenPipeError):
-            raise UsageProblem(f"{stream.name}: {reason(error)}: valid is a place that can be written to") from None
+            raise UsageProblem(f"{stream.name}: {reason(error)}: use a place that can be written to") from None

@@ -91,7 +91,7 @@ def test_an_answer_that_is_lost_is_no_success(storage, arguments):
     with Path("/dev/full").open("w") as full:
         done = process(*arguments, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 4
-    assert done.stderr.decode() == "<stdout>: No space left on device: valid is a place that can be written to\n"
+    assert done.stderr.decode() == "<stdout>: No space left on device: use a place that can be written to\n"
 
 
 def test_without_a_standard_output_the_status_is_all_there_is(storage):

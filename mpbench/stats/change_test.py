@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import scipy
@@ -40,7 +41,19 @@ WANDER_LEVEL = 0.01
 CONFIDENCE = 0.95
 """Of the intervals shown, and of the one that must lie within the thresholds for SAME."""
 
-FASTER, SAME, SLOWER, UNSURE = "FASTER", "SAME", "SLOWER", "UNSURE"
+
+class Kind(str, Enum):
+    """What became of a figure."""
+
+    FASTER = "FASTER"
+    SAME = "SAME"
+    SLOWER = "SLOWER"
+    UNSURE = "UNSURE"
+
+    __str__ = str.__str__  # as it is saved and shown
+
+
+FASTER, SAME, SLOWER, UNSURE = Kind
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ class Finding:
     """What was found of one figure.
 
     Attributes:
-        kind: FASTER, SAME, SLOWER or UNSURE.
+        kind: what became of it.
         shift: of the new run from the earlier ones, in logarithms.
         change: the same as a fraction, with its 95 % interval.
         spread, degrees: standard deviation of the shift if nothing has changed, in logarithms, and its degrees of
@@ -106,7 +119,7 @@ class Finding:
         advice: how many more rounds would settle an UNSURE, or that none would; empty for the others.
     """
 
-    kind: str
+    kind: Kind
     shift: float
     change: Interval
     spread: float
