@@ -197,6 +197,8 @@ class _Own(threading.local):
         self.decoded: Pixels = np.empty(0, np.uint8)
         if cykooz_resizer is not None:
             self.resizer = cykooz_resizer.Resizer()
+            bilinear = cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear)
+            self.options = cykooz_resizer.ResizeOptions(bilinear)
             self.resized = cykooz_resizer.ImageData(1, 1, cykooz_resizer.PixelType.U8x3)
 
 
@@ -232,9 +234,8 @@ def _resized(pixels: Pixels, size_px: int) -> Pixels:
     colour = cykooz_resizer.PixelType.U8x3
     if _own.resized.width != size_px:
         _own.resized = cykooz_resizer.ImageData(size_px, size_px, colour)
-    bilinear = cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear)
     source = cykooz_resizer.ImageData(pixels.shape[1], pixels.shape[0], colour, pixels.tobytes())
-    _own.resizer.resize(source, _own.resized, cykooz_resizer.ResizeOptions(bilinear))
+    _own.resizer.resize(source, _own.resized, _own.options)
     return np.frombuffer(_own.resized.get_buffer(), np.uint8).reshape(size_px, size_px, CHANNELS)
 
 
