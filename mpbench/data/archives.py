@@ -109,11 +109,13 @@ def _unpack(file: IO[bytes], destination: Path, say: Progress, is_inner: bool = 
         for name, info in members.items():
             path = destination / name
             path.parent.mkdir(parents=True, exist_ok=True)
+            if name not in images:
+                path.touch()
+                continue
             with path.open("xb") as out:
-                if name in images:
-                    _copy(archive, info, out)
-                    done += 1
-                    say(f"{done} of {len(images)} images")
+                _copy(archive, info, out)
+            done += 1
+            say(f"{done} of {len(images)} images")
 
 
 def _opened(file: IO[bytes]) -> zipfile.ZipFile:

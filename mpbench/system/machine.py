@@ -47,8 +47,8 @@ def free_memory_bytes() -> int | None:
     except (OSError, ValueError, StopIteration):
         return None
     with suppress(OSError, ValueError):  # cgroup version 2; no limit reads "max"
-        group = CGROUPS
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+        most, used = (int((CGROUPS / f"memory.{what}").read_text()) for what in ("max", "current"))
+        free = min(free, most - used)
     return max(free, 0)
 
 

@@ -88,15 +88,15 @@ FLAGS, METHOD, CRC, SIZE = 8, 10, 16, 24
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_kaggles_inner_and_outer_archive(home, compression):
-    inner = zipped({"train/": b"", **KAGGLE}, compression)
+    inner = zipped({"train/": b"", ".DS_Store": b"y", **KAGGLE}, compression)
     folder = unpacked(home, inner)
-    assert files(folder) == ["train/cat.0.jpg", "train/dog.0.jpg"]
+    assert files(folder) == [".DS_Store", "train/cat.0.jpg", "train/dog.0.jpg"]
     assert (folder / "train" / "dog.0.jpg").read_bytes() == IMAGE + b"dog"
     test = zipped({"test1/1.jpg": IMAGE})
-    outer = {"sampleSubmission.csv": b"id,label\n", "test1.zip": test, "train.zip": inner}
+    outer = {"sampleSubmission.csv": b"id,label\n", "test1.zip": test, "train.zip": inner, ".DS_Store": b"x"}
     outer_folder = unpacked(home, zipped(outer, compression))
     assert outer_folder != folder
-    assert files(outer_folder) == ["sampleSubmission.csv", "test1.zip", *files(folder)]
+    assert files(outer_folder) == sorted(["sampleSubmission.csv", "test1.zip", *files(folder)])
     assert (outer_folder / "test1.zip").read_bytes() == b""
 
 
