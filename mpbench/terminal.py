@@ -1,5 +1,5 @@
 """What reaches a terminal: each line harmless and of bounded length, whatever file its text came from, and written in a
-way that changes no exit status.
+manner that changes no exit status.
 """
 
 from __future__ import annotations
