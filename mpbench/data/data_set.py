@@ -288,7 +288,7 @@ class _Tree:
         only = folders[0] if folders else root
         name = "".join(self.kaggle_classes(only)) if only in self.images else ""
         aside = [harmless(folder.name) for folder in self.below[root] if folder not in folders]
-        besides = f" besides {some(aside)}, which by the name is none" if aside else ""
+        besides = f" besides {some(aside)}, by the name not a class" if aside else ""
         return f"holds images of one class only ({harmless(name or only.resolve().name)}){besides}"
 
     def several(self, folders: Sequence[Path], or_what: str = "") -> UsageProblem:

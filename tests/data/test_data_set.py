@@ -87,7 +87,7 @@ def test_folders_that_are_no_classes_by_their_names(home):
     vehicles = tree(home / "b", "bus/0.jpg", "train/0.jpg", "test set/0.jpg")
     assert scan(vehicles, "b").summary == "b: 2 classes: bus 1, train 1; not used: 1 images in test set"
     scan_refused(tree(home / "c", "train/0.jpg", "test/0.jpg"), "test, train: by their names parts of a data set")
-    scan_refused(tree(home / "d", "control/0.jpg", "test/0.jpg"), "one class only (control) besides test, which by")
+    scan_refused(tree(home / "d", "control/0.jpg", "test/0.jpg"), "(control) besides test, by the name not a class")
     parts = [f"seg_{part}/seg_{part}/{name}" for part in ("train", "test") for name in CLASSES]
     scan_refused(tree(home / "e", *parts, "seg_pred/0.jpg"), "several data sets", "given/seg_test, given/seg_train")
 
