@@ -1,12 +1,13 @@
 """What reaches a terminal: each line harmless and of bounded length, whatever file its text came from, and written in a
-way that changes no exit status.
+manner that changes no exit status.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TextIO
 
@@ -14,6 +15,10 @@ from mpbench.errors import UsageProblem, printable, reason
 
 MAX_LINE_CHARACTERS = 2000
 CUT = "... (cut)"
+
+PROGRESS_S = 5.0
+Progress = Callable[[str], None]
+"""Shows one line at once."""
 
 
 def terminal_line(text: str) -> str:
@@ -38,6 +43,19 @@ def warn(line: str) -> None:
         _write(sys.stderr, f"{terminal_line(line)}\n")
 
 
+def throttled(progress: Progress) -> Progress:
+    """The same, called once in PROGRESS_S seconds at most: what is done sooner shows nothing."""
+    last = time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_S:
+            last = time.monotonic()
+            progress(text)
+
+    return say
+
+
 def _write(stream: TextIO | None, text: str) -> None:
     """Write at once; a reader who has seen enough and gone is no error, and what follows is dropped.
 
@@ -53,4 +71,4 @@ def _write(stream: TextIO | None, text: str) -> None:
         # What is left in its buffer goes nowhere, or Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if not isinstance(error, BrokenPipeError):
-            raise UsageProblem(f"{stream.name}: {reason(error)}: valid is a place that can be written to") from None
+            raise UsageProblem(f"{stream.name}: {reason(error)}: use a place that can be written to") from None

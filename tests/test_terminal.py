@@ -91,7 +91,7 @@ def test_an_answer_that_is_lost_is_no_success(storage, arguments):
     with Path("/dev/full").open("w") as full:
         done = process(*arguments, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 4
-    assert done.stderr.decode() == "<stdout>: No space left on device: valid is a place that can be written to\n"
+    assert done.stderr.decode() == "<stdout>: No space left on device: use a place that can be written to\n"
 
 
 def test_without_a_standard_output_the_status_is_all_there_is(storage):
@@ -181,7 +181,7 @@ def test_what_a_full_disk_cuts_is_not_there_and_not_a_success(storage, arguments
     (line,) = done.stderr.splitlines()
     assert "File too large: valid is a" in line
     assert (target.read_text() if target.exists() else None) == before
-    assert not list(target.parent.glob(".partial-*"))
+    assert not list(target.parent.glob(".mpbench-partial-*"))
     assert process(*arguments, capture_output=True).returncode == 0
     assert target.stat().st_size > 700
 

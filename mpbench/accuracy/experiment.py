@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from mpbench.accuracy.weights import Weights, find_weights, load_pooled_base
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.settings import Settings, check_image_size
-from mpbench.data.archives import shown
-from mpbench.data.decoding import UndecodableImage, decode
+from mpbench.data.decoding import UndecodableImage, decode, read
 from mpbench.data.images import Images, checked_images, find_images
 from mpbench.engine import device as devices
 from mpbench.engine.models import check_factory
-from mpbench.errors import CaseFailure, UsageProblem
+from mpbench.errors import CaseFailure, UsageProblem, harmless
 from mpbench.records import thumbnails
 from mpbench.records.accuracy import AccuracyCase, AccuracyRecord
 from mpbench.records.measured import Measured
@@ -264,7 +263,7 @@ def _disagreements(
     for i in thumbnails.chosen(baseline_right, right):
         image = judged[i]
         with contextlib.suppress(UndecodableImage):  # a file that is gone by now costs a picture, not the comparison
-            jpeg = thumbnails.jpeg_of(decode(image.path, thumbnails.SIDE_PX))
-            label = shown(images.classes[image.label])
-            found.append(Thumbnail(shown(image.name), label, precision if right[i] else baseline, jpeg))
+            jpeg = thumbnails.jpeg_of(decode(read(image.path), thumbnails.SIDE_PX))
+            label = harmless(images.classes[image.label])
+            found.append(Thumbnail(harmless(image.name), label, precision if right[i] else baseline, jpeg))
     return found

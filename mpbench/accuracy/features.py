@@ -11,7 +11,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,13 +24,12 @@ from numpy.typing import NDArray
 
 from mpbench.accuracy.weights import Weights, load_pooled_base
 from mpbench.config.precisions import Precision
-from mpbench.data import images as image_sets
-from mpbench.data.archives import shown
+from mpbench.data.data_set import LabelledImage
 from mpbench.data.decoding import UndecodableImage, decoder_version
-from mpbench.data.source import LabelledImage
+from mpbench.data.loader import Files, Loader
 from mpbench.engine import device as devices
 from mpbench.engine.models import preprocessing, scale_to_one
-from mpbench.errors import CaseFailure
+from mpbench.errors import CaseFailure, harmless
 from mpbench.system import cache
 from mpbench.system.device import Device
 
@@ -39,7 +38,6 @@ SOURCES = (
     "accuracy/features.py",
     "accuracy/weights.py",
     "engine/models.py",
-    "data/images.py",
     "data/loader.py",
     "data/decoding.py",
 )
@@ -124,7 +122,7 @@ def extract(spec: FeatureSpec, pooled: keras.Model, images: Sequence[LabelledIma
         for batch, valid in _batches(spec, images):
             out, bad_layer = infer(preprocess(batch.astype(np.float32)))
             if bad_layer is not None:
-                names = f"{shown(images[done].name)} to {shown(images[done + valid - 1].name)}"
+                names = f"{harmless(images[done].name)} to {harmless(images[done + valid - 1].name)}"
                 raise CaseFailure(f"{spec.label}: {bad_layer} is not finite (NaN or infinity) for one of {names}")
             features[done : done + valid] = out[:valid]
             done += valid
@@ -139,8 +137,9 @@ def extract(spec: FeatureSpec, pooled: keras.Model, images: Sequence[LabelledIma
 
 def _batches(spec: FeatureSpec, images: Sequence[LabelledImage]) -> Iterator[tuple[Features, int]]:
     try:
-        with closing(image_sets.batches(images, spec.image_size_px, spec.batch_size)) as batches:
-            yield from batches
+        with Loader(Files(images, spec.image_size_px), spec.batch_size, endless=False) as loader:
+            for batch in loader:
+                yield batch.pixels, batch.valid
     except UndecodableImage as error:  # it could be decoded when the session began
         raise CaseFailure(f"{spec.label}: {error}") from error
 

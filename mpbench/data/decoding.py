@@ -1,4 +1,4 @@
-"""One image file to pixels: the only decoder here, for checking images, for feeding steps and for features alike.
+"""One image file to pixels: the only decoder here, for checking images, for the input pipeline and for features alike.
 
 The usual files, sound JPEGs in colour, are decoded by libjpeg-turbo (bit-equal to Pillow's decoder, without its copies)
 and resized by a SIMD version of Pillow's bilinear filter (within RESIZED_TOLERANCE_LEVELS of it); both let go of the
@@ -11,23 +11,21 @@ from __future__ import annotations
 import functools
 import io
 import json
-import os
 import re
 import stat
 import threading
 import warnings
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from mpbench.data.archives import MAX_IMAGE_BYTES, shown
-from mpbench.errors import described
+from mpbench.data.archives import MAX_IMAGE_BYTES
+from mpbench.errors import described, harmless
 from mpbench.system import cache
+from mpbench.system.machine import version_of
 
 try:
     import cykooz_resizer
@@ -66,19 +64,37 @@ SEQUENTIAL_FRAMES = (0xC0, 0xC1)
 CHANNELS = 3
 PACKAGES = ("pillow", "simplejpeg", "cykooz-resizer", "numpy")
 _PILLOWS_MODULES = re.compile(r"PIL\b")
-_own = threading.local()
 
 Pixels = NDArray[np.uint8]
 
 
 class UndecodableImage(ValueError):
-    """A file that is no image that can be used: one line that says why."""
+    """A file that cannot be used as an image: one line that says why."""
 
 
-def decode(path: Path, size_px: int) -> Pixels:
+def read(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        UndecodableImage: it is not a file, too large for an image, or cannot be read.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise UndecodableImage("not a file")
+        if status.st_size > MAX_IMAGE_BYTES:
+            raise UndecodableImage(f"{status.st_size} bytes, more than {MAX_IMAGE_BYTES}")
+        with path.open("rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        raise UndecodableImage(f"cannot be read: {error.strerror}") from error
+
+
+def decode(data: bytes, size_px: int) -> Pixels:
     """One image as Keras loads it: in RGB, bilinearly resized, its proportions not kept, the first frame of several.
 
     Args:
+        data: a file's bytes.
         size_px: height and width.
 
     Returns:
@@ -87,48 +103,16 @@ def decode(path: Path, size_px: int) -> Pixels:
     Raises:
         UndecodableImage: whatever is wrong with the file.
     """
-    return decoded(read(path), size_px)
-
-
-def decoded(data: bytes, size_px: int) -> Pixels:
-    """As `decode`, of a file's bytes."""
     pixels = np.empty((size_px, size_px, CHANNELS), np.uint8)
     decode_into(data, pixels)
     return pixels
 
 
-def read(path: Path) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        UndecodableImage: it is no file, too large for an image, or cannot be read.
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-                raise UndecodableImage("not a file")
-            if status.st_size > MAX_IMAGE_BYTES:
-                raise UndecodableImage(f"{status.st_size} bytes, more than {MAX_IMAGE_BYTES}")
-            data = os.read(file, status.st_size)
-            while len(data) < status.st_size and (more := os.read(file, status.st_size - len(data))):
-                data += more
-            return data
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise UndecodableImage(f"cannot be read: {error.strerror}") from error
-
-
 def decode_into(data: bytes, out: Pixels) -> None:
-    """Decode a file's bytes to where they shall lie.
+    """As `decode`, to where the pixels shall lie.
 
     Args:
         out: shape (size, size, 3); left in any state where this raises.
-
-    Raises:
-        UndecodableImage: whatever is wrong with the file.
     """
     if not data:
         raise UndecodableImage("empty file")
@@ -137,7 +121,7 @@ def decode_into(data: bytes, out: Pixels) -> None:
             return
         _silence_pillow()
         file = _Counted(data)
-        with Image.open(file, formats=_formats()) as image:
+        with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             _check(width, height)
             if image.format in ("JPEG", "MPO"):
@@ -150,13 +134,13 @@ def decode_into(data: bytes, out: Pixels) -> None:
     except UnidentifiedImageError as error:  # its text has an address, another one in each run
         raise UndecodableImage(f"not an image ({', '.join(FORMATS)}), or its beginning is damaged") from error
     except Exception as error:  # OSError, SyntaxError, struct.error, MemoryError, ...: Pillow's decoders raise anything
-        raise UndecodableImage(shown(described(error))) from error
+        raise UndecodableImage(harmless(described(error))) from error
 
 
 @functools.cache
 def decoder_version() -> str:
     """All that pixels depend on apart from the file and their size, for keys of caches."""
-    versions = {package: _version(package) for package in PACKAGES}
+    versions = {package: version_of(package) for package in PACKAGES}
     return json.dumps({"code": cache.sha256_of(Path(__file__)), **versions}, sort_keys=True)
 
 
@@ -202,6 +186,25 @@ class _Counted(io.BytesIO):
         return super().read(size)
 
 
+class _Own(threading.local):
+    """What a thread keeps from one image to the next.
+
+    New memory for each image would be given back and asked for again each time, and be cleared by the system page by
+    page: a third of the time that an image takes.
+    """
+
+    def __init__(self) -> None:
+        self.decoded: Pixels = np.empty(0, np.uint8)
+        if cykooz_resizer is not None:
+            self.resizer = cykooz_resizer.Resizer()
+            bilinear = cykooz_resizer.ResizeAlg.convolution(cykooz_resizer.FilterType.bilinear)
+            self.options = cykooz_resizer.ResizeOptions(bilinear)
+            self.resized = cykooz_resizer.ImageData(1, 1, cykooz_resizer.PixelType.U8x3)
+
+
+_own = _Own()
+
+
 def _quickly(data: bytes, out: Pixels) -> bool:
     """Decode a whole and sound JPEG file in colour; False leaves it, and the verdict on it, to Pillow."""
     try:
@@ -210,59 +213,30 @@ def _quickly(data: bytes, out: Pixels) -> bool:
             return False
         _check(width, height)
         _check_scans(data, width * height)
-        pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, buffer=_buffer(height * width * CHANNELS))
+        size_bytes = height * width * CHANNELS
+        if _own.decoded.size < size_bytes <= MAX_KEPT_BYTES:
+            _own.decoded = np.empty(size_bytes, np.uint8)
+        buffer = _own.decoded if size_bytes <= MAX_KEPT_BYTES else None
+        pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, buffer=buffer)
     except UndecodableImage:
         raise
     except ValueError:
         return False
-    size_px = out.shape[0]
-    if cykooz_resizer is None:
-        out[:] = _resized_by_pillow(Image.fromarray(pixels), size_px)
-    elif (height, width) == (size_px, size_px):
-        out[:] = pixels
-    else:
-        out[:] = _resizer(size_px)(pixels)
+    out[:] = pixels if pixels.shape == out.shape else _resized(pixels, out.shape[0])
     return True
 
 
-def _buffer(size_bytes: int) -> Pixels | None:
-    """This thread's own memory for a whole image, valid until its next one; None where that is too large to keep.
-
-    New memory for each image would be given back and asked for again each time, and be cleared by the system page by
-    page: a third of the time that an image takes.
-    """
-    if size_bytes > MAX_KEPT_BYTES:
-        return None
-    kept: Pixels | None = getattr(_own, "buffer", None)
-    if kept is None or kept.size < size_bytes:
-        kept = _own.buffer = np.empty(size_bytes, np.uint8)
-    return kept
-
-
-def _resizer(size_px: int) -> Any:
-    """This thread's own: it works in memory that it keeps."""
-    kept = getattr(_own, "resizer", None)
-    if kept is None or kept.size_px != size_px:
-        kept = _own.resizer = _Resizer(size_px)
-    return kept
-
-
-class _Resizer:
-    """Pillow's bilinear filter (as wide as the reduction asks for) with SIMD instructions."""
-
-    def __init__(self, size_px: int) -> None:
-        self.size_px = size_px
-        self._resizer = cykooz_resizer.Resizer()
-        filter_type = cykooz_resizer.FilterType.bilinear
-        self._options = cykooz_resizer.ResizeOptions(cykooz_resizer.ResizeAlg.convolution(filter_type))
-        self._target = cykooz_resizer.ImageData(size_px, size_px, cykooz_resizer.PixelType.U8x3)
-
-    def __call__(self, pixels: Pixels) -> Pixels:
-        height, width, _ = pixels.shape
-        source = cykooz_resizer.ImageData(width, height, cykooz_resizer.PixelType.U8x3, pixels.tobytes())
-        self._resizer.resize(source, self._target, self._options)
-        resized = np.frombuffer(self._target.get_buffer(), np.uint8)
-        return resized.reshape(self.size_px, self.size_px, CHANNELS)
+def _resized(pixels: Pixels, size_px: int) -> Pixels:
+    """By Pillow's bilinear filter (as wide as the reduction asks for), with SIMD instructions where they are to be had;
+    valid until this thread's next call."""
+    if cykooz_resizer is None:
+        return _resized_by_pillow(Image.fromarray(pixels), size_px)
+    colour = cykooz_resizer.PixelType.U8x3
+    if _own.resized.width != size_px:
+        _own.resized = cykooz_resizer.ImageData(size_px, size_px, colour)
+    source = cykooz_resizer.ImageData(pixels.shape[1], pixels.shape[0], colour, pixels.tobytes())
+    _own.resizer.resize(source, _own.resized, _own.options)
+    return np.frombuffer(_own.resized.get_buffer(), np.uint8).reshape(size_px, size_px, CHANNELS)
 
 
 def _resized_by_pillow(image: Image.Image, size_px: int) -> Pixels:
@@ -276,13 +250,6 @@ def _in_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """Those that this build of Pillow has."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
 def _silence_pillow() -> None:
     """No warnings from Pillow's modules about odd files, in whatever thread, and no errors where they are errors.
 
@@ -290,10 +257,3 @@ def _silence_pillow() -> None:
     """
     if list(warnings.filters[:1]) != [("ignore", None, Warning, _PILLOWS_MODULES, 0)]:
         warnings.filterwarnings("ignore", module=_PILLOWS_MODULES.pattern)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

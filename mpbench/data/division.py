@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from mpbench.data.source import LabelledImage
+from mpbench.data.data_set import LabelledImage, by_name
 
 VALIDATION_SHARE = 0.2
 
@@ -34,7 +34,7 @@ def split(images: Sequence[LabelledImage], seed: int) -> tuple[tuple[LabelledIma
         shuffled = _shuffled(members, f"split {seed}")
         validation += shuffled[:count]
         training += shuffled[count:]
-    return _by_name(training), _by_name(validation)
+    return by_name(training), by_name(validation)
 
 
 def sample(images: Sequence[LabelledImage], count: int, seed: int) -> tuple[LabelledImage, ...]:
@@ -50,7 +50,7 @@ def sample(images: Sequence[LabelledImage], count: int, seed: int) -> tuple[Labe
         Sorted by name.
     """
     if count >= len(images):
-        return _by_name(images)
+        return by_name(images)
     classes = _by_class(images)
     quotas = {label: divmod(count * len(members), len(images)) for label, members in classes.items()}
     left = count - sum(whole for whole, _ in quotas.values())
@@ -72,11 +72,7 @@ def sample(images: Sequence[LabelledImage], count: int, seed: int) -> tuple[Labe
     chosen: list[LabelledImage] = []
     for label, members in classes.items():
         chosen += _shuffled(members, f"sample {seed}")[: sizes[label]]
-    return _by_name(chosen)
-
-
-def _by_name(images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:
-    return tuple(sorted(images, key=lambda image: image.name))
+    return by_name(chosen)
 
 
 def _by_class(images: Sequence[LabelledImage]) -> dict[int, list[LabelledImage]]:

@@ -12,16 +12,16 @@ import io
 import math
 import random
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mpbench.data.archives import throttled
-from mpbench.data.source import DataSet, LabelledImage
+from mpbench.data.data_set import DataSet, LabelledImage, by_name
 from mpbench.system import cache
+from mpbench.terminal import Progress, throttled
 
 CLASSES = ("cat", "dog")
 VERSION = 1
@@ -46,7 +46,7 @@ SCENES: tuple[Colour, ...] = (
 """Grass, sky, sand, earth, concrete, wallpaper, dusk."""
 
 
-def data_set(count: int, seed: int, progress: Callable[[str], None]) -> DataSet:
+def data_set(count: int, seed: int, progress: Progress) -> DataSet:
     """A set of pictures, half of each class, drawn where the cache does not hold it yet.
 
     Args:
@@ -66,7 +66,7 @@ def data_set(count: int, seed: int, progress: Callable[[str], None]) -> DataSet:
                 (partial / name).write_bytes(picture(kind, i, seed))
                 say(f"drawing pictures: {done + 1} of {count}")
     images = [LabelledImage(name, folder / name, CLASSES.index(kind)) for name, (kind, _) in names.items()]
-    return DataSet("generated pictures", CLASSES, tuple(sorted(images, key=lambda image: image.name)))
+    return DataSet("generated pictures", CLASSES, by_name(images))
 
 
 def picture(kind: str, index: int, seed: int) -> bytes:

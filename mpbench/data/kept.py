@@ -6,21 +6,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from mpbench.config.profiles import DEFAULT_WORKERS
-from mpbench.data.archives import Progress, throttled
+from mpbench.data.data_set import LabelledImage
 from mpbench.data.decoding import CHANNELS, Pixels, decoder_version, read
 from mpbench.data.loader import Files, Indices, Loader, Source
-from mpbench.data.source import LabelledImage
-from mpbench.errors import UsageProblem
+from mpbench.errors import UsageProblem, reason
 from mpbench.system import cache, machine
+from mpbench.terminal import Progress, throttled
 
-OPTION = "--mp-cache"
 MEMORY_SHARE = 0.5
 """Of the memory that is free; the rest is for models, batches and everybody else."""
 
@@ -78,72 +76,63 @@ def source(
     files = Files(images, size_px)
     if kind == "none":
         return files
-    count_bytes = len(images) * size_px * size_px * CHANNELS
-    what = f"{OPTION} {kind}: {len(images)} images of {size_px} px take {count_bytes / GIB:.2f} GiB"
+    shape = (len(images), size_px, size_px, CHANNELS)
+    size_bytes = int(np.prod(shape))
+    what = f"--mp-cache {kind}: {len(images)} images of {size_px} px take {size_bytes / GIB:.2f} GiB"
     if kind == "memory":
         free = _free_memory_bytes()
-        if count_bytes > MEMORY_SHARE * free:
+        if size_bytes > MEMORY_SHARE * free:
             raise UsageProblem(
                 f"{what}, more than {MEMORY_SHARE:.0%} of the {free / GIB:.2f} GiB of memory that are free: "
-                "valid are disk, none or a smaller data set"
+                "use disk, none or a smaller data set"
             )
-        pixels = np.empty((len(images), size_px, size_px, CHANNELS), np.uint8)
+        pixels = np.empty(shape, np.uint8)
         done = 0
-
-        def put(batch: Pixels) -> None:
-            nonlocal done
+        for batch in _decoded(files, workers, progress):
             pixels[done : done + len(batch)] = batch
             done += len(batch)
-
-        _decode_all(files, workers, progress, put)
         return Kept(pixels, files.labels, kind)
     entry = cache.folder("decoded") / f"{_key(images, size_px, digests)}.npy"
-    shape = (len(images), size_px, size_px, CHANNELS)
     kept = _opened(entry, shape)
-    if kept is None:
-        free = shutil.disk_usage(entry.parent).free
-        if count_bytes + DISK_RESERVE_BYTES > free:
-            raise UsageProblem(
-                f"{what}, and {max(free - DISK_RESERVE_BYTES, 0) / GIB:.2f} GiB of disk can be had in {entry.parent}: "
-                "valid are memory, none or a smaller data set"
-            )
-        try:
-            with cache.publish(entry) as partial, partial.open("wb") as file:
-                _write(file, shape, lambda put: _decode_all(files, workers, progress, put))
-        except OSError as error:
-            raise UsageProblem(
-                f"{what}, and writing them to {entry.parent} failed ({error.strerror}): valid are memory, none or a "
-                "smaller data set"
-            ) from error
-        kept = _opened(entry, shape)
-        if kept is None:
-            raise UsageProblem(f"{what}, and {entry.parent} does not give back what was written: valid is none")
-    else:
+    if kept is not None:
         progress(f"{len(images)} decoded images from the cache")
-    return Kept(kept, files.labels, kind)
+        return Kept(kept, files.labels, kind)
+    free = shutil.disk_usage(entry.parent).free
+    if size_bytes + DISK_RESERVE_BYTES > free:
+        raise UsageProblem(
+            f"{what}, and {max(free - DISK_RESERVE_BYTES, 0) / GIB:.2f} GiB of disk can be had in {entry.parent}: "
+            "use memory, none or a smaller data set"
+        )
+    try:
+        with cache.publish(entry) as partial, partial.open("wb") as file:
+            # Written, not mapped: a full disk under a map ends the process.
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for batch in _decoded(files, workers, progress):
+                file.write(batch.data)
+    except OSError as error:
+        raise UsageProblem(
+            f"{what}, and writing them to {entry.parent} failed ({reason(error)}): use memory, none or a "
+            "smaller data set"
+        ) from error
+    return Kept(np.asarray(np.load(entry, mmap_mode="r")), files.labels, kind)
 
 
-def _decode_all(files: Files, workers: int, progress: Progress, put: Callable[[Pixels], None]) -> None:
+def _decoded(files: Files, workers: int, progress: Progress) -> Iterator[Pixels]:
+    """The images in their order, some at a time; each array is valid until the next."""
     say = throttled(progress)
     done, total = 0, len(files.labels)
     with Loader(files, FILL_BATCH, workers=workers, endless=False) as loader:
         for batch in loader:
-            put(batch.pixels[: batch.valid])
+            yield batch.pixels[: batch.valid]
             done += batch.valid
             say(f"decoding images: {done} of {total}")
-
-
-def _write(file: IO[bytes], shape: tuple[int, ...], fill: Callable[[Callable[[Pixels], None]], None]) -> None:
-    """Write, not map: a full disk under a map ends the process."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    fill(lambda batch: (file.write(batch.data), None)[1])
 
 
 def _opened(entry: Path, shape: tuple[int, ...]) -> Pixels | None:
     """A file of the cache, mapped; None where there is none, or it is not whole."""
     try:
-        pixels = np.load(entry, mmap_mode="r", allow_pickle=False)
+        pixels = np.load(entry, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
     return np.asarray(pixels) if pixels.shape == shape and pixels.dtype == np.uint8 else None

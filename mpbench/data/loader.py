@@ -5,13 +5,13 @@ What an image's pixels are is a Source's business: files here, decoded images ke
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 import numpy as np
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from mpbench.config.profiles import DEFAULT_WORKERS
 from mpbench.data import decoding
-from mpbench.data.archives import shown
+from mpbench.data.data_set import LabelledImage
 from mpbench.data.decoding import CHANNELS, Pixels, UndecodableImage
-from mpbench.data.source import LabelledImage
+from mpbench.errors import harmless
+from mpbench.system.machine import usable_cores
 
 AHEAD_BATCHES = 2
 FILES_AT_ONCE = 8
@@ -70,25 +71,19 @@ class Files:
         self.labels: Indices = np.array([image.label for image in images], np.int64)
         # Reading waits, so all threads may; decoding computes, and many more threads than cores would push each other
         # out of the caches and queue for the interpreter's lock. One more, so that no core waits for a hand-over.
-        self._slots = threading.BoundedSemaphore(_cores() + 1)
+        self._slots = threading.BoundedSemaphore(usable_cores() + 1)
 
     def fetch(self, indices: Indices, out: Pixels) -> None:
         """See Source; raises UndecodableImage with the image's name."""
-        files = []
-        for index in indices:
-            with self._named(index):
-                files.append(decoding.read(self.images[index].path))
-        with self._slots:
-            for index, data, pixels in zip(indices, files, out, strict=True):
-                with self._named(index):
-                    decoding.decode_into(data, pixels)
-
-    @contextmanager
-    def _named(self, index: int) -> Iterator[None]:
+        index, files = 0, []
         try:
-            yield
+            for index in indices:
+                files.append(decoding.read(self.images[index].path))
+            with self._slots:
+                for index, data, pixels in zip(indices, files, out, strict=True):  # noqa: B007  # in the error
+                    decoding.decode_into(data, pixels)
         except UndecodableImage as error:
-            raise UndecodableImage(f"{shown(self.images[index].name)}: {error}") from error
+            raise UndecodableImage(f"{harmless(self.images[index].name)}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -108,27 +103,24 @@ class Batch:
 
 @dataclass
 class _Job:
-    """A batch in the making."""
+    """A batch in the making.
+
+    Attributes:
+        parts: what one thread fetches at a time: the numbers of its images, and the rows of the batch for them.
+        fetched: what becomes of each part.
+    """
 
     indices: Indices
     pixels: Pixels
-    assigned: int = 0
-    missing: int = field(init=False)
-    error: BaseException | None = None
-
-    def __post_init__(self) -> None:
-        self.missing = len(self.indices)
-
-
-_Task = tuple[_Job, int, int]
-"""A batch, and the first and the end of its rows that one thread fills."""
+    parts: list[tuple[Indices, Pixels]]
+    fetched: list[Future[None]]
 
 
 class Loader:
-    """An iterator of batches; a context manager that stops its threads.
+    """An iterator of batches; a context manager that stops its threads. It is used by one thread.
 
     Args:
-        source: of the images; at least one.
+        source: of the images.
         batch_size: images.
         workers: threads.
         ahead: batches that may be finished or in the making and not taken.
@@ -161,34 +153,27 @@ class Loader:
         self.endless = endless
         self.label = label
         self._buffers = _Buffers((batch_size, source.size_px, source.size_px, CHANNELS), ahead + 1)
-        self._parts = _parts(len(source.labels), batch_size, seed, endless)
+        self._orders = _orders(len(source.labels), batch_size, seed, endless)
         self._jobs: deque[_Job] = deque()
-        self._exhausted = self._closed = False
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=THREAD_NAME)
         self._paused = paused
-        self._active = 0
-        lock = threading.Lock()
-        self._may_work, self._has_worked = threading.Condition(lock), threading.Condition(lock)
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{THREAD_NAME}-{i}", daemon=True) for i in range(workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._begin()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
         """The next batch, as soon as it is whole; while paused, only one that was whole before."""
-        with self._has_worked:
-            while not self._closed and not self._is_ready() and not (self._exhausted and not self._jobs):
-                self._has_worked.wait()
-            if self._closed or not self._jobs:
-                raise StopIteration
-            job = self._jobs.popleft()
-            self._may_work.notify_all()
-        if job.error is not None:
+        if not self._jobs:
+            raise StopIteration
+        try:
+            for part in self._jobs[0].fetched:
+                part.result()
+        except Exception:
             self.close()
-            raise job.error
+            raise
+        job = self._jobs.popleft()
+        self._begin()
         return Batch(job.pixels, self.source.labels[job.indices], len(job.indices))
 
     def __enter__(self) -> Loader:
@@ -200,89 +185,45 @@ class Loader:
     @property
     def ready(self) -> int:
         """How many of the next batches are whole."""
-        with self._has_worked:
-            return next((i for i, job in enumerate(self._jobs) if job.missing), len(self._jobs))
-
-    @property
-    def begun(self) -> int:
-        """How many batches are whole or in the making."""
-        with self._has_worked:
-            return len(self._jobs)
+        whole = (all(part.done() and not part.cancelled() for part in job.fetched) for job in self._jobs)
+        return sum(takewhile(bool, whole))
 
     def pause(self) -> None:
         """Start no other image; returns when those that were in the making are done and the threads take no CPU."""
-        with self._has_worked:
-            self._paused = True
-            while self._active:
-                self._has_worked.wait()
+        self._paused = True
+        wait([part for job in self._jobs for part in job.fetched if not part.cancel()])
 
     def resume(self) -> None:
         """Go on where `pause` stopped."""
-        with self._may_work:
-            self._paused = False
-            self._may_work.notify_all()
+        self._paused = False
+        for job in self._jobs:
+            job.fetched = [
+                self._fetch(part) if fetched.cancelled() else fetched
+                for part, fetched in zip(job.parts, job.fetched, strict=True)
+            ]
+        self._begin()
 
     def close(self) -> None:
         """Stop the threads, whatever they were about to do; `next` then ends."""
-        with self._may_work:
-            self._closed = True
-            self._may_work.notify_all()
-            self._has_worked.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._jobs.clear()
+        self._orders = iter(())
+        self._pool.shutdown(cancel_futures=True)
 
-    def _is_ready(self) -> bool:
-        return bool(self._jobs) and (not self._jobs[0].missing or self._jobs[0].error is not None)
+    def _begin(self) -> None:
+        """Have as many batches in the making as may be."""
+        while not self._paused and len(self._jobs) < self.ahead:
+            indices = next(self._orders, None)
+            if indices is None:
+                return
+            pixels = self._buffers.take()
+            pixels[len(indices) :] = 0
+            size = self.source.at_once or len(indices)
+            rows = pixels[: len(indices)]
+            parts = [(indices[i : i + size], rows[i : i + size]) for i in range(0, len(indices), size)]
+            self._jobs.append(_Job(indices, pixels, parts, [self._fetch(part) for part in parts]))
 
-    def _work(self) -> None:
-        task, error = self._next_task(None, None), None
-        while task is not None:
-            job, start, end = task
-            try:
-                self.source.fetch(job.indices[start:end], job.pixels[start:end])
-                error = None
-            except BaseException as raised:  # belongs to whoever takes the batch, never to a thread
-                error = raised
-            task = self._next_task(task, error)
-
-    def _next_task(self, done: _Task | None, error: BaseException | None) -> _Task | None:
-        """Hand in a task and have the next one, waiting for it where necessary; None once there will be none."""
-        with self._may_work:
-            if done is not None:
-                job, start, end = done
-                job.missing -= end - start
-                job.error = job.error or error
-                self._active -= 1
-                if not job.missing or error or self._paused:
-                    self._has_worked.notify_all()
-            while not self._closed:
-                new = None if self._paused else self._job()
-                if new is not None:
-                    start = new.assigned
-                    new.assigned = min(start + (self.source.at_once or len(new.indices)), len(new.indices))
-                    self._active += 1
-                    return new, start, new.assigned
-                if self._exhausted:
-                    break
-                self._may_work.wait()
-            return None
-
-    def _job(self) -> _Job | None:
-        """The batch to work on: the first with rows left, all before it being assigned, or a new one."""
-        if self._jobs and self._jobs[-1].assigned < len(self._jobs[-1].indices):
-            return self._jobs[-1]
-        if self._exhausted or len(self._jobs) >= self.ahead:
-            return None
-        indices = next(self._parts, None)
-        if indices is None:
-            self._exhausted = True
-            self._may_work.notify_all()
-            self._has_worked.notify_all()
-            return None
-        pixels = self._buffers.take()
-        pixels[len(indices) :] = 0
-        self._jobs.append(_Job(indices, pixels))
-        return self._jobs[-1]
+    def _fetch(self, part: tuple[Indices, Pixels]) -> Future[None]:
+        return self._pool.submit(self.source.fetch, *part)
 
 
 class _Buffers:
@@ -306,12 +247,7 @@ class _Buffers:
         return pixels
 
 
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _parts(count: int, batch_size: int, seed: int | None, endless: bool) -> Iterator[Indices]:
+def _orders(count: int, batch_size: int, seed: int | None, endless: bool) -> Iterator[Indices]:
     """Numbers of the images of each batch."""
     left = np.empty(0, np.int64)
     epoch = 0

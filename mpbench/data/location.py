@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import stat
+import urllib.request
 from pathlib import Path, PurePath
 
-from mpbench.data.archives import VALID_DATA, Progress, extracted, left_out, shown, throttled
-from mpbench.data.source import DataSet, scan, some
-from mpbench.errors import UsageProblem, described
+from mpbench.data.archives import extracted
+from mpbench.data.data_set import VALID_DATA, DataSet, scan, some
+from mpbench.errors import UsageProblem, described, harmless, reason
 from mpbench.system import cache
-from mpbench.system.downloads import fetch
+from mpbench.system.downloads import network_timeout
+from mpbench.terminal import Progress, throttled
 
 DOWNLOAD = "download"
 DOWNLOAD_URL = (
@@ -33,26 +34,24 @@ def find(source: str, progress: Progress) -> DataSet:
     """
     if source == DOWNLOAD:
         archive = _downloaded(progress)
-        folder = extracted(archive, progress)
-        return scan(folder, archive.name, others=left_out(folder, PurePath()))
+        return scan(extracted(archive, progress), archive.name)
+    given = f"--mp-data: {harmless(source)}"
+    path = cache.expanded(source)
     try:
-        path = cache.expanded(source)
         archive, inside = _archive_and_folder(path)
-        mode = archive.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageProblem(f"--mp-data: {shown(source)}: {reason}: {VALID_DATA}, or {DOWNLOAD}, or generated") from None
-    if stat.S_ISDIR(mode):
-        return scan(path, path.resolve().name or str(path), given=source)
+        raise UsageProblem(f"{given}: {reason(error)}: {VALID_DATA}, or {DOWNLOAD}, or generated") from None
+    if archive.is_dir():
+        return scan(path, path.resolve().name or str(path), source)
     unpacked = extracted(archive, progress)
     folder = unpacked / inside
     if not folder.is_dir():
-        there = sorted(shown(entry.name) for entry in unpacked.iterdir() if entry.is_dir())
+        there = sorted(harmless(entry.name) for entry in unpacked.iterdir() if entry.is_dir())
         raise UsageProblem(
-            f"--mp-data: {shown(source)}: no folder of that name has images in {shown(archive.name)}: "
-            f"valid is one that has: {some(there) or 'it has none'}"
+            f"{given}: no folder of that name in {harmless(archive.name)}: use one that it has: "
+            f"{some(there) or 'there is none'}"
         )
-    return scan(folder, (archive.name / inside).as_posix(), given=source, others=left_out(unpacked, inside))
+    return scan(folder, (archive.name / inside).as_posix(), source)
 
 
 def _downloaded(progress: Progress) -> Path:
@@ -62,26 +61,26 @@ def _downloaded(progress: Progress) -> Path:
         UsageProblem: it cannot be fetched, or what came is something else.
     """
     target = cache.folder("downloads") / DOWNLOAD_URL.rpartition("/")[2]
-    try:
-        if cache.sha256_of(target) == DOWNLOAD_SHA256:
-            return target
-    except OSError:
-        pass
+    if target.is_file() and cache.sha256_of(target) == DOWNLOAD_SHA256:
+        return target
     progress(f"fetching {DOWNLOAD_URL}")
-    say, given, instead = throttled(progress), f"--mp-data: {DOWNLOAD}", "download it elsewhere and give its path"
+    say, instead = throttled(progress), "download it elsewhere and give its path"
+
+    def report(blocks: int, block_bytes: int, _: int) -> None:
+        say(f"fetching {target.name}: {blocks * block_bytes >> 20} MiB")
+
     with cache.publish(target) as partial:
         try:
-            fetch(
-                DOWNLOAD_URL,
-                partial,
-                DOWNLOAD_TIMEOUT_S,
-                lambda so_far: say(f"fetching {target.name}: {so_far >> 20} MiB"),
-            )
+            with network_timeout(DOWNLOAD_TIMEOUT_S):
+                urllib.request.urlretrieve(DOWNLOAD_URL, partial, report)
         except OSError as error:
-            raise UsageProblem(f"{given}: {DOWNLOAD_URL} cannot be fetched ({described(error)}): {instead}") from error
+            raise UsageProblem(
+                f"--mp-data: {DOWNLOAD}: {DOWNLOAD_URL} cannot be fetched ({described(error)}): {instead}"
+            ) from error
         if cache.sha256_of(partial) != DOWNLOAD_SHA256:
             raise UsageProblem(
-                f"{given}: what {DOWNLOAD_URL} gave is not used, its SHA-256 is not {DOWNLOAD_SHA256}: {instead}"
+                f"--mp-data: {DOWNLOAD}: what {DOWNLOAD_URL} gave is not used, its SHA-256 is not {DOWNLOAD_SHA256}: "
+                f"{instead}"
             )
     return target
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import scipy
 
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import ACCURACY, FAILED, MISSING, NEW, NOT_COMPARABLE, NOT_SELECTED, SKIPPED, Verdict
@@ -16,7 +17,6 @@ from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.comparable import COMPARABLE_FACTS
 from mpbench.records.runs import SavedRun
 from mpbench.records.speed import SpeedCase
-from mpbench.stats import special
 from mpbench.stats.change_test import SAME
 
 SKIPPED_SHARE_RISE = 0.01
@@ -132,7 +132,7 @@ def _has_fallen(now: float, usual: float, margin: float, images: int) -> bool:
     """
     if usual - now <= margin:
         return False
-    z = float(special.ndtri(1 - FALLEN_ALPHA))
+    z = float(scipy.special.ndtri(1 - FALLEN_ALPHA))
     low_before, high_now = _wilson(usual, images, -z), _wilson(now, images, z)
     return usual - now > math.hypot(usual - low_before, high_now - now)
 

@@ -19,7 +19,7 @@ from mpbench.errors import printable
 from mpbench.records.comparable import configuration
 from mpbench.records.runs import SavedRun
 from mpbench.stats.change_points import MIN_SIZE, Step, change_points
-from mpbench.stats.intervals import Floats
+from mpbench.stats.long_run import Floats
 from mpbench.text_table import render
 
 BLOCKS = "▁▂▃▄▅▆▇█"

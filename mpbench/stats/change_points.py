@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 
-from mpbench.stats import special
-from mpbench.stats.intervals import MAD_TO_SD, Floats
+from mpbench.stats.intervals import MAD_TO_SD
+from mpbench.stats.long_run import Floats
 
 MIN_SIZE = 5
 """Runs that must be near a level: four outliers in a row are no step."""
@@ -71,9 +72,7 @@ class Step:
         return self.after / self.before - 1
 
 
-def change_points(
-    values: ArrayLike, *, min_size: int = MIN_SIZE, level: float = LEVEL, least_noise: float = LEAST_NOISE
-) -> list[Step]:
+def change_points(values: ArrayLike) -> list[Step]:
     """The lasting steps in a series.
 
     Optimal partitioning of the logarithms (the recursion of Killick, Fearnhead and Eckley 2012, "Optimal detection of
@@ -81,24 +80,21 @@ def change_points(
     "Changepoint detection in the presence of outliers", JASA 114): the sum of squared deviations in noise variances,
     each cut at BIWEIGHT squared. A deviation is thus either part of a level or costs a constant, and an outlier however
     large buys no step. Each step costs a penalty that grows with the logarithm of the number of runs, as BIC's does:
-    Bonferroni's bound at `level` over the places where a step may be, from F's distribution since the noise is an
+    Bonferroni's bound at LEVEL over the places where a step may be, from F's distribution since the noise is an
     estimate. The noise comes from successive differences, which a step does not widen. Where a fit has steps, noise and
     autocorrelation are sought again within its levels, excursions as large as its steps included, and the penalty
     is multiplied by the ratio of long-run to marginal variance (Lavielle and Moulines 2000), until nothing changes:
     slow noise, and a history that often moves as far and back, make few steps.
 
     Assumes levels with stationary, roughly log-normal noise of one size around them, and outliers in few of the runs.
-    A ramp is shown as one or several steps. Noise that stays at a level for longer than `min_size` runs cannot be told
+    A ramp is shown as one or several steps. Noise that stays at a level for longer than MIN_SIZE runs cannot be told
     from a step.
 
     Args:
         values: one a run, oldest first, positive, in any unit.
-        min_size: runs that must be near a level, at least 2.
-        level: nominal probability of a false step, between 0 and 1.
-        least_noise: relative standard deviation, positive.
 
     Returns:
-        In order of their index; none where there are fewer than twice `min_size` values.
+        In order of their index; none where there are fewer than twice MIN_SIZE values.
 
     Raises:
         ValueError: a value that is not positive and finite, or more than one dimension.
@@ -107,20 +103,20 @@ def change_points(
     if series.ndim != 1 or not (np.isfinite(series) & (series > 0)).all():
         raise ValueError("steps are sought in one row of positive, finite values")
     n = series.size
-    if n < 2 * min_size:
+    if n < 2 * MIN_SIZE:
         return []
     x = np.log(series)
-    noise = max(_noise(x), least_noise)
-    places = n - 2 * min_size + 1
-    penalty = float(special.fdtri(1, DEGREES_PER_RUN * (n - 1), 1 - level / places))
-    starts, scale, asked = _lasting(x, noise, penalty, min_size), noise, penalty
+    noise = max(_noise(x), LEAST_NOISE)
+    places = n - 2 * MIN_SIZE + 1
+    penalty = float(scipy.special.fdtri(1, DEGREES_PER_RUN * (n - 1), 1 - LEVEL / places))
+    starts, scale, asked = _lasting(x, noise, penalty), noise, penalty
     for _ in range(ROUNDS_OF_FITTING):
         if not starts:
             return []
         around, r = _around(x, starts, noise)
         # Differences of correlated neighbours are too small for the noise that they come from.
         scale, asked = around / math.sqrt(1 - r), penalty * (1 + r) / (1 - r)
-        before, starts = starts, _lasting(x, scale, asked, min_size)
+        before, starts = starts, _lasting(x, scale, asked)
         if starts == before:
             break
     return _steps(x, starts, scale, asked)
@@ -134,24 +130,24 @@ def _noise(x: Floats) -> float:
     return math.sqrt(float(np.mean(clipped**2)) / CLIPPED_VARIANCE / 2)
 
 
-def _lasting(x: Floats, noise: float, penalty: float, min_size: int) -> list[int]:
-    """Where the levels of the cheapest partition begin, but for the first; each is near `min_size` values at least.
+def _lasting(x: Floats, noise: float, penalty: float) -> list[int]:
+    """Where the levels of the cheapest partition begin, but for the first; each is near `MIN_SIZE` values at least.
 
     A few equal outliers and one ordinary value may make a segment that is long enough. Their level lasts no longer for
     that: they are left out, and the rest is partitioned anew.
     """
     kept = np.arange(x.size)
-    while kept.size >= 2 * min_size:
-        starts = _partition(x[kept], noise, penalty, min_size)
+    while kept.size >= 2 * MIN_SIZE:
+        starts = _partition(x[kept], noise, penalty)
         near = [part[np.abs(x[part] - _fit(x[part], noise)[0]) < BIWEIGHT * noise] for part in np.split(kept, starts)]
-        thin = [part for part in near if part.size < min_size]
+        thin = [part for part in near if part.size < MIN_SIZE]
         if not thin:
             return [int(kept[start]) for start in starts]
         kept = np.setdiff1d(kept, np.concatenate(thin))
     return []
 
 
-def _partition(x: Floats, noise: float, penalty: float, min_size: int) -> list[int]:
+def _partition(x: Floats, noise: float, penalty: float) -> list[int]:
     """Where the segments of the cheapest partition begin, but for the first.
 
     The cost of the best partition of the first t values is kept for every level that the last one may have, on a grid:
@@ -160,13 +156,13 @@ def _partition(x: Floats, noise: float, penalty: float, min_size: int) -> list[i
     n, levels = x.size, _grid(x, noise)
     costs = _cost(x[:, None] - levels, noise)
     sums = np.vstack([np.zeros(levels.size), np.cumsum(costs, axis=0)])
-    current = sums[min_size].copy()
+    current = sums[MIN_SIZE].copy()
     began = np.zeros(levels.size, dtype=int)
     cheapest, last_start = np.full(n + 1, math.inf), np.zeros(n + 1, dtype=int)
-    cheapest[min_size] = current.min()
-    for t in range(min_size + 1, n + 1):
+    cheapest[MIN_SIZE] = current.min()
+    for t in range(MIN_SIZE + 1, n + 1):
         current += costs[t - 1]
-        start = t - min_size
+        start = t - MIN_SIZE
         stepped = cheapest[start] + penalty + sums[t] - sums[start]
         better = stepped < current
         current[better], began[better] = stepped[better], start

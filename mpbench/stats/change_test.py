@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 
-from mpbench.stats import special
-from mpbench.stats.intervals import MAD_TO_SD, TRIM_FRACTION, Interval, trimmed_mean_error
+from mpbench.stats.intervals import MAD_TO_SD, TRIM_FRACTION, Interval, trimmed_mean_error, winsorised
 from mpbench.stats.run_spread import Prior, Spread, centre, spread, variance_of_centre, variance_of_mean, vary_alike
 
 MIN_ROUNDS = 8
@@ -40,7 +41,19 @@ WANDER_LEVEL = 0.01
 CONFIDENCE = 0.95
 """Of the intervals shown, and of the one that must lie within the thresholds for SAME."""
 
-FASTER, SAME, SLOWER, UNSURE = "FASTER", "SAME", "SLOWER", "UNSURE"
+
+class Kind(str, Enum):
+    """What became of a figure."""
+
+    FASTER = "FASTER"
+    SAME = "SAME"
+    SLOWER = "SLOWER"
+    UNSURE = "UNSURE"
+
+    __str__ = str.__str__  # as it is saved and shown
+
+
+FASTER, SAME, SLOWER, UNSURE = Kind
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ class Finding:
     """What was found of one figure.
 
     Attributes:
-        kind: FASTER, SAME, SLOWER or UNSURE.
+        kind: what became of it.
         shift: of the new run from the earlier ones, in logarithms.
         change: the same as a fraction, with its 95 % interval.
         spread, degrees: standard deviation of the shift if nothing has changed, in logarithms, and its degrees of
@@ -106,7 +119,7 @@ class Finding:
         advice: how many more rounds would settle an UNSURE, or that none would; empty for the others.
     """
 
-    kind: str
+    kind: Kind
     shift: float
     change: Interval
     spread: float
@@ -127,9 +140,7 @@ def level(logs: ArrayLike) -> Level:
     stretches = _stretches(x.size)
     if stretches < 2:
         return Level(mean, error, x.size, 0.0, 0.0)
-    cut = int(TRIM_FRACTION * x.size)
-    low, high = np.sort(x)[[cut, x.size - cut - 1]]
-    parts = np.array_split(np.clip(x, low, high), stretches)
+    parts = np.array_split(winsorised(x), stretches)
     between = float(np.var([part.mean() for part in parts], ddof=1))
     within = sum(float(part.var(ddof=1)) / part.size for part in parts) / len(parts)
     return Level(mean, error, x.size, between, within)
@@ -209,8 +220,8 @@ def compare(
     sd = math.sqrt(variance)
 
     slowdown = limits.towards * shift
-    p = float(special.stdtr(degrees, -abs(shift) / sd))
-    reach = float(special.stdtrit(degrees, 0.5 + CONFIDENCE / 2))
+    p = float(scipy.special.stdtr(degrees, -abs(shift) / sd))
+    reach = float(scipy.special.stdtrit(degrees, 0.5 + CONFIDENCE / 2))
     change = Interval(*(math.expm1(shift + side * reach * sd) for side in (0, -1, 1)))
     advice = ""
     if slowdown >= limits.slower and p <= limits.alpha:
@@ -223,7 +234,7 @@ def compare(
         kind = UNSURE
         # What would settle it: to be sure of a difference where there seems to be one, else of there being none.
         if slowdown >= limits.slower or -slowdown >= limits.faster:
-            wanted = abs(slowdown) / float(special.stdtrit(degrees, 1 - limits.alpha))
+            wanted = abs(slowdown) / float(scipy.special.stdtrit(degrees, 1 - limits.alpha))
         else:
             wanted = min(limits.slower - slowdown, limits.faster + slowdown) / reach
         advice = _advice(new, wanted**2 - fixed, between, count)
@@ -260,7 +271,7 @@ def is_unusual(now: float, earlier: ArrayLike, least_sd: float, level: float) ->
     degrees = PRIOR_DEGREES + shifts.size - 1
     variance = (PRIOR_DEGREES * least_sd**2 + (shifts.size - 1) * float(np.var(shifts, ddof=1))) / degrees
     spread = math.sqrt(variance * (1 + 1 / shifts.size))
-    return abs(now) > float(special.stdtrit(degrees, 1 - level / 2)) * spread
+    return abs(now) > float(scipy.special.stdtrit(degrees, 1 - level / 2)) * spread
 
 
 def _stretches(rounds: int) -> int:
@@ -276,7 +287,7 @@ def _wander(levels: Sequence[Level]) -> float:
     within = sum(one.within for one in with_stretches) / len(with_stretches)
     upper = sum(one.stretches - 1 for one in with_stretches)
     lower = sum(one.rounds - one.stretches for one in with_stretches)
-    chance = float(special.fdtri(upper, lower, 1 - WANDER_LEVEL))
+    chance = float(scipy.special.fdtri(upper, lower, 1 - WANDER_LEVEL))
     return between - within if between > chance * within else 0.0
 
 

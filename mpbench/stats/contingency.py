@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from mpbench.stats import special
 from mpbench.stats.intervals import CONFIDENCE, Interval
 
 POWER = 0.8
@@ -94,7 +94,7 @@ def mcnemar_midp(table: Contingency) -> float:
     Lydersen and Laake 2013, BMC Medical Research Methodology 13:91).
     """
     n, k = table.discordant, min(table.first_only, table.second_only)
-    observed = special.bdtr(k, n, 0.5) - (special.bdtr(k - 1, n, 0.5) if k else 0.0)
+    observed = scipy.special.bdtr(k, n, 0.5) - (scipy.special.bdtr(k - 1, n, 0.5) if k else 0.0)
     return float(min(1.0, 2 * _smaller_tail(table) - observed))
 
 
@@ -107,7 +107,7 @@ def mcnemar_chi2(table: Contingency) -> float:
     if not table.discordant:
         return 1.0
     statistic = (abs(table.first_only - table.second_only) - 1) ** 2 / table.discordant
-    return float(special.chdtrc(1, statistic))
+    return float(scipy.special.chdtrc(1, statistic))
 
 
 def difference_interval(table: Contingency, confidence: float = CONFIDENCE) -> Interval:
@@ -119,16 +119,16 @@ def difference_interval(table: Contingency, confidence: float = CONFIDENCE) -> I
     Returns:
         Fractions between -1 and 1, not percentage points.
     """
-    from scipy import optimize
-
     estimate = (table.second_only - table.first_only) / table.n
-    z = float(special.ndtri(0.5 + confidence / 2))
+    z = float(scipy.special.ndtri(0.5 + confidence / 2))
 
     def limit(towards: int) -> float:
         def excess(difference: float) -> float:
             return _score(table, difference) + towards * z
 
-        return float(towards if excess(towards) * excess(estimate) > 0 else optimize.brentq(excess, estimate, towards))
+        if excess(towards) * excess(estimate) > 0:
+            return float(towards)
+        return float(scipy.optimize.brentq(excess, estimate, towards))
 
     return Interval(estimate, limit(-1), limit(1))
 
@@ -140,7 +140,7 @@ def is_difference_interval(table: Contingency, low: float, high: float, toleranc
         low, high: fractions between -1 and 1.
         tolerance: of the score at either, in standard deviations.
     """
-    z = float(special.ndtri(0.5 + CONFIDENCE / 2))
+    z = float(scipy.special.ndtri(0.5 + CONFIDENCE / 2))
     estimate = (table.second_only - table.first_only) / table.n
     if not low <= estimate <= high:
         return False
@@ -166,7 +166,7 @@ def equivalence_p(table: Contingency, margin: float) -> float:
     if table.discordant < EXACT_BELOW:
         other = Contingency(table.both_right, table.second_only, table.first_only, table.both_wrong)
         return max(_exact_p(table, margin), _exact_p(other, margin))
-    return float(max(special.ndtr(-_score(table, -margin)), special.ndtr(_score(table, margin))))
+    return float(max(scipy.special.ndtr(-_score(table, -margin)), scipy.special.ndtr(_score(table, margin))))
 
 
 def equivalence_can_be_shown(n: int, margin: float, alpha: float) -> bool:
@@ -201,13 +201,13 @@ def mcnemar_power(n: int, discordant_share: float, difference: float, alpha: flo
     critical = _critical_counts(counts, alpha)
     rejects = critical >= 0
     counts, weights, critical = counts[rejects], weights[rejects], critical[rejects]
-    low = special.bdtr(critical, counts, towards_one_side)
-    high = special.bdtr(critical, counts, 1 - towards_one_side)
+    low = scipy.special.bdtr(critical, counts, towards_one_side)
+    high = scipy.special.bdtr(critical, counts, 1 - towards_one_side)
     return float(np.sum(weights * (low + high)))
 
 
-def detectable_difference(n: int, discordant: int, alpha: float, power: float = POWER) -> float:
-    """Smallest difference of two accuracies that the exact test would have found with this power.
+def detectable_difference(n: int, discordant: int, alpha: float) -> float:
+    """Smallest difference of two accuracies that the exact test would have found with probability POWER.
 
     Assumes that as many images are discordant as were observed, or, for differences beyond that, that all of them
     fall to one side.
@@ -216,21 +216,19 @@ def detectable_difference(n: int, discordant: int, alpha: float, power: float = 
         n: images.
         discordant: images that exactly one of the two got right.
         alpha: level of the test.
-        power: probability of finding it.
 
     Returns:
         A fraction, to 1e-6; infinity where the sample is too small to reject anything.
     """
-    from scipy import optimize
 
     def shortfall(difference: float) -> float:
-        return mcnemar_power(n, discordant / n, difference, alpha) - power
+        return mcnemar_power(n, discordant / n, difference, alpha) - POWER
 
     if shortfall(1.0) < 0:
         return math.inf
     if shortfall(0.0) >= 0:  # an alpha near 1
         return 0.0
-    return float(optimize.brentq(shortfall, 0.0, 1.0, xtol=1e-6))
+    return float(scipy.optimize.brentq(shortfall, 0.0, 1.0, xtol=1e-6))
 
 
 def is_detectable_difference(table: Contingency, difference: float | None, alpha: float, tolerance: float) -> bool:
@@ -255,11 +253,11 @@ def majority_p(right: int, n: int, majority_share: float) -> float:
         right: images answered rightly, of `n`.
         majority_share: share of the most frequent class: the accuracy of always answering it.
     """
-    return float(special.bdtrc(right - 1, n, majority_share)) if right else 1.0
+    return float(scipy.special.bdtrc(right - 1, n, majority_share)) if right else 1.0
 
 
 def _smaller_tail(table: Contingency) -> float:
-    return float(special.bdtr(min(table.first_only, table.second_only), table.discordant, 0.5))
+    return float(scipy.special.bdtr(min(table.first_only, table.second_only), table.discordant, 0.5))
 
 
 def _exact_p(table: Contingency, margin: float) -> float:
@@ -287,7 +285,7 @@ def _tail(least: NDArray[Any], firsts: NDArray[Any], n: int, second_share: float
     likely = weights > NEGLIGIBLE
     weights, least, left = weights[likely], least[likely], (n - firsts)[likely]
     share = min(second_share / (1 - first_share), 1.0)
-    above = np.where(least <= 0, 1.0, special.bdtrc(np.maximum(least - 1, 0), left, share))
+    above = np.where(least <= 0, 1.0, scipy.special.bdtrc(np.maximum(least - 1, 0), left, share))
     return float(np.sum(weights * np.where(least > left, 0.0, above)))
 
 
@@ -312,10 +310,10 @@ def _score_of(x: NDArray[Any], y: NDArray[Any], n: int, difference: float) -> ND
 def _critical_counts(discordant: NDArray[Any], alpha: float) -> NDArray[np.int64]:
     """Largest smaller-side count at which the exact test rejects, for each number of discordant images; -1: never."""
     m = discordant.astype(np.int64)
-    guess = np.floor(np.nan_to_num(special.bdtrik(alpha / 2, m.astype(float), 0.5), nan=-1.0))
+    guess = np.floor(np.nan_to_num(scipy.special.bdtrik(alpha / 2, m.astype(float), 0.5), nan=-1.0))
     critical = np.maximum(guess, -1.0) + 1  # the inverse may be one off: step down from above
     for _ in range(3):
-        rejects = 2 * np.where(critical < 0, 0.0, special.bdtr(np.maximum(critical, 0), m, 0.5)) <= alpha
+        rejects = 2 * np.where(critical < 0, 0.0, scipy.special.bdtr(np.maximum(critical, 0), m, 0.5)) <= alpha
         critical = np.where(rejects, critical, critical - 1)
     return np.asarray(np.maximum(critical, -1), dtype=np.int64)
 
@@ -323,5 +321,5 @@ def _critical_counts(discordant: NDArray[Any], alpha: float) -> NDArray[np.int64
 def _binomial_pmf(k: NDArray[Any], n: int, p: float) -> NDArray[np.float64]:
     if p >= 1:
         return np.where(k == n, 1.0, 0.0)
-    choose = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
-    return np.asarray(np.exp(choose + special.xlogy(k, p) + special.xlog1py(n - k, -p)), dtype=np.float64)
+    choose = scipy.special.gammaln(n + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(n - k + 1)
+    return np.asarray(np.exp(choose + scipy.special.xlogy(k, p) + scipy.special.xlog1py(n - k, -p)), dtype=np.float64)

@@ -1,19 +1,14 @@
-"""Statistics as pure functions: trimmed means and their intervals, of times and of paired ratios.
-
-Only numpy and scipy are imported, no clock is read and nothing is drawn at random, so that the same rounds always give
-the same verdict.
-"""
+"""Trimmed means and their intervals, of times and of paired ratios; how far a series has moved."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mpbench.stats.long_run import LEAST_TO_WANDER, chance_of_slow, mean_errors
+from mpbench.stats.long_run import LEAST_TO_WANDER, Floats, chance_of_slow, mean_errors
 
 TRIM_FRACTION = 0.2
 """Share cut from each end of a sample before its mean is taken (Wilcox's usual choice)."""
@@ -27,9 +22,6 @@ WIDEST_FACTOR = 1e6
 
 MAD_TO_SD = 1.4826
 """A normal sample's standard deviation over its median absolute deviation."""
-
-Floats = NDArray[np.floating[Any]]
-
 
 PARTS = 4
 """That a series is cut into to see how far it has moved."""
@@ -65,20 +57,15 @@ class Interval:
         return self.low <= other.high and other.low <= self.high
 
 
-def trimmed_mean(values: ArrayLike, fraction: float = TRIM_FRACTION) -> Floats:
-    """Mean over the last axis without its smallest and largest values.
+def trimmed_mean(values: ArrayLike) -> float:
+    """Mean without the smallest and largest values, TRIM_FRACTION of them (rounded down) each: `scipy.stats.trim_mean`.
 
     Args:
-        values: shape (..., n), n at least 1.
-        fraction: share of the n values cut from *each* end, rounded down to whole values.
-
-    Returns:
-        Shape (...,).
+        values: shape (n,), n at least 1.
     """
-    ordered = np.sort(np.asarray(values, dtype=float), axis=-1)
-    n = ordered.shape[-1]
-    cut = int(fraction * n)
-    return np.asarray(ordered[..., cut : n - cut].mean(axis=-1))
+    ordered = np.sort(np.asarray(values, dtype=float))
+    cut = int(TRIM_FRACTION * ordered.size)
+    return float(ordered[cut : ordered.size - cut].mean())
 
 
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
@@ -102,7 +89,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
     if not np.isfinite(sample).all():
         raise ValueError("an interval needs finite values, got NaN or infinity")
     kept = n - 2 * int(TRIM_FRACTION * n)
-    mean = float(trimmed_mean(sample))
+    mean = trimmed_mean(sample)
     small = math.sqrt((n - 1) * kept / (n * (kept - 1)))  # Yuen's correction (1974): 10 % for 5 values, 1 % for 40
     reach = max(error.half_width(confidence) for error in mean_errors(small * influences(sample), kept - 1))
     return Interval(mean, mean - reach, mean + reach)
@@ -115,9 +102,9 @@ def influences(values: ArrayLike) -> Floats:
         values: shape (n,), n at least 2, finite, in any unit.
     """
     sample = np.asarray(values, dtype=float)
-    winsorised = _winsorised(sample)
+    moved = winsorised(sample)
     kept = sample.size - 2 * int(TRIM_FRACTION * sample.size)
-    return np.asarray((winsorised - winsorised.mean()) * sample.size / kept)
+    return np.asarray((moved - moved.mean()) * sample.size / kept)
 
 
 def wander(values: ArrayLike) -> Wander:
@@ -132,7 +119,7 @@ def wander(values: ArrayLike) -> Wander:
     sample = np.asarray(values, dtype=float)
     if sample.size < LEAST_TO_WANDER:
         return Wander(1.0, 0.0)
-    means = [float(trimmed_mean(part)) for part in np.array_split(sample, PARTS)]
+    means = [trimmed_mean(part) for part in np.array_split(sample, PARTS)]
     return Wander(chance_of_slow(_ranks(sample)), max(means) - min(means))
 
 
@@ -143,12 +130,12 @@ def trimmed_mean_error(values: ArrayLike) -> tuple[float, float]:
         values: shape (n,), n at least 2, finite, in any unit. Assumed independent.
     """
     sample = np.asarray(values, dtype=float)
-    return float(trimmed_mean(sample)), float(influences(sample).std(ddof=1)) / math.sqrt(sample.size)
+    return trimmed_mean(sample), float(influences(sample).std(ddof=1)) / math.sqrt(sample.size)
 
 
-def time_interval(seconds: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+def time_interval(seconds: ArrayLike) -> Interval:
     """Typical time of a round with its interval: `mean_interval` of the logarithms, in the given unit."""
-    return _exp(mean_interval(np.log(positive(seconds)), confidence))
+    return _exp(mean_interval(np.log(positive(seconds))))
 
 
 def speedup_interval(baseline: ArrayLike, candidate: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
@@ -188,13 +175,13 @@ def simultaneous(comparisons: int, confidence: float = CONFIDENCE) -> float:
 
 
 def _ranks(sample: Floats) -> Floats:
-    """From 1; equal values share the mean of theirs."""
+    """From 1; equal values share the mean of theirs, as in `scipy.stats.rankdata`."""
     _, where, counts = np.unique(sample, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[where])
 
 
-def _winsorised(sample: Floats) -> Floats:
-    """With the values that a trimmed mean leaves out moved to the nearest that it keeps."""
+def winsorised(sample: Floats) -> Floats:
+    """The values that a trimmed mean leaves out moved to the nearest that it keeps: `scipy.stats.mstats.winsorize`."""
     ordered = np.sort(sample)
     cut = int(TRIM_FRACTION * sample.size)
     return np.asarray(np.clip(sample, ordered[cut], ordered[sample.size - cut - 1]))

@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from statistics import median
 
 import numpy as np
-
-from mpbench.stats import special
+import scipy
 
 MIN_ALIKE = 5
 """Figures of a kind from which on a prior is estimated from them."""
@@ -89,8 +89,7 @@ def spread(stretches: Sequence[Sequence[tuple[float, float]]], farthest: float =
     for runs in stretches:
         errors += [error**2 for _, error in runs]
         if len(runs) > 1:
-            ordered = sorted(mean for mean, _ in runs)
-            middle = (ordered[len(ordered) // 2] + ordered[(len(ordered) - 1) // 2]) / 2
+            middle = median(mean for mean, _ in runs)
             kept = [min(max(mean, middle - farthest), middle + farthest) for mean, _ in runs]
             at = sum(kept) / len(kept)
             off = [one - at for one in kept]
@@ -138,12 +137,12 @@ def estimated_prior(spreads: Sequence[Spread], memory: float = 0.0) -> Prior | N
     variances = np.array([one.variance for one in known])
     half = np.array([one.degrees for one in known]) / 2
     variances = np.maximum(variances, max(LEAST_SHARE * float(np.median(variances)), 1e-18))
-    logs = np.log(variances) - special.psi(half) + np.log(half)
-    beyond = float(np.var(logs, ddof=1) - np.mean(special.polygamma(1, half)))
+    logs = np.log(variances) - scipy.special.psi(half) + np.log(half)
+    beyond = float(np.var(logs, ddof=1) - np.mean(scipy.special.polygamma(1, half)))
     total = float(2 * half.sum())
     degrees = min(2 * _inverse_trigamma(beyond), total) if beyond > 0 else total
     degrees = min(degrees, MEMORY_DEGREES / memory) if memory else degrees
-    middle = float(np.exp(logs.mean() + special.psi(degrees / 2) - math.log(degrees / 2)))
+    middle = float(np.exp(logs.mean() + scipy.special.psi(degrees / 2) - math.log(degrees / 2)))
     return Prior(middle, degrees, mean_excess(known))
 
 
@@ -167,8 +166,7 @@ def centre(values: Sequence[float]) -> float:
     x = list(values)
     if len(x) < 3:
         return sum(x) / len(x)
-    pairs = sorted((x[i] + x[j]) / 2 for i in range(len(x)) for j in range(i + 1))
-    return (pairs[len(pairs) // 2] + pairs[(len(pairs) - 1) // 2]) / 2
+    return median((x[i] + x[j]) / 2 for i in range(len(x)) for j in range(i + 1))
 
 
 def variance_of_centre(count: int) -> float:
@@ -177,15 +175,15 @@ def variance_of_centre(count: int) -> float:
 
 
 def _inverse_trigamma(x: float) -> float:
-    """By Newton's method, which from this side converges from below (Smyth 2004, appendix)."""
+    """By Newton's method, which from this side converges from below (Smyth 2004, appendix); scipy has no inverse."""
     if x > 1e7:
         return 1 / math.sqrt(x)
     if x < 1e-6:
         return 1 / x
     y = 0.5 + 1 / x
     for _ in range(50):
-        value = float(special.polygamma(1, y))
-        step = value * (1 - value / x) / float(special.polygamma(2, y))
+        value = float(scipy.special.polygamma(1, y))
+        step = value * (1 - value / x) / float(scipy.special.polygamma(2, y))
         y += step
         if -step / y < 1e-8:
             break

@@ -6,8 +6,6 @@ import atexit
 import functools
 import hashlib
 import os
-import platform
-import re
 import secrets
 import shutil
 import tempfile
@@ -19,9 +17,9 @@ from typing import IO
 
 import platformdirs
 
-PARTIAL = ".partial-"
+PARTIAL = ".mpbench-partial-"
 ABANDONED_AFTER_S = 24 * 3600
-"""An untouched partial of this age is nobody's: process ids are used again, and those of other hosts say nothing."""
+"""From this age on, what a killed process left behind is removed."""
 
 CHUNK_BYTES = 1 << 20
 
@@ -67,11 +65,19 @@ def publish(target: Path) -> Iterator[Path]:
     Yields:
         A path at which nothing exists yet, for a file or a folder.
     """
-    _remove_abandoned(target)
-    partial = target.with_name(f"{PARTIAL}{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+    with suppress(OSError):
+        for abandoned in target.parent.glob(f"{PARTIAL}*"):
+            if time.time() - abandoned.lstat().st_mtime > ABANDONED_AFTER_S:
+                _remove(abandoned)
+    partial = target.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
     try:
         yield partial
-        _flush(partial)
+        # Bytes to the disk before the name, or a power failure leaves a whole name for half the bytes.
+        if partial.is_dir():
+            os.sync()  # one by one, the thousands of files of an archive take minutes
+        else:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         try:
             partial.replace(target)
         except OSError:
@@ -107,61 +113,17 @@ def _temporary() -> Path:
     return path
 
 
-@functools.cache
-def _host() -> str:
-    """A home may be shared by hosts: a process id belongs to one of them."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-
-
-def _remove_abandoned(target: Path) -> None:
-    pattern = re.compile(rf"{re.escape(PARTIAL)}([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}-{re.escape(target.name)}")
-    with suppress(OSError):
-        for path in target.parent.iterdir():
-            match = pattern.fullmatch(path.name)
-            if match is None:
-                continue
-            ended = match[1] == _host() and not _is_alive(int(match[2]))
-            if ended or time.time() - path.lstat().st_mtime > ABANDONED_AFTER_S:
-                _remove(path)
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name != "posix":  # signal 0 would end the process there
-        return True
+def flush_entries(path: Path) -> None:
+    """A folder's new names to the disk, or a power failure takes them."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+        with suppress(OSError):  # some file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
-
-
-def _flush(path: Path) -> None:
-    """Bytes to the disk before the name, or a power failure leaves a whole name for half the bytes."""
-    if path.is_dir() and hasattr(os, "sync"):
-        os.sync()  # one by one, the thousands of files of an archive take minutes
-        return
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb+") as stream:
-                os.fsync(stream.fileno())
-
-
-def flush_entries(path: Path) -> None:
-    """A folder's new names to the disk, or a power failure takes them."""
-    if os.name == "posix":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # some file systems cannot
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # a file
+        path.unlink()

@@ -52,27 +52,25 @@ def read_cluster(config: str | None, replicas: int) -> Cluster:
         replicas: of all workers together.
 
     Raises:
-        UsageProblem: malformed, a task that is no worker, or replicas that the workers cannot share evenly.
+        UsageProblem: malformed, the task of another kind, or replicas that the workers cannot share evenly.
     """
     if not config or replicas == 1:
         return Cluster()
     try:
         given = json.loads(config)
-        addresses = [*_list(given["cluster"].get("chief", [])), *_list(given["cluster"].get("worker", []))]
-        kind, index = given["task"]["type"], given["task"]["index"]
-        if set(given["cluster"]) - {"chief", "worker"} or kind not in ("chief", "worker"):
-            raise ValueError
-        if not isinstance(index, int) or not 0 <= index < len(_list(given["cluster"][kind])):
+        cluster, kind, index = given["cluster"], given["task"]["type"], given["task"]["index"]
+        machines = {one: _list(cluster.get(one, [])) for one in ("chief", "worker")}
+        if set(cluster) - set(machines) or type(index) is not int or not 0 <= index < len(machines[kind]):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError):
         quoted = config if len(config) <= QUOTED_CHARACTERS else f"{config[:QUOTED_CHARACTERS]}..."
         raise UsageProblem(f"{VARIABLE}: {quoted!r}: {VALID}") from None
-    before = len(_list(given["cluster"].get("chief", []))) if kind == "worker" else 0
+    addresses = [*machines["chief"], *machines["worker"]]
     if replicas % len(addresses):
         raise UsageProblem(
-            f"--mp-replicas: {replicas} among {len(addresses)} workers ({VARIABLE}): valid is a multiple of that"
+            f"--mp-replicas: {replicas} among {len(addresses)} workers ({VARIABLE}): use a multiple of that"
         )
-    return Cluster(tuple(addresses), before + index)
+    return Cluster(tuple(addresses), index + (len(machines["chief"]) if kind == "worker" else 0))
 
 
 def _list(value: Any) -> list[str]:

@@ -7,21 +7,19 @@ has locks of his own.
 
 from __future__ import annotations
 
+import errno
 import getpass
-import json
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mpbench.errors import UsageProblem, printable
+from mpbench.errors import UsageProblem, printable, reason
 from mpbench.system import cache, nvidia
 
 MODES = ("wait", "fail", "off")
@@ -39,34 +37,10 @@ REMIND_S = 60.0
 POLL_S = 0.2
 """Between two looks at a held lock: nothing to a machine, and soon enough for a person."""
 
-NOTE_BYTES = 4096
+NOTE_SUFFIX = ".holder"
+NOTE_BYTES = 300
 COMMAND_CHARACTERS = 80
 """Of a command line in a message."""
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lock.
-
-    Attributes:
-        pid: process id.
-        user: account name.
-        since: ISO 8601 with offset.
-        command: as typed, more or less.
-    """
-
-    pid: int
-    user: str
-    since: str
-    command: str
-
-    def __str__(self) -> str:
-        since = datetime.fromisoformat(self.since).astimezone()
-        today = since.date() == datetime.now().astimezone().date()
-        command = self.command
-        if len(command) > COMMAND_CHARACTERS:
-            command = f"{command[:COMMAND_CHARACTERS]}..."
-        return f"pid {self.pid} of {self.user} ({command}, since {since:{'%H:%M' if today else '%Y-%m-%d %H:%M'}})"
 
 
 def keys_of(device: str, gpus: int = 1) -> list[str]:
@@ -93,7 +67,8 @@ class SessionLock:
 
     def __init__(self, mode: str, command: str, say: Callable[[str], None]) -> None:
         self._mode = mode
-        self._me = Holder(os.getpid(), _user(), datetime.now().astimezone().isoformat(timespec="seconds"), command)
+        short = command if len(command) <= COMMAND_CHARACTERS else f"{command[:COMMAND_CHARACTERS]}..."
+        self._me = f"pid {os.getpid()} of {_user()} ({short}, since {datetime.now():%Y-%m-%d %H:%M})"
         self._say = say
         self._locks: dict[str, FileLock] = {}
 
@@ -110,13 +85,15 @@ class SessionLock:
         try:
             self._acquire(lock, key)
         except (OSError, NotImplementedError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
             raise UsageProblem(
-                f"--mp-lock: {path}: {reason}: valid is a file that can be locked, or --mp-lock=off"
+                f"--mp-lock: {path}: {reason(error)}: use a file that can be locked, or --mp-lock=off"
             ) from None
         self._locks[key] = lock
         os.environ[HELD] = ",".join([*_held(), key])
-        _write_note(path, self._me)
+        # Without it the lock holds all the same.
+        with suppress(OSError), cache.publish(path.with_suffix(NOTE_SUFFIX)) as partial:
+            partial.write_text(self._me, encoding="utf-8")
+            partial.chmod(0o644)
 
     @property
     def holds_any(self) -> bool:
@@ -126,7 +103,7 @@ class SessionLock:
         """Release all; without effect where there are none."""
         for key, lock in self._locks.items():
             with suppress(OSError):
-                _note(Path(lock.lock_file)).unlink()
+                Path(lock.lock_file).with_suffix(NOTE_SUFFIX).unlink()
             with suppress(OSError):
                 lock.release()
             left = [other for other in _held() if other != key]
@@ -142,11 +119,10 @@ class SessionLock:
         path = Path(lock.lock_file)
         if self._mode == "fail":
             raise UsageProblem(
-                f"--mp-lock=fail: {_named(read_holder(path))} is measuring on {key}: "
-                "valid is to wait until that is done, as --mp-lock=wait does"
+                f"--mp-lock=fail: {holder(path)} is measuring on {key}: use --mp-lock=wait to wait until that is done"
             )
         while True:
-            self._say(f"waiting for {_named(read_holder(path))} to be done with {key}")
+            self._say(f"waiting for {holder(path)} to be done with {key}")
             with suppress(Timeout):
                 lock.acquire(timeout=REMIND_S, poll_interval=POLL_S)
                 return
@@ -156,64 +132,36 @@ def shared_folder() -> Path:
     """The folder of locks, made where it is missing, for all users of the machine.
 
     Raises:
-        UsageProblem: what is there is no folder, or not to be written to.
+        UsageProblem: what is there is not a folder, or cannot be written to.
     """
     folder = Path(tempfile.gettempdir()) / FOLDER
     # Not sticky as /tmp is: with that, Linux and filelock keep one user from locking a file that another has made.
     before = os.umask(0)
     try:
         folder.mkdir(mode=0o777, exist_ok=True)
+        if folder.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, "is a link")
     except OSError as error:
-        raise _unusable(folder, error.strerror or str(error)) from None
+        raise UsageProblem(
+            f"--mp-lock: {folder}: {reason(error)}: use a folder that every user can write to, another temporary "
+            "folder (TMPDIR), or --mp-lock=off"
+        ) from None
     finally:
         os.umask(before)
-    if not stat.S_ISDIR(folder.lstat().st_mode):
-        raise _unusable(folder, "not a folder itself")
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise _unusable(folder, "not writable")
     return folder
 
 
-def read_holder(lock_file: Path) -> Holder | None:
-    """Who holds it, as far as the note says; None where it says nothing sensible."""
-    try:
+def holder(lock_file: Path) -> str:
+    """Who holds a lock, in one line, as far as its note says."""
+    text = b""
+    with suppress(OSError):
         # Anybody can put anything there: a pipe would wait for a writer, a link may lead anywhere.
-        descriptor = os.open(_note(lock_file), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            said = json.loads(file.read(NOTE_BYTES))
-        said = {name: said[name] for name in Holder.__dataclass_fields__}
-        if type(said["pid"]) is not int or not all(type(said[name]) is str for name in ("user", "since", "command")):
-            return None
-        for name in ("user", "command"):
-            said[name] = printable(said[name])
-        datetime.fromisoformat(said["since"]).astimezone()
-        return Holder(**said)
-    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
-        return None
-
-
-def _unusable(folder: Path, reason: str) -> UsageProblem:
-    return UsageProblem(
-        f"--mp-lock: {folder}: {reason}: valid is a folder that every user can write to, another temporary folder "
-        "(TMPDIR), or --mp-lock=off"
-    )
-
-
-def _note(lock_file: Path) -> Path:
-    return lock_file.with_suffix(".json")
-
-
-def _write_note(lock_file: Path, holder: Holder) -> None:
-    # Without it the lock holds all the same.
-    with suppress(OSError), cache.publish(_note(lock_file)) as partial:
-        partial.write_text(json.dumps(asdict(holder))[:NOTE_BYTES], encoding="utf-8")
-        partial.chmod(0o644)
-
-
-def _named(holder: Holder | None) -> str:
-    return "another process" if holder is None else str(holder)
+        descriptor = os.open(lock_file.with_suffix(NOTE_SUFFIX), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            text = os.read(descriptor, NOTE_BYTES)
+        finally:
+            os.close(descriptor)
+    return printable(text.decode(errors="replace")) or "another process"
 
 
 def _held() -> list[str]:

@@ -47,8 +47,8 @@ def free_memory_bytes() -> int | None:
     except (OSError, ValueError, StopIteration):
         return None
     with suppress(OSError, ValueError):  # cgroup version 2; no limit reads "max"
-        group = CGROUPS
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+        most, used = (int((CGROUPS / f"memory.{what}").read_text()) for what in ("max", "current"))
+        free = min(free, most - used)
     return max(free, 0)
 
 
@@ -56,6 +56,11 @@ def status_bytes(file: str, name: str) -> int:
     """A line's number of KiB in one of Linux's status files, in bytes."""
     line = next(line for line in Path(file).read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
+
+
+def usable_cores() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def others_cpu_seconds() -> float | None:
@@ -84,9 +89,9 @@ def machine_facts() -> dict[str, Any]:
         is none, where nothing is restricted or set, or where nothing can say.
     """
     return {
-        "tensorflow": _version("tensorflow"),
-        "keras": _version("keras"),
-        "numpy": _version("numpy"),
+        "tensorflow": version_of("tensorflow"),
+        "keras": version_of("keras"),
+        "numpy": version_of("numpy"),
         "cuda": _version_by_prefix("nvidia-cuda-runtime-cu"),
         "cudnn": _version_by_prefix("nvidia-cudnn-cu"),
         **gpu_facts(),
@@ -130,7 +135,8 @@ def _variables(names: re.Pattern[str]) -> str | None:
     return " ".join(found) or None
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -35,9 +35,10 @@ class Neighbours:
         if device != "cpu" and (found := _computing()) is not None:
             self._seen = {process["pid"]: process for process in found if not _is_ours(process["pid"])}
             return f"{self._names()}: their work disturbs this run's figures" if self._seen else None
-        cores = os.cpu_count() or 1
-        load = _load_average()
-        if load is None or load <= BUSY_SHARE * cores:
+        cores, load = os.cpu_count() or 1, 0.0
+        with suppress(OSError):  # nothing says
+            load = os.getloadavg()[0]
+        if load <= BUSY_SHARE * cores:
             return None
         self._load = round(load, 2)
         return (
@@ -107,10 +108,3 @@ def _is_ours(pid: int) -> bool:
         except (OSError, ValueError, IndexError):
             return False
     return pid == os.getpid()
-
-
-def _load_average() -> float | None:
-    try:
-        return os.getloadavg()[0]
-    except (OSError, AttributeError):  # some systems have none
-        return None

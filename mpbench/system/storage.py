@@ -8,14 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from mpbench.system import cache
 
@@ -28,8 +27,6 @@ LOCK_SECONDS = 60.0
 
 RESERVE_BYTES = 2**20
 """What must fit at the start: a run and its journal take some 100 KiB each."""
-
-PARTIAL = ".partial-"
 
 IN_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.ENAMETOOLONG)
 """Where no file can be put beside another or over it, as in a folder that lets nobody make files, or where the file is
@@ -47,16 +44,8 @@ def locked(storage: Path) -> Iterator[None]:
         OSError: the folder cannot be made or written to, or another process does not let go.
     """
     storage.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(storage / LOCK_NAME, timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
-        reason = f"another process has held {LOCK_NAME} for {LOCK_SECONDS:g} s"
-        raise OSError(errno.ETIMEDOUT, reason, str(storage)) from None
-    try:
+    with FileLock(storage / LOCK_NAME, timeout=LOCK_SECONDS):
         yield
-    finally:
-        lock.release()
 
 
 def check_room(folder: Path) -> None:
@@ -68,11 +57,9 @@ def check_room(folder: Path) -> None:
     Raises:
         OSError: it will not.
     """
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        # Random, lest a file system that compresses finds room for it.
-        rest = memoryview(os.urandom(RESERVE_BYTES))
-        while rest:
-            rest = rest[file.write(rest) :]
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(os.urandom(RESERVE_BYTES))  # random, lest a file system that compresses finds room for it
+        file.flush()
         os.fsync(file.fileno())
 
 
@@ -145,50 +132,19 @@ def publish_run(storage: Path, machine: str, name: str, content: bytes) -> Path:
         OSError: it cannot be written.
     """
     if not is_plain_name(machine) or not is_plain_name(name):
-        raise OSError(errno.EINVAL, "no name for a file", f"{machine}/{name}")
+        raise OSError(errno.EINVAL, "cannot be a file's name", f"{machine}/{name}")
     folder = storage / machine
     folder.mkdir(parents=True, exist_ok=True)
-    for abandoned in folder.glob(f"{PARTIAL}*"):  # by a process that was killed: who writes one holds the lock
-        abandoned.unlink()
-    partial = folder / f"{PARTIAL}{secrets.token_hex(4)}"
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        number = _next_number(storage, folder)
-        while (target := _placed(partial, folder / f"{number:04}_{name}.json")) is None:
-            number += 1  # somebody saves without the lock
-    finally:
-        partial.unlink(missing_ok=True)
-    cache.flush_entries(folder)
+    # As pytest-benchmark counts: over this machine's runs and those in no machine's folder.
+    names = [path.name for path in (*storage.iterdir(), *folder.iterdir())]
+    number = max((int(match[1]) for name in names if (match := _NUMBERED.fullmatch(name))), default=0) + 1
+    while (target := folder / f"{number:04}_{name}.json").exists():
+        number += 1
+    with cache.publish(target) as partial:
+        partial.write_bytes(content)
     return target
 
 
 def is_plain_name(name: str) -> bool:
     """Whether a name stays in the folder that it is put into."""
     return _PLAIN_NAME.fullmatch(name) is not None and name not in (".", "..")
-
-
-def _next_number(storage: Path, folder: Path) -> int:
-    """As pytest-benchmark counts: over this machine's runs and those in no machine's folder."""
-    names = [path.name for path in (*storage.iterdir(), *folder.iterdir())]
-    return max((int(match[1]) for name in names if (match := _NUMBERED.fullmatch(name))), default=0) + 1
-
-
-def _placed(partial: Path, target: Path) -> Path | None:
-    """The target, once the partial file has its name; None where the name is taken."""
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        return None
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-            raise
-        # A file system without links: the name is reserved first.
-        try:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except FileExistsError:
-            return None
-        partial.replace(target)
-    return target

@@ -20,7 +20,8 @@ import numpy as np
 from mpbench.accuracy.weights import Weights, load_pooled_base
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.profiles import RECIPES
-from mpbench.data import generated, images
+from mpbench.data import generated
+from mpbench.data.decoding import decode, read
 from mpbench.engine import device as devices
 from mpbench.system import machine
 
@@ -45,7 +46,7 @@ def main() -> None:
     data = generated.data_set(IMAGES, 42, lambda _: None).images
     labels = np.array([image.label for image in data])
     size, batch = options.image_size, RECIPE.batch_size
-    decoded = np.concatenate([pixels[:valid] for pixels, valid in images.batches(data, size, batch)])
+    decoded = np.stack([decode(read(image.path), size) for image in data])
 
     def on_features(spec: FeatureSpec, head_spec: HeadSpec):  # type: ignore[no-untyped-def]
         start = time.perf_counter()

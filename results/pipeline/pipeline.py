@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from mpbench.data import kept
-from mpbench.data.decoding import decode
+from mpbench.data.data_set import LabelledImage
+from mpbench.data.decoding import decode, read
 from mpbench.data.images import find_images
 from mpbench.data.loader import Files, Loader
-from mpbench.data.source import LabelledImage
 from mpbench.engine import device as devices
 from mpbench.engine.interleave import Arm, Plan, Series, measure
 from mpbench.records.rounds import paired
@@ -157,7 +157,7 @@ def _agreement(images: list[LabelledImage], size_px: int) -> dict[str, float]:
     for image in images:
         with Image.open(image.path) as opened:
             theirs = np.asarray(opened.convert("RGB").resize((size_px, size_px), Image.Resampling.BILINEAR))
-        counts += np.bincount(np.abs(decode(image.path, size_px).astype(int) - theirs).ravel(), minlength=256)
+        counts += np.bincount(np.abs(decode(read(image.path), size_px).astype(int) - theirs).ravel(), minlength=256)
     levels = np.arange(256)
     below = np.cumsum(counts) / counts.sum()
     return {

@@ -14,7 +14,7 @@ from mpbench.accuracy import features as module
 from mpbench.accuracy.features import FeatureSpec, extract, pooled_features, watched_inference
 from mpbench.accuracy.weights import Weights, load_pooled_base
 from mpbench.config.precisions import PRECISIONS
-from mpbench.data.source import LabelledImage
+from mpbench.data.data_set import LabelledImage
 from mpbench.engine.models import build_pooled_base
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from mpbench import terminal
 from mpbench.data import archives
-from mpbench.data.archives import extracted, is_image_name
+from mpbench.data.archives import extracted
 from mpbench.errors import UsageProblem
 
 IMAGE = b"not decoded here " * 20
@@ -29,8 +30,8 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def said(monkeypatch):
-    monkeypatch.setattr(archives, "PROGRESS_S", 0.0)
+def lines(monkeypatch):
+    monkeypatch.setattr(terminal, "PROGRESS_S", 0.0)
     return []
 
 
@@ -63,7 +64,7 @@ def refused(home, content, *words):
     for word in words:
         assert word in message
     assert files(home) == ["data/a.zip"]
-    assert not list(home.rglob(".partial-*"))
+    assert not list(home.rglob(".mpbench-partial-*"))
     return message
 
 
@@ -85,24 +86,18 @@ def patched(content, name, offset, value):
 FLAGS, METHOD, CRC, SIZE = 8, 10, 16, 24
 
 
-def test_image_names():
-    assert all(map(is_image_name, ["a.jpg", "Cat/0.JPEG", "a/b/c.TiFf", "a.b.webp", "x y.png"]))
-    assert not any(
-        map(is_image_name, ["", ".jpg", "a.txt", "Cat/Thumbs.db", "._a.jpg", ".git/a.jpg", "__MACOSX/a.jpg", "jpg"])
-    )
-
-
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_kaggles_inner_and_outer_archive(home, compression):
-    inner = zipped({"train/": b"", **KAGGLE}, compression)
+    inner = zipped({"train/": b"", ".DS_Store": b"y", **KAGGLE}, compression)
     folder = unpacked(home, inner)
-    assert files(folder) == [archives.CONTENTS_NAME, "train/cat.0.jpg", "train/dog.0.jpg"]
+    assert files(folder) == [".DS_Store", "train/cat.0.jpg", "train/dog.0.jpg"]
     assert (folder / "train" / "dog.0.jpg").read_bytes() == IMAGE + b"dog"
     test = zipped({"test1/1.jpg": IMAGE})
-    outer = {"sampleSubmission.csv": b"id,label\n", "test1.zip": test, "train.zip": inner}
+    outer = {"sampleSubmission.csv": b"id,label\n", "test1.zip": test, "train.zip": inner, ".DS_Store": b"x"}
     outer_folder = unpacked(home, zipped(outer, compression))
     assert outer_folder != folder
-    assert files(outer_folder) == files(folder)
+    assert files(outer_folder) == sorted(["sampleSubmission.csv", "test1.zip", *files(folder)])
+    assert (outer_folder / "test1.zip").read_bytes() == b""
 
 
 def test_microsofts_archive(home):
@@ -116,15 +111,17 @@ def test_microsofts_archive(home):
         "__MACOSX/PetImages/Cat/._0.jpg": b"x",
         "PetImages/.hidden.jpg": b"x",
     }
-    assert files(unpacked(home, zipped(members))) == [
-        archives.CONTENTS_NAME, "PetImages/Cat/0.jpg", "PetImages/Dog/0.jpg", "PetImages/Dog/666.jpg",
+    folder = unpacked(home, zipped(members))
+    assert files(folder) == sorted(members)
+    assert [name for name in files(folder) if (folder / name).read_bytes()] == [
+        "PetImages/Cat/0.jpg", "PetImages/Dog/0.jpg",
     ]  # fmt: skip
 
 
 def test_separators_of_windows(home):
     members = [*named("train\\dog.0.jpg"), ("./train//dog.1.jpg", IMAGE)]
     folder = unpacked(home, zipped(members))
-    assert files(folder) == [archives.CONTENTS_NAME, "train/cat.0.jpg", "train/dog.0.jpg", "train/dog.1.jpg"]
+    assert files(folder) == ["train/cat.0.jpg", "train/dog.0.jpg", "train/dog.1.jpg"]
 
 
 def test_the_second_time_nothing_is_unpacked(home, monkeypatch):
@@ -140,20 +137,20 @@ def test_what_somebody_has_deleted_from_the_cache_is_unpacked_again(home):
     assert (folder / "train" / "cat.0.jpg").read_bytes() == IMAGE
 
 
-def test_progress_is_said_now_and_then(home, monkeypatch, said):
-    unpacked(home, zipped(KAGGLE), said.append)
-    assert said == ["reading a.zip", "unpacking a.zip: 1 of 2 images", "unpacking a.zip: 2 of 2 images"]
-    said.clear()
-    monkeypatch.setattr(archives, "PROGRESS_S", 1000.0)
-    unpacked(home, zipped({**KAGGLE, "more.jpg": IMAGE}), said.append)
-    assert said == []
+def test_progress_is_shown_now_and_then(home, monkeypatch, lines):
+    unpacked(home, zipped(KAGGLE), lines.append)
+    assert lines == ["reading a.zip", "unpacking a.zip: 1 of 2 images", "unpacking a.zip: 2 of 2 images"]
+    lines.clear()
+    monkeypatch.setattr(terminal, "PROGRESS_S", 1000.0)
+    unpacked(home, zipped({**KAGGLE, "more.jpg": IMAGE}), lines.append)
+    assert lines == []
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3])
-def test_an_interrupted_unpacking_leaves_nothing(home, said, moment):
+def test_an_interrupted_unpacking_leaves_nothing(home, lines, moment):
     def progress(text):
-        said.append(text)
-        if len(said) == moment:
+        lines.append(text)
+        if len(lines) == moment:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -178,9 +175,8 @@ def test_an_interrupted_inner_archive_leaves_nothing(home, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        "/etc/dog.0.jpg", "//host/share/dog.0.jpg", "\\dog.0.jpg", "C:/dog.0.jpg", "c:dog.0.jpg", "a/C:/dog.0.jpg",
-        "../dog.0.jpg", "train/../../dog.0.jpg", "..\\..\\dog.0.jpg", "train/.. /dog.0.jpg", "train/..", "..",
-        "dog.0.jpg\0.txt", "../readme.txt", "../", "/", "a/../b/",
+        "/etc/dog.0.jpg", "//host/share/dog.0.jpg", "\\dog.0.jpg", "../dog.0.jpg", "train/../../dog.0.jpg",
+        "..\\..\\dog.0.jpg", "train/..", "..", "../readme.txt", "../", "/", "a/../b/",
     ],
 )  # fmt: skip
 def test_names_that_leave_the_folder(home, name):
@@ -189,18 +185,19 @@ def test_names_that_leave_the_folder(home, name):
 
 @pytest.mark.parametrize("mode", [stat.S_IFLNK | 0o777, stat.S_IFIFO | 0o644, stat.S_IFCHR, stat.S_IFDIR | 0o755])
 def test_links_and_special_files(home, mode):
-    what = "symbolic link" if stat.S_ISLNK(mode) else "special file"
-    refused(home, zipped(named("train/dog.0.jpg", mode, b"/etc/passwd")), what, "'train/dog.0.jpg'")
+    refused(
+        home, zipped(named("train/dog.0.jpg", mode, b"/etc/passwd")), "'train/dog.0.jpg' is a link or a special file"
+    )
 
 
 def test_ordinary_modes_are_fine(home):
     members = [*named("train/dog.0.jpg", stat.S_IFREG | 0o644), *named("sub/", stat.S_IFDIR | 0o755, b"")[1:]]
-    assert len(files(unpacked(home, zipped(members)))) == 3
+    assert len(files(unpacked(home, zipped(members)))) == 2
 
 
 def test_encrypted_members(home):
     content = patched(zipped(KAGGLE), "train/dog.0.jpg", FLAGS, b"\1\0")
-    refused(home, content, "encrypted", "password")
+    refused(home, content, "train/dog.0.jpg", "encrypted", "password")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -218,41 +215,33 @@ def spelt(*more):
 def test_names_that_differ_in_case_alone_are_two_files(home):
     folder = unpacked(home, spelt("TRAIN/Cat.0.JPG", "train/CAT.0.jpg", "train/e\u0301.jpg", "train/\u00e9.jpg"))
     assert (folder / "train" / "CAT.0.jpg").read_bytes() == b"train/CAT.0.jpg"
-    assert len(files(folder)) == 7
-
-
-def test_names_that_differ_in_case_alone_where_that_is_one_file(home, monkeypatch):
-    monkeypatch.setattr(archives, "_folds_names", lambda folder: True)
-    refused(home, spelt("train/CAT.0.jpg"), "'train/CAT.0.jpg' is in it twice (case aside")
-    refused(home, spelt("train/e\u0301.jpg", "train/\u00e9.jpg"), "twice")
-    refused(home, spelt("Train/cat.1.jpg"), "'Train' and 'train' are one folder")
-    refused(home, spelt("Train/cat.0.JPG/a/b.txt"), "one folder")
+    assert len(files(folder)) == 6
 
 
 @pytest.mark.parametrize("name", ["train/cat.0.jpg/dog.0.jpg", "train/cat.0.jpg/a/b.txt"])
 def test_a_file_that_is_a_folder_too(home, name):
-    refused(home, zipped(named(name)), "lies in a file")
+    refused(home, zipped(named(name)), "cannot be unpacked", "Error")
 
 
 def test_not_a_zip(home):
     for content in (b"", b"x" * 1000, b"PK\3\4", zipped(KAGGLE)[:-30]):
         refused(home, content, "not a zip", "a zip or a folder")
-    with pytest.raises(UsageProblem, match="no file"):
+    with pytest.raises(UsageProblem, match="not a file"):
         extracted(home / "missing.zip", print)
-    with pytest.raises(UsageProblem, match="no file"):
+    with pytest.raises(UsageProblem, match="not a file"):
         extracted(home, print)
 
 
 def test_damage(home):
     content = zipped(KAGGLE, zipfile.ZIP_STORED)
     at = content.index(IMAGE)
-    refused(home, content[:at] + b"X" + content[at + 1 :], "damaged", "cat.0.jpg", "CRC")
-    refused(home, patched(content, "train/dog.0.jpg", CRC, b"\0\0\0\0"), "damaged", "dog.0.jpg", "CRC")
-    refused(home, content[:20] + content[40:], "damaged")
+    refused(home, content[:at] + b"X" + content[at + 1 :], "cat.0.jpg", "CRC")
+    refused(home, patched(content, "train/dog.0.jpg", CRC, b"\0\0\0\0"), "dog.0.jpg", "CRC")
+    refused(home, content[:20] + content[40:], "readable zip")
     refused(home, patched(content, "train/dog.0.jpg", METHOD, struct.pack("<H", 99)), "method 99")
-    refused(home, patched(content, "train/dog.0.jpg", METHOD, struct.pack("<H", 8)), "damaged")
+    refused(home, patched(content, "train/dog.0.jpg", METHOD, struct.pack("<H", 8)), "dog.0.jpg", "use a whole zip")
     inner = zipped({"train.zip": content[:at] + b"X" + content[at + 1 :]})
-    refused(home, inner, "damaged", "cat.0.jpg")
+    refused(home, inner, "cat.0.jpg", "use a whole zip")
     refused(home, zipped({"train.zip": content[:100]}), "damaged")
 
 
@@ -274,24 +263,20 @@ def test_random_damage_is_refused_or_harmless(home):
             unpacked(home, bytes(content))
         except UsageProblem as problem:
             messages.append(str(problem))
-        assert not list(home.rglob(".partial-*"))
+        assert not list(home.rglob(".mpbench-partial-*"))
         assert files(home / "data") == ["a.zip"]
     assert len(messages) > 50
     assert all(message.isprintable() for message in messages)
 
 
-@pytest.mark.parametrize("size", [10, len(IMAGE) - 1, len(IMAGE) + 4])
+@pytest.mark.parametrize("size", [10, len(IMAGE) - 1])
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_members_that_say_another_size(home, size, compression):
+def test_no_more_is_unpacked_than_a_member_says(home, size, compression):
     content = zipped({"train/cat.0.jpg": IMAGE}, compression)
-    refused(home, patched(content, "train/cat.0.jpg", SIZE, struct.pack("<I", size)), "damaged")
-
-
-def test_a_longer_member_is_refused_though_its_checksum_is_that_of_its_beginning(home):
-    content = zipped({"train/cat.0.jpg": b"0" * 100_000})
-    content = patched(content, "train/cat.0.jpg", SIZE, struct.pack("<I", 10))
-    content = patched(content, "train/cat.0.jpg", CRC, struct.pack("<I", zipfile.crc32(b"0" * 10)))
-    refused(home, content, "damaged")
+    content = patched(content, "train/cat.0.jpg", SIZE, struct.pack("<I", size))
+    refused(home, content, "cannot be unpacked", "CRC")
+    content = patched(content, "train/cat.0.jpg", CRC, struct.pack("<I", zipfile.crc32(IMAGE[:size])))
+    assert (unpacked(home, content) / "train" / "cat.0.jpg").read_bytes() == IMAGE[:size]
 
 
 def test_bombs(home, monkeypatch):
@@ -308,7 +293,7 @@ def test_bombs(home, monkeypatch):
 
 def test_zips_in_zips(home):
     inner = zipped({"train.zip": zipped(KAGGLE)})
-    refused(home, zipped({"train.zip": inner}), "zip in a zip in a zip")
+    refused(home, zipped({"train.zip": inner}), "no images in its train.zip")
     refused(home, zipped({"train.zip": zipped({"a.txt": b""})}), "no images in its train.zip")
     refused(home, zipped({"test1.zip": zipped({"test1/1.jpg": IMAGE})}), "no images")
     refused(home, zipped({"a/train.zip": inner, "b/train.zip": inner}), "several train.zip")
@@ -320,7 +305,7 @@ def test_zips_in_zips(home):
 
 def test_no_room(home, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage(0, 0, 2 * archives.BLOCK_BYTES - 1))
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage(0, 0, 2 * len(IMAGE)))
     refused(home, zipped(KAGGLE), "free", "XDG_CACHE_HOME")
 
 
@@ -346,5 +331,5 @@ def test_the_archives_own_odd_name(home):
     path.write_bytes(b"")
     with pytest.raises(UsageProblem) as caught:
         extracted(path, print)
-    assert str(caught.value).startswith(r"--mp-data: 'a\nb.zip': ")
+    assert str(caught.value).startswith(r"--mp-data: a\nb.zip: ")
     assert os.listdir(home) == ["data"]  # noqa: PTH208

@@ -8,7 +8,7 @@ from image_files import encoded, noise
 from numbered_images import Numbers, numbers
 
 from mpbench.data import decoding
-from mpbench.data.decoding import decode
+from mpbench.data.decoding import decode, read
 from mpbench.data.loader import AHEAD_BATCHES, Loader
 
 pytestmark = pytest.mark.tensorflow
@@ -18,7 +18,7 @@ def test_as_keras_loads_it(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(noise(size=(50, 31)), "JPEG"))
     loaded = np.asarray(keras.utils.load_img(path, target_size=(24, 24), interpolation="bilinear"))
-    pixels = decode(path, 24)
+    pixels = decode(read(path), 24)
     assert (pixels.shape, pixels.dtype) == ((24, 24, 3), np.uint8)
     assert pixels.flags.owndata
     assert pixels.flags.writeable

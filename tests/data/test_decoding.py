@@ -6,6 +6,7 @@ import random
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +14,14 @@ from image_files import GOOD, RED, encoded, noise
 from PIL import Image
 
 from mpbench.data import decoding
-from mpbench.data.decoding import UndecodableImage, decode
+from mpbench.data.decoding import UndecodableImage, decode, read
 from mpbench.data.generated import CLASSES, picture
 
 
 def decoded(tmp_path, content, size_px=8):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    return decode(path, size_px)
+    return decode(read(path), size_px)
 
 
 def refused(tmp_path, content, *words):
@@ -90,18 +91,19 @@ def test_what_is_not_an_image(tmp_path, monkeypatch):
     refused(tmp_path, encoded(noise(), "PPM"), "not an image")
     for path in (tmp_path, tmp_path / "missing.jpg"):
         with pytest.raises(UndecodableImage):
-            decode(path, 8)
+            read(path)
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(UndecodableImage, match="not a file"):
-        decode(tmp_path / "pipe.jpg", 8)
+        read(tmp_path / "pipe.jpg")
 
-    def denied(path, flags):
+    def denied(path, *args, **options):
         raise PermissionError(13, "Permission denied", str(path))
 
+    (tmp_path / "b.jpg").write_bytes(GOOD)
     with monkeypatch.context() as patched:
-        patched.setattr(os, "open", denied)
+        patched.setattr(Path, "open", denied)
         with pytest.raises(UndecodableImage, match="cannot be read: Permission denied"):
-            decode(tmp_path, 8)
+            read(tmp_path / "b.jpg")
     monkeypatch.setattr(decoding, "MAX_IMAGE_BYTES", 10)
     refused(tmp_path, GOOD, "bytes, more than 10")
 
@@ -251,7 +253,7 @@ def test_damaged_files_never_raise_anything_else(tmp_path):
         warnings.simplefilter("error")
         for _ in range(2000):
             try:
-                pixels = decoding.decoded(damaged(rng.choice(wholes), rng), 8)
+                pixels = decode(damaged(rng.choice(wholes), rng), 8)
                 assert pixels.shape == (8, 8, 3)
             except UndecodableImage as error:
                 reasons.append(str(error))
@@ -279,7 +281,7 @@ def test_generated_pictures_agree_with_pillow(size_px, slow):
     for kind in CLASSES:
         for index in range(2):
             content = picture(kind, index, seed=0)
-            difference = np.abs(decoding.decoded(content, size_px) - by_pillow(content, size_px))
+            difference = np.abs(decode(content, size_px) - by_pillow(content, size_px))
             assert difference.max() <= decoding.RESIZED_TOLERANCE_LEVELS
             assert difference.mean() < 0.25
     assert not slow
@@ -292,7 +294,7 @@ def test_generated_pictures_agree_with_pillow(size_px, slow):
 def test_kinds_of_jpeg_agree_with_pillow(options, size_px):
     for size in ((21, 21), (64, 33), (1, 50), (7, 3)):
         content = encoded(noise(size=size), "JPEG", **options)
-        np.testing.assert_allclose(decoding.decoded(content, size_px), by_pillow(content, size_px), atol=1)
+        np.testing.assert_allclose(decode(content, size_px), by_pillow(content, size_px), atol=1)
 
 
 def test_odd_and_damaged_jpegs_are_left_to_pillow(slow):
@@ -302,20 +304,20 @@ def test_odd_and_damaged_jpegs_are_left_to_pillow(slow):
         encoded(noise("L"), "JPEG"),
         encoded(noise(), "JPEG", keep_rgb=True),
     ):
-        np.testing.assert_array_equal(decoding.decoded(content, 8), by_pillow(content, 8))
+        np.testing.assert_array_equal(decode(content, 8), by_pillow(content, 8))
     assert len(slow) == 3
     without_end = whole[:-2]
     with pytest.raises(UndecodableImage, match="truncated"):
-        decoding.decoded(without_end[:-200], 8)
+        decode(without_end[:-200], 8)
     assert len(slow) == 4
-    decoding.decoded(whole, 8)
+    decode(whole, 8)
     assert len(slow) == 4
 
 
 def test_without_the_fast_filter_pillow_resizes(monkeypatch):
     content = encoded(noise(size=(64, 48)), "JPEG")
     monkeypatch.setattr(decoding, "cykooz_resizer", None)
-    np.testing.assert_array_equal(decoding.decoded(content, 8), by_pillow(content, 8))
+    np.testing.assert_array_equal(decode(content, 8), by_pillow(content, 8))
 
 
 def test_scans_are_counted_as_libjpeg_reads_them(monkeypatch):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpbench.data.data_set import LabelledImage
 from mpbench.data.division import MIN_IMAGES_PER_CLASS, sample, split
-from mpbench.data.source import LabelledImage
 
 
 @st.composite

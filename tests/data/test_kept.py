@@ -5,7 +5,7 @@ import pytest
 from image_files import data_set, encoded, noise
 
 from mpbench.data import kept
-from mpbench.data.decoding import decode
+from mpbench.data.decoding import decode, read
 from mpbench.data.loader import Loader
 from mpbench.errors import UsageProblem
 
@@ -32,7 +32,7 @@ def source(images, kind, digests=None, size_px=8):
 
 @pytest.mark.parametrize("kind", ["none", "memory", "disk"])
 def test_the_same_pixels_wherever_they_are_kept(images, kind):
-    expected = np.stack([decode(image.path, 8) for image in images])
+    expected = np.stack([decode(read(image.path), 8) for image in images])
     found = source(images, kind)
     assert (found.cache, found.size_px, found.labels.tolist()) == (kind, 8, [0] * 20 + [1] * 20)
     with Loader(found, 16, endless=False) as loader:
@@ -85,7 +85,7 @@ def test_a_disk_that_fills_up_is_one_line(images, monkeypatch, tmp_path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
-    with pytest.raises(UsageProblem, match=r"No space left on device\): valid are") as caught:
+    with pytest.raises(UsageProblem, match=r"No space left on device\): use memory") as caught:
         source(images, "disk")
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "cache" / "mpbench" / "decoded").iterdir()) == []

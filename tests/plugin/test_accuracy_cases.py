@@ -198,7 +198,7 @@ def test_three_classes_in_folders(project, photos, tmp_path):
             ["--mp-require-equivalence"],
             "ERROR: --mp-require-equivalence: not even identical answers to 200 images can*",
         ),
-        (["--mp-data=nowhere"], "ERROR: --mp-data: nowhere: No such file or directory: valid is a zip or a folder*"),
+        (["--mp-data=nowhere"], "ERROR: --mp-data: nowhere: No such file or directory: use a zip or a folder*"),
         (["--mp-data=conftest.py"], "ERROR: --mp-data: conftest.py: is not a zip*"),
         (["--mp-weights=nowhere", "--mp-models=vgg16"], "ERROR: --mp-weights: 'nowhere' does not exist: valid are*"),
         (["--mp-models=inception_v3"], "ERROR: --mp-image-size: 48 is too small for inception_v3: must be 75 or more"),

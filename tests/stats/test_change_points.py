@@ -84,7 +84,6 @@ def test_what_is_too_short_has_no_step():
     assert change_points([]) == []
     assert change_points([1.0] * 4 + [2.0] * 5) == []
     assert len(change_points([1.0] * 5 + [2.0] * 5)) == 1
-    assert len(change_points([1.0] * 3 + [2.0] * 3, min_size=3)) == 1
 
 
 @pytest.mark.parametrize("values", [[1.0] * 9 + [0.0], [1.0] * 9 + [math.nan], [1.0] * 9 + [math.inf], [[1.0] * 10]])

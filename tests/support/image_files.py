@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from mpbench.data.source import DataSet, LabelledImage
+from mpbench.data.data_set import DataSet, LabelledImage
 
 RED = (250, 20, 30)
 

@@ -62,5 +62,5 @@ def test_a_malformed_variable_is_one_clear_line(given):
 
 
 def test_replicas_that_workers_cannot_share():
-    with pytest.raises(UsageProblem, match=r"--mp-replicas: 3 among 2 workers .*: valid is a multiple of that"):
+    with pytest.raises(UsageProblem, match=r"--mp-replicas: 3 among 2 workers .*: use a multiple of that"):
         read_cluster(config(), 3)

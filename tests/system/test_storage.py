@@ -14,7 +14,6 @@ from mpbench.errors import UsageProblem
 from mpbench.plugin.output_files import check_outputs
 from mpbench.system.storage import (
     IN_PLACE,
-    PARTIAL,
     check_room,
     check_target,
     locked,
@@ -39,27 +38,11 @@ def test_numbers_follow_the_highest_one_and_nothing_is_overwritten(tmp_path):
     assert (tmp_path / "machine" / "0001_a.json").read_bytes() == b"1"
 
 
-def test_the_partial_file_of_a_killed_process_is_swept_up(tmp_path):
-    (tmp_path / "machine").mkdir()
-    (tmp_path / "machine" / f"{PARTIAL}12345678").write_text("half")
-    publish_run(tmp_path, "machine", "a", b"1")
-    assert [path.name for path in (tmp_path / "machine").iterdir()] == ["0001_a.json"]
-
-
-def test_a_file_system_without_links(tmp_path, monkeypatch):
-    def refuse(*args):
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refuse)
-    assert [publish_run(tmp_path, "machine", "a", b"1").read_bytes() for _ in range(2)] == [b"1", b"1"]
-    assert len(list((tmp_path / "machine").iterdir())) == 2
-
-
 @pytest.mark.parametrize("name", ["../a", "a/b", "", ".", "..", "a\0", "a" * 201])
 def test_a_name_that_leaves_its_folder_is_refused(tmp_path, name):
-    with pytest.raises(OSError, match="no name for a file"):
+    with pytest.raises(OSError, match="cannot be a file's name"):
         publish_run(tmp_path, "machine", name, b"1")
-    with pytest.raises(OSError, match="no name for a file"):
+    with pytest.raises(OSError, match="cannot be a file's name"):
         publish_run(tmp_path, name, "a", b"1")
     assert not list(tmp_path.rglob("*.json"))
 
@@ -98,7 +81,7 @@ def test_a_lock_that_is_never_released_is_an_error_in_the_end(tmp_path, monkeypa
     thread.start()
     held.wait(60)
     try:
-        with pytest.raises(OSError, match="another process has held"), locked(tmp_path):
+        with pytest.raises(OSError, match="could not be acquired"), locked(tmp_path):
             pass
     finally:
         done.set()

@@ -131,16 +131,15 @@ def test_nothing_is_fetched_while_others_are_timed():
 
 
 @pytest.mark.parametrize(
-    ("states", "begun", "full_is_settled", "expected"),
+    ("states", "full_is_settled", "expected"),
     [
-        ([2, 2], 2, True, 1),  # as far ahead as it may be: the step is the slower one
-        ([0, 0, 0], 0, True, 1),  # the consumer waits, and nothing was begun before
-        ([1, 0, 0, 0], 2, True, 3),  # two batches were begun before the pause: their images came for nothing
-        ([2, 2, 2, 1, 0, 0], 2, False, 5),  # the pipeline alone: what lies ready is no rate
-        ([1] * 20, 2, True, 8),  # neither: as fast as each other
+        ([2, 2], True, 1),  # as far ahead as it may be: the step is the slower one
+        ([1, 0, 0, 0], True, 3),  # two batches were begun before the pause: their images came for nothing
+        ([2, 2, 2, 1, 0, 0], False, 5),  # the pipeline alone: what lies ready is no rate
+        ([1] * 20, True, 8),  # neither: as fast as each other
     ],
 )
-def test_a_round_begins_as_if_there_had_been_no_pause(states, begun, full_is_settled, expected):
+def test_a_round_begins_as_if_there_had_been_no_pause(states, full_is_settled, expected):
     class Told:
         ahead = 2
         resumed = 0
@@ -153,7 +152,6 @@ def test_a_round_begins_as_if_there_had_been_no_pause(states, begun, full_is_set
             return states[len(taken)]
 
     taken, loader = [], Told()
-    loader.begun = begun
     _settle(loader, lambda: taken.append(1), full_is_settled)
     assert (len(taken), loader.resumed) == (expected, 1)
 

@@ -152,11 +152,10 @@ def _settle(loader: Loader, take: Callable[[], Any], full_is_settled: bool) -> N
         full_is_settled: False where the consumer does nothing but take: a full buffer is then the pause's gift.
     """
     loader.resume()
-    begun = loader.begun
     for taken in range(SETTLING_BATCHES * loader.ahead):
         ready = loader.ready
         take()
-        if (full_is_settled and ready == loader.ahead) or (taken >= begun and not ready):
+        if (full_is_settled and ready == loader.ahead) or (taken >= loader.ahead and not ready):
             return
 
 

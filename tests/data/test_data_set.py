@@ -1,18 +1,18 @@
-"""mpbench.data.source: which folders are classes, and no image is left out without a word."""
+"""mpbench.data.data_set: which folders are classes, and no image is left out without a word."""
 
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from image_trees import CLASSES, KAGGLE, names, quiet, refused, tree
 
-from mpbench.data import source
+from mpbench.data import data_set
+from mpbench.data.data_set import is_image_name, scan
 from mpbench.data.division import split
 from mpbench.data.location import find
-from mpbench.data.source import scan
 from mpbench.errors import UsageProblem
 
 
@@ -21,6 +21,13 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
+
+
+def test_image_names():
+    names = ["a.jpg", "Cat/0.JPEG", "a/b/c.TiFf", "a.b.webp", "x y.png"]
+    assert all(is_image_name(PurePath(name)) for name in names)
+    others = ["", ".jpg", "a.txt", "Cat/Thumbs.db", "._a.jpg", ".git/a.jpg", "__MACOSX/a.jpg", "jpg"]
+    assert not any(is_image_name(PurePath(name)) for name in others)
 
 
 def scan_refused(folder, *words):
@@ -64,7 +71,7 @@ def test_what_is_not_used_is_said(home):
     (folder / "again").symlink_to(folder / "Cat")
     assert scan(folder, "x").summary == (
         "x: 2 classes: Cat 2, Dog 1; not used: 1 images in no class's folder, 2 images in test1; no images in Bird; "
-        "other files: without a suffix 1, .txt 1, hidden 1; links to folders that are read already: 1"
+        "other files: without a suffix 1, .txt 1, hidden 1"
     )
     kaggle = tree(home / "y", *[f"train/{name}" for name in KAGGLE], "train/IMG_1.jpg", "test1/1.jpg", "sample.csv")
     assert scan(kaggle, "y").ignored == (
@@ -80,7 +87,7 @@ def test_folders_that_are_no_classes_by_their_names(home):
     vehicles = tree(home / "b", "bus/0.jpg", "train/0.jpg", "test set/0.jpg")
     assert scan(vehicles, "b").summary == "b: 2 classes: bus 1, train 1; not used: 1 images in test set"
     scan_refused(tree(home / "c", "train/0.jpg", "test/0.jpg"), "test, train: by their names parts of a data set")
-    scan_refused(tree(home / "d", "control/0.jpg", "test/0.jpg"), "one class only (control) besides test, which by")
+    scan_refused(tree(home / "d", "control/0.jpg", "test/0.jpg"), "(control) besides test, by the name not a class")
     parts = [f"seg_{part}/seg_{part}/{name}" for part in ("train", "test") for name in CLASSES]
     scan_refused(tree(home / "e", *parts, "seg_pred/0.jpg"), "several data sets", "given/seg_test, given/seg_train")
 
@@ -100,8 +107,8 @@ def test_several_data_sets(home):
     kaggle = [f"b/{name}" for name in KAGGLE]
     scan_refused(tree(home / "y", *[f"a/{name}" for name in KAGGLE], *kaggle), "several", "given/a, given/b")
     beside = tree(home / "z", "one/0.jpg", "two/0.jpg", *[f"train/{name}" for name in CLASSES])
-    scan_refused(beside, "a data set in train and images in one, two", "valid is given/train")
-    scan_refused(tree(home / "u", *kaggle, "wild/0.jpg"), "a data set in b and images in wild", "valid is given/b")
+    scan_refused(beside, "a data set in train and images in one, two", "use given/train")
+    scan_refused(tree(home / "u", *kaggle, "wild/0.jpg"), "a data set in b and images in wild", "use given/b")
     alike = tree(home / "v", *[f"{kind}/{when}/0.jpg" for kind in ("cats", "dogs") for when in ("day", "night")])
     scan_refused(
         alike, "several data sets, or class folders with sub-folders of the same names", "given/cats, given/dogs"
@@ -122,14 +129,14 @@ def test_no_images_and_one_class(home):
 
 def test_an_unreadable_folder(home, monkeypatch):
     folder = tree(home / "x", *CLASSES)
-    listed = os.scandir
+    listed = Path.iterdir
 
     def denied(path):
-        if Path(path).name == "Dog":
+        if path.name == "Dog":
             raise PermissionError(13, "Permission denied", str(path))
         return listed(path)
 
-    monkeypatch.setattr(os, "scandir", denied)
+    monkeypatch.setattr(Path, "iterdir", denied)
     scan_refused(folder, "Dog cannot be read (Permission denied)")
 
 
@@ -146,7 +153,7 @@ def test_links(home):
 
 
 def test_too_many_folders(home, monkeypatch):
-    monkeypatch.setattr(source, "MAX_FOLDERS", 3)
+    monkeypatch.setattr(data_set, "MAX_FOLDERS", 3)
     scan_refused(tree(home / "x", "a/0.jpg", "b/0.jpg", "c/0.jpg"), "more than 3 folders")
 
 

@@ -1,23 +1,28 @@
-"""What a data set of labelled images is, and which folders are its classes."""
+"""What a data set of labelled images is, which files are images, and which folders are classes."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from mpbench.data.archives import (
-    CONTENTS_NAME,
-    UNREAD_SUFFIXES,
-    VALID_DATA,
-    is_image_name,
-    kind_of,
-    shown,
+from mpbench.errors import UsageProblem, harmless
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+UNREAD_SUFFIXES = frozenset(
+    (".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 )
-from mpbench.errors import UsageProblem
+"""Images too: a class that has only such must not vanish without a word."""
+
+APPLES_FOLDER = "__MACOSX"
+"""Where macOS puts resource forks, named as the files that they belong to."""
+
+VALID_DATA = (
+    "use a zip or a folder of images, in a sub-folder for each of two or more classes or named cat.<n>.jpg and "
+    "dog.<n>.jpg"
+)
 
 KAGGLE_CLASSES = ("cat", "dog")
 KAGGLE_NAME = re.compile(r"(cat|dog)\.[0-9]+\.[^.]+", re.IGNORECASE)
@@ -30,10 +35,12 @@ PART_WORDS = {"train", "training", "val", "valid", "validation", "test", "testin
 UNLABELLED = re.compile(
     r"(val|valid|validation|test|testing|eval|holdout|unsup|unlabell?ed)[-_ ]?(\d+|set|data|images?)?", re.IGNORECASE
 )
-"""Beside classes a folder of this name is none, as Kaggle's `test1`: no class of `train`, which may be a vehicle."""
+"""A folder of this name beside classes is no class, as Kaggle's `test1`. `train` may be one, of vehicles."""
 
 NAMED = 5
 """Folders and kinds of files named in a line, and twice as many classes: there may be thousands."""
+
+MAX_SUFFIX_CHARACTERS = 12
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,28 @@ class DataSet:
     def summary(self) -> str:
         """Its classes, how many images each has, and what was not used, in one line."""
         counts = Counter(image.label for image in self.images)
-        each = [f"{shown(name)} {counts[label]}" for label, name in enumerate(self.classes)]
-        text = f"{shown(self.label)}: {len(self.classes)} classes: {some(each, 2 * NAMED)}"
+        each = [f"{harmless(name)} {counts[label]}" for label, name in enumerate(self.classes)]
+        text = f"{harmless(self.label)}: {len(self.classes)} classes: {some(each, 2 * NAMED)}"
         return f"{text}; not used: {'; '.join(self.ignored)}" if self.ignored else text
 
 
-def scan(
-    folder: Path, label: str, *, given: str | None = None, others: Mapping[str, Mapping[str, int]] | None = None
-) -> DataSet:
+def by_name(images: Iterable[LabelledImage]) -> tuple[LabelledImage, ...]:
+    """In the order of a data set."""
+    return tuple(sorted(images, key=lambda image: image.name))
+
+
+def is_image_name(name: PurePath) -> bool:
+    """Whether a relative name is an image's: it has an image's suffix, and nothing in it is hidden."""
+    return name.suffix.lower() in IMAGE_SUFFIXES and not any(map(_is_hidden, name.parts))
+
+
+def some(texts: Sequence[str], most: int = NAMED) -> str:
+    """A list in words, cut where it is long."""
+    left = len(texts) - most
+    return ", ".join(texts if left < 2 else [*texts[:most], f"and {left} more"])
+
+
+def scan(folder: Path, label: str, given: str | None = None) -> DataSet:
     """The data set in a folder or below it.
 
     Where one folder holds both `cat.<n>.jpg` and `dog.<n>.jpg`, these files alone are it, as Kaggle publishes them.
@@ -88,46 +109,40 @@ def scan(
     Args:
         label: what tables will call it.
         given: what the user typed, for messages; the label if None.
-        others: of an archive, the files that were not unpacked: by folder and kind, how many.
 
     Raises:
         UsageProblem: there is no such folder, or more than one, or it cannot be read.
     """
-    given = label if given is None else given
-    found = _Found(folder, f"--mp-data: {shown(given)}", shown(given.rstrip("/")))
-    found.walk()
-    for name, kinds in (others or {}).items():
-        found.add(folder / name, [], kinds)
-    if not any(found.images.values()):
-        raise found.refused(f"holds no images{found.unread()}: {VALID_DATA}")
-    kaggle = [directory for directory in found.images if len(found.kaggle_classes(directory)) > 1]
+    tree = _Tree(folder, harmless(label if given is None else given))
+    tree.walk()
+    if not any(tree.images.values()):
+        unread = sorted(UNREAD_SUFFIXES & set(tree.kinds))
+        why = f" that can be read ({some(unread)} cannot)" if unread else ""
+        raise tree.refused(f"holds no images{why}: {VALID_DATA}")
+    kaggle = [directory for directory in tree.images if len(tree.kaggle_classes(directory)) > 1]
     if len(kaggle) > 1:
-        raise found.several(kaggle)
-    return found.kaggle(kaggle[0], label) if kaggle else found.classes(label)
+        raise tree.several(kaggle)
+    return tree.kaggle(kaggle[0], label) if kaggle else tree.classes(label)
 
 
 @dataclass
-class _Found:
+class _Tree:
     """The images below a folder, by the directories that hold them, and what they can be taken for.
 
     Attributes:
-        given: begins every refusal.
-        typed: the folder as the user named it.
-        images: their names by directory; none where there are only such as are not read.
+        given: the folder as the user named it.
+        images: by directory; none where there are only such as cannot be read.
         below: of each directory, those in it that hold images or have some below them, as keys.
-        kinds: how many files are no images that are read, by their suffix.
+        kinds: how many files are not images that can be read, by their suffix.
         folders: all that were seen.
-        again: how many links lead to a folder that was seen already.
     """
 
     root: Path
     given: str
-    typed: str
-    images: dict[Path, list[str]] = field(default_factory=dict)
+    images: dict[Path, list[Path]] = field(default_factory=dict)
     below: dict[Path, dict[Path, None]] = field(default_factory=lambda: defaultdict(dict))
     kinds: Counter[str] = field(default_factory=Counter)
     folders: list[Path] = field(default_factory=list)
-    again: int = 0
 
     def walk(self) -> None:
         """Take in each directory once, what a link leads to after what lies there itself.
@@ -142,86 +157,71 @@ class _Found:
             try:
                 status = directory.stat()
                 if (status.st_dev, status.st_ino) in seen:
-                    self.again += 1
                     continue
                 seen.add((status.st_dev, status.st_ino))
-                names, kinds = [], Counter[str]()
-                with os.scandir(directory) as entries:
-                    for entry in sorted(entries, key=lambda entry: entry.name):
-                        # A name with a suffix as any image's tells whether a folder is hidden.
-                        if _is(entry.is_dir):
-                            if is_image_name(f"{entry.name}/a.jpg"):
-                                (linked if entry.is_symlink() else pending).append(directory / entry.name)
-                            else:
-                                kinds[kind_of(f"{entry.name}/")] += 1
-                        elif is_image_name(entry.name) and _is(entry.is_file):
-                            names.append(entry.name)
-                        elif entry.name != CONTENTS_NAME:
-                            kinds[kind_of(entry.name)] += 1
+                images, kinds = [], Counter[str]()
+                for path in sorted(directory.iterdir()):
+                    if _is_hidden(path.name):
+                        kinds["hidden"] += 1
+                    elif path.is_dir():
+                        (linked if path.is_symlink() else pending).append(path)
+                    elif path.suffix.lower() not in IMAGE_SUFFIXES:
+                        kinds[path.suffix.lower()[:MAX_SUFFIX_CHARACTERS] or "without a suffix"] += 1
+                    elif path.is_file():
+                        images.append(path)
+                    else:
+                        kinds["links to nothing"] += 1
             except OSError as error:
-                where = shown(str(directory))
-                raise self.refused(
-                    f"{where} cannot be read ({error.strerror}): valid is a folder that can be"
-                ) from error
+                where = harmless(str(directory))
+                raise self.refused(f"{where} cannot be read ({error.strerror}): use a folder that can be") from error
             if len(seen) > MAX_FOLDERS:
                 raise self.refused(f"holds more than {MAX_FOLDERS} folders: {VALID_DATA}")
             self.folders.append(directory)
-            self.add(directory, names, kinds)
-
-    def add(self, directory: Path, names: Sequence[str], kinds: Mapping[str, int]) -> None:
-        """Take in what lies in a directory; a class of which no image can be read must not vanish."""
-        self.kinds.update(kinds)
-        if not names and not UNREAD_SUFFIXES & set(kinds):
-            return
-        self.images.setdefault(directory, []).extend(names)
-        while directory != self.root and directory not in self.below[directory.parent]:
-            self.below[directory.parent][directory] = None
-            directory = directory.parent
+            self.kinds.update(kinds)
+            if images or UNREAD_SUFFIXES & set(kinds):
+                self.images[directory] = images
+                while directory != self.root and directory not in self.below[directory.parent]:
+                    self.below[directory.parent][directory] = None
+                    directory = directory.parent
 
     def kaggle_classes(self, directory: Path) -> set[str]:
-        matches = map(KAGGLE_NAME.fullmatch, self.images[directory])
+        matches = (KAGGLE_NAME.fullmatch(image.name) for image in self.images[directory])
         return {match[1].lower() for match in matches if match}
 
     def kaggle(self, root: Path, label: str) -> DataSet:
         """Raises UsageProblem where another folder beside it may be labelled too."""
         strangers = [
             directory
-            for directory, names in self.images.items()
-            if names
+            for directory, images in self.images.items()
+            if images
             and not (directory.is_relative_to(root) or root.is_relative_to(directory))
             and not any(map(UNLABELLED.fullmatch, directory.relative_to(self.root).parts))
         ]
         if strangers:
             raise self.one_beside(root, strangers)
         images = [
-            LabelledImage(_text(name), root / name, KAGGLE_CLASSES.index(name[:3].lower()))
-            for name in self.images[root]
-            if KAGGLE_NAME.fullmatch(name)
+            LabelledImage(_text(image.name), image, KAGGLE_CLASSES.index(image.name[:3].lower()))
+            for image in self.images[root]
+            if KAGGLE_NAME.fullmatch(image.name)
         ]
         unnamed = len(self.images[root]) - len(images)
         ignored = [f"{unnamed} images that are not named cat.<n> or dog.<n>"] if unnamed else []
-        return DataSet(label, KAGGLE_CLASSES, _by_name(images), (*ignored, *self.ignored({root})))
+        return DataSet(label, KAGGLE_CLASSES, by_name(images), (*ignored, *self.ignored({root})))
 
     def classes(self, label: str) -> DataSet:
         """Raises UsageProblem where the folders are no classes, or may be those of several data sets."""
-        root, found = self.class_folders()
-        if len(found) < 2:
-            raise self.refused(f"{self.why_no_classes(root, found)}: {VALID_DATA}")
-        folders = {_text(folder.name): folder for folder in found}
-        classes = tuple(sorted(folders))
-        labels = {folders[name]: index for index, name in enumerate(classes)}
+        root, folders = self.class_folders()
+        if len(folders) < 2:
+            raise self.refused(f"{self.why_no_classes(root, folders)}: {VALID_DATA}")
+        labels = {folder: index for index, folder in enumerate(sorted(folders, key=lambda folder: _text(folder.name)))}
         images, used = [], set()
         for directory, files in self.images.items():
-            folder = next((above for above in (directory, *directory.parents) if above.parent == root), root)
-            if folder in labels:
+            folder = next((above for above in (directory, *directory.parents) if above in labels), None)
+            if folder is not None:
                 used.add(directory)
-                images += [
-                    LabelledImage(
-                        _text((directory / file).relative_to(root).as_posix()), directory / file, labels[folder]
-                    )
-                    for file in files
-                ]
-        return DataSet(label, classes, _by_name(images), self.ignored(used))
+                names = [_text(file.relative_to(root).as_posix()) for file in files]
+                images += [LabelledImage(name, file, labels[folder]) for name, file in zip(names, files, strict=True)]
+        return DataSet(label, tuple(_text(folder.name) for folder in labels), by_name(images), self.ignored(used))
 
     def class_folders(self) -> tuple[Path, list[Path]]:
         """The folder whose sub-folders are the classes, and these; one or none where there are no classes."""
@@ -241,7 +241,7 @@ class _Found:
             if nested:
                 raise self.one_beside(nested[0], [folder for folder in folders if folder not in nested])
             if len(self.below[root]) > 1 and len(parts) == len(folders):
-                names = some(sorted(shown(folder.name) for folder in self.below[root]))
+                names = some(sorted(harmless(folder.name) for folder in self.below[root]))
                 raise self.refused(f"{names}: by their names parts of a data set, not classes: {VALID_DATA}")
             inner = {folder: {child.name.casefold() for child in self.below[folder]} for folder in folders}
             counts = Counter(name for names in inner.values() for name in names)
@@ -254,86 +254,69 @@ class _Found:
             return root, folders
 
     def is_divided(self, folder: Path) -> bool:
+        """Whether it, or the one folder in it, has several with images."""
         while len(self.below[folder]) == 1:
             (folder,) = self.below[folder]
         return len(self.below[folder]) > 1
 
-    def ignored(self, used: Collection[Path]) -> tuple[str, ...]:
+    def ignored(self, used: set[Path]) -> tuple[str, ...]:
         """What is not used, where the images in some directories are."""
         around = {parent for directory in used for parent in directory.parents}
         counts = Counter[str]()
-        for directory, names in self.images.items():
-            if directory in used or not names:
+        for directory, images in self.images.items():
+            if directory in used or not images:
                 continue
             if directory in around:
-                counts["no class's folder"] += len(names)
+                counts["no class's folder"] += len(images)
                 continue
             while directory.parent not in around and directory.parent not in used:
                 directory = directory.parent
-            counts[shown(self.relative(directory))] += len(names)
+            counts[self.relative(directory)] += len(images)
         phrases = [some([f"{count} images in {where}" for where, count in counts.items()])] if counts else []
         bare = [
-            folder for folder in self.folders if folder.parent in around and folder not in self.below[folder.parent]
+            self.relative(folder)
+            for folder in self.folders[1:]  # the first is the root
+            if folder.parent in around and folder not in self.below[folder.parent] and folder not in used
         ]
-        if bare := [folder for folder in bare if folder != self.root and folder not in used]:
-            phrases.append(f"no images in {some([shown(self.relative(folder)) for folder in bare])}")
+        if bare:
+            phrases.append(f"no images in {some(bare)}")
         if self.kinds:
-            kinds = [f"{shown(kind)} {count}" for kind, count in self.kinds.most_common()]
-            phrases.append(f"other files: {some(kinds)}")
-        if self.again:
-            phrases.append(f"links to folders that are read already: {self.again}")
+            phrases.append(f"other files: {some([f'{harmless(kind)} {n}' for kind, n in self.kinds.most_common()])}")
         return tuple(phrases)
-
-    def unread(self) -> str:
-        kinds = sorted(UNREAD_SUFFIXES & set(self.kinds))
-        return f" that can be read ({some(kinds)} cannot)" if kinds else ""
 
     def why_no_classes(self, root: Path, folders: Sequence[Path]) -> str:
         only = folders[0] if folders else root
         name = "".join(self.kaggle_classes(only)) if only in self.images else ""
-        aside = [shown(folder.name) for folder in self.below[root] if folder not in folders]
-        besides = f" besides {some(aside)}, which by the name is none" if aside else ""
-        return f"holds images of one class only ({shown(name or only.resolve().name)}){besides}"
+        aside = [harmless(folder.name) for folder in self.below[root] if folder not in folders]
+        besides = f" besides {some(aside)}, by the name not a class" if aside else ""
+        return f"holds images of one class only ({harmless(name or only.resolve().name)}){besides}"
 
     def several(self, folders: Sequence[Path], or_what: str = "") -> UsageProblem:
-        names = some(sorted(map(self.typed_of, folders)))
-        return self.refused(f"holds several data sets{or_what}: valid is one of them: {names}")
+        names = some(sorted(map(self.typed, folders)))
+        return self.refused(f"holds several data sets{or_what}: use one of them: {names}")
 
     def one_beside(self, one: Path, others: Sequence[Path]) -> UsageProblem:
-        beside = some(sorted(shown(self.relative(folder)) for folder in others))
+        beside = some(sorted(map(self.relative, others)))
         return self.refused(
-            f"holds a data set in {shown(self.relative(one))} and images in {beside}: valid is {self.typed_of(one)}, "
-            "or a folder of classes alone"
+            f"holds a data set in {self.relative(one)} and images in {beside}: use {self.typed(one)}, or a folder "
+            "of classes alone"
         )
 
     def refused(self, why: str) -> UsageProblem:
-        return UsageProblem(f"{self.given}: {why}")
+        return UsageProblem(f"--mp-data: {self.given}: {why}")
 
-    def typed_of(self, folder: Path) -> str:
-        return f"{self.typed}/{shown(self.relative(folder))}".removesuffix("/.")
+    def typed(self, folder: Path) -> str:
+        """What to type for a folder in it."""
+        return f"{self.given.rstrip('/')}/{self.relative(folder)}".removesuffix("/.")
 
     def relative(self, directory: Path) -> str:
-        return directory.relative_to(self.root).as_posix()
+        return harmless(directory.relative_to(self.root).as_posix())
 
 
-def some(texts: Sequence[str], most: int = NAMED) -> str:
-    """A list in words, cut where it is long."""
-    left = len(texts) - most
-    return ", ".join(texts if left < 2 else [*texts[:most], f"and {left} more"])
-
-
-def _is(test: Callable[[], bool]) -> bool:
-    """What a directory entry says that it is; a link that leads to itself is nothing."""
-    try:
-        return test()
-    except OSError:
-        return False
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == APPLES_FOLDER
 
 
 def _text(name: str) -> str:
     """A file's name as text that can be written anywhere, also where its bytes are not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _by_name(images: Sequence[LabelledImage]) -> tuple[LabelledImage, ...]:
-    return tuple(sorted(images, key=lambda image: image.name))
