@@ -1,6 +1,7 @@
-"""The accuracy experiment: one data set, a head per (model, precision), and the precisions' answers paired.
+"""The accuracy experiment: one data set, a head per (model, precision), and the precisions' answers tests.
 
-Knows the options and the data; what computes is in `features.py` and `head.py`, imported when the first case runs.
+Knows the options and the data; what computes is in `base.py`, `features.py` and `head.py`, imported when the first case
+runs.
 """
 
 from __future__ import annotations
@@ -16,32 +17,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mpbench.accuracy.weights import Weights, find_weights, load_pooled_base
+from mpbench.accuracy.weights import Weights, find_weights
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.settings import Settings, check_image_size
 from mpbench.data.archives import shown
 from mpbench.data.decoding import UndecodableImage, decode
 from mpbench.data.images import Images, checked_images, find_images
+from mpbench.data.source import DataSet
 from mpbench.engine import device as devices
-from mpbench.engine.models import check_factory
+from mpbench.engine.factories import check_factory
+from mpbench.engine.interleave import Progress
 from mpbench.errors import CaseFailure, UsageProblem
 from mpbench.records import thumbnails
 from mpbench.records.accuracy import AccuracyCase, AccuracyRecord
 from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
 from mpbench.records.thumbnails import Thumbnail
-from mpbench.stats import contingency as paired
+from mpbench.stats import contingency as tests
 from mpbench.system.device import Device
 
 if TYPE_CHECKING:
-    from mpbench.accuracy.features import Features, FeatureSpec
+    from mpbench.accuracy.base import ArmSpec
+    from mpbench.accuracy.features import Features
     from mpbench.accuracy.head import TrainedHead
 
 EVALUATION_PASSES = 5
 """Evaluations of one comparison, all of which must agree: the thesis's code got two accuracies from one model."""
-
-Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -75,31 +76,33 @@ class Experiment:
         Raises:
             UsageProblem: the data or the weights of a model cannot be had or used.
         """
-        options, recipe = self.settings.accuracy, self.settings.recipe
+        options, size_px = self.settings.accuracy, self.settings.recipe.image_size_px
         weights = {model: self._weights(model) for model in models}
-        check_image_size(models, recipe.image_size_px)
-        data = find_images(options.data, recipe.images, self._progress)
+        check_image_size(models, size_px)
+        data = self._find_images()
         self._activate()
         for model, of_model in weights.items():
             if of_model.kind != "random":  # random ones cannot be missing or wrong
                 self._progress(f"{model}: checking the weights ({of_model.label})")
                 self._check_base(model, of_model)
                 gc.collect()
-        self._images = checked_images(data, recipe.image_size_px, self._progress)
+        self._images = checked_images(data, size_px, self._progress)
         judged = int((~self._images.training).sum())
-        if options.require_equivalence and not paired.equivalence_can_be_shown(judged, options.margin, options.alpha):
+        if options.require_equivalence and not tests.equivalence_can_be_shown(judged, options.margin, options.alpha):
             raise UsageProblem(
                 f"--mp-require-equivalence: not even identical answers to {judged} images can show equivalence within "
-                f"{100 * options.margin:g} points: valid are a larger --mp-margin or more images"
+                f"{100 * options.margin:g} points: use a larger --mp-margin or more images"
             )
 
     def _check_base(self, model: str, weights: Weights) -> None:
         """Build it once; of a factory's model the weights are kept, for every precision to start from."""
-        size = self.settings.recipe.image_size_px
+        from mpbench.accuracy.base import pooled_base
+
+        size_px = self.settings.recipe.image_size_px
         if weights.kind == "factory":
-            check_factory(model, size)
+            check_factory(model, size_px)
         try:
-            pooled = load_pooled_base(model, size, PRECISIONS["float32"], weights)
+            pooled = pooled_base(model, size_px, PRECISIONS["float32"], weights)
         except CaseFailure as failure:
             raise UsageProblem(f"--mp-models: {failure}") from None
         if weights.kind == "factory":
@@ -127,10 +130,11 @@ class Experiment:
     @property
     def images(self) -> Images:
         if self._images is None:  # a session that did not prepare: an xdist worker
-            recipe = self.settings.recipe
-            data = find_images(self.settings.accuracy.data, recipe.images, self._progress)
-            self._images = checked_images(data, recipe.image_size_px, self._progress)
+            self._images = checked_images(self._find_images(), self.settings.recipe.image_size_px, self._progress)
         return self._images
+
+    def _find_images(self) -> DataSet:
+        return find_images(self.settings.accuracy.data, self.settings.recipe.images, self._progress)
 
     def trained(self, model: str, precision: str) -> Arm:
         """One precision of a model, trained where that has not happened yet; raises CaseFailure as `compare` does."""
@@ -146,7 +150,7 @@ class Experiment:
         return arm
 
     def _explained(self, error: Exception, model: str, precision: str) -> Exception:
-        from mpbench.engine.step import is_out_of_memory
+        from mpbench.engine.memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             return error
@@ -154,20 +158,20 @@ class Experiment:
         where = f"on the {self._activate().kind} at batch {recipe.batch_size}, {recipe.image_size_px} px"
         return CaseFailure(f"{model}, {precision}: out of memory {where}: set --mp-batch-size")
 
-    def feature_spec(self, model: str, precision: str) -> FeatureSpec:
-        """How a model's features are computed in this session."""
-        from mpbench.accuracy.features import FeatureSpec
+    def spec(self, model: str, precision: str) -> ArmSpec:
+        """How a precision of a model computes in this session."""
+        from mpbench.accuracy.base import ArmSpec
 
-        device, recipe = self._activate(), self.settings.recipe
+        device = self._activate()
         devices.make_deterministic(device)
         if ":" in model and model not in self._factories:  # a session that did not prepare
             self._check_base(model, self._weights(model))
-        return FeatureSpec(
+        return ArmSpec(
             model=model,
             precision=PRECISIONS[precision],
             weights=self._weights(model),
-            image_size_px=recipe.image_size_px,
-            batch_size=recipe.batch_size,
+            recipe=self.settings.recipe,
+            classes=len(self.images.classes),
             thesis_preprocessing=self.settings.accuracy.thesis_preprocessing,
             jit=bool(self.settings.jit),
             device=device,
@@ -177,16 +181,13 @@ class Experiment:
         return self._factories.get(model) or find_weights(self.settings.recipe.weights, model)
 
     def _train(self, model: str, precision: str) -> Arm:
-        spec, images = self.feature_spec(model, precision), self.images
+        spec, images = self.spec(model, precision), self.images
         from mpbench.accuracy.features import pooled_features
-        from mpbench.accuracy.head import HeadSpec, train_head
+        from mpbench.accuracy.head import train_head
 
         features = pooled_features(spec, images.all, images.digests, self._progress)
         gc.collect()  # the base: Keras's models are full of cycles
-        head_spec = HeadSpec(
-            spec.label, spec.precision, self.settings.recipe, len(images.classes), spec.jit, spec.device
-        )
-        head = train_head(head_spec, features[images.training], images.labels[images.training], self._progress)
+        head = train_head(spec, features[images.training], images.labels[images.training], self._progress)
         return Arm(head, features[~images.training])
 
     def _judged(
@@ -201,9 +202,9 @@ class Experiment:
         settings, images, device = self.settings, self.images, self._activate()
         options, recipe = settings.accuracy, settings.recipe
         truth = images.labels[~images.training]
-        table = paired.contingency(truth, base_answers, answers)
-        interval = paired.difference_interval(table)
-        detectable = paired.detectable_difference(table.n, table.discordant, options.alpha)
+        table = tests.contingency(truth, base_answers, answers)
+        interval = tests.difference_interval(table)
+        detectable = tests.detectable_difference(table.n, table.discordant, options.alpha)
         majority_share = float(np.bincount(truth).max() / table.n)
         return AccuracyRecord(
             model=model,
@@ -235,20 +236,20 @@ class Experiment:
             both_wrong=table.both_wrong,
             accuracy=table.second_accuracy,
             baseline_accuracy=table.first_accuracy,
-            mcnemar_exact_p=paired.mcnemar_exact(table),
-            mcnemar_midp=paired.mcnemar_midp(table),
-            mcnemar_chi2_p=paired.mcnemar_chi2(table),
+            mcnemar_exact_p=tests.mcnemar_exact(table),
+            mcnemar_midp=tests.mcnemar_midp(table),
+            mcnemar_chi2_p=tests.mcnemar_chi2(table),
             difference=interval.estimate,
             difference_low=interval.low,
             difference_high=interval.high,
             margin=options.margin,
-            equivalence_p=paired.equivalence_p(table, options.margin),
+            equivalence_p=tests.equivalence_p(table, options.margin),
             require_equivalence=options.require_equivalence,
             detectable_difference=detectable if math.isfinite(detectable) else None,
             alpha=options.alpha,
             majority_share=majority_share,
-            majority_p=paired.majority_p(table.both_right + table.second_only, table.n, majority_share),
-            baseline_majority_p=paired.majority_p(table.both_right + table.first_only, table.n, majority_share),
+            majority_p=tests.majority_p(table.both_right + table.second_only, table.n, majority_share),
+            baseline_majority_p=tests.majority_p(table.both_right + table.first_only, table.n, majority_share),
             discordant=thumbnails.as_text(
                 _disagreements(images, settings.accuracy_baseline, base_answers == truth, precision, answers == truth)
             ),

@@ -15,10 +15,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mpbench.engine.device import processor
+from mpbench.engine.interleave import Progress
 from mpbench.errors import reason
 from mpbench.system import cache
 
@@ -35,8 +36,6 @@ FREE_BYTES = 2 * 2**30
 
 DIGEST_CHARACTERS = 16
 
-Say = Callable[[str], None]
-
 
 class CompileCache:
     """The executables of one session.
@@ -47,7 +46,7 @@ class CompileCache:
         say: takes one line.
     """
 
-    def __init__(self, kept: Path, folder: Path, say: Say) -> None:
+    def __init__(self, kept: Path, folder: Path, say: Progress) -> None:
         self._kept = kept
         self._folder = folder
         self._say = say
@@ -92,7 +91,7 @@ class CompileCache:
 
 
 def open_cache(
-    facts: Mapping[str, Any], cleanup: Callable[[Callable[[], None]], object], say: Say
+    facts: Mapping[str, Any], cleanup: Callable[[Callable[[], None]], object], say: Progress
 ) -> CompileCache | None:
     """The cache of this session, and TensorFlow told of it; None where there can be none.
 
@@ -103,7 +102,7 @@ def open_cache(
         cleanup: takes what is to be called at the session's end.
         say: takes one line.
     """
-    if _tensorflow_is_loaded() or "persistent_cache_directory" in os.environ.get(FLAG, ""):
+    if "tensorflow" in sys.modules or "persistent_cache_directory" in os.environ.get(FLAG, ""):
         return None  # it has read its flags already; or the user has a cache of their own
     try:
         if shutil.disk_usage(tempfile.gettempdir()).free < FREE_BYTES:
@@ -120,21 +119,9 @@ def open_cache(
     return CompileCache(kept, own, say)
 
 
-def _tensorflow_is_loaded() -> bool:
-    return "tensorflow" in sys.modules
-
-
 def _key(facts: Mapping[str, Any]) -> str:
-    known = {**facts, "flags": os.environ.get("XLA_FLAGS", ""), "processor": _processor()}
+    known = {**facts, "flags": os.environ.get("XLA_FLAGS", ""), "processor": processor()}
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:DIGEST_CHARACTERS]
-
-
-def _processor() -> str:
-    """Its features: code compiled for one may not run on another."""
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line for line in lines if line.startswith(("flags", "Features")))
-    return ""
 
 
 def _prune(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """engine.compile_cache: what XLA has compiled comes back whole or not at all; what goes wrong ends no run."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_the_oldest_go_first(session, kept, monkeypatch):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(compile_cache, "_tensorflow_is_loaded", lambda: False)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     monkeypatch.delenv(compile_cache.FLAG, raising=False)
     return tmp_path
 
@@ -131,5 +132,5 @@ def test_there_is_none_where_tensorflow_is_loaded_or_the_user_has_one_or_no_room
     monkeypatch.setenv(compile_cache.FLAG, "--tf_xla_persistent_cache_directory=/mine")
     assert open_cache(FACTS, pytest.fail, pytest.fail) is None
     monkeypatch.delenv(compile_cache.FLAG)
-    monkeypatch.setattr(compile_cache, "_tensorflow_is_loaded", lambda: True)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
     assert open_cache(FACTS, pytest.fail, pytest.fail) is None

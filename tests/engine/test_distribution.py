@@ -128,7 +128,7 @@ same, release = steps.synthetic_batch, steps.Step.release
 steps.synthetic_batch = lambda *args: same(*args) * (-1) ** index  # each worker's own
 
 def released(self):
-    values = [w.numpy().astype("float64").ravel().tolist() for w in self._model.weights]
+    values = [w.numpy().astype("float64").ravel().tolist() for w in self.model.weights]
     with open(f"weights.{index}", "a") as file:
         print(json.dumps([f"{self.spec.precision.name}-replicas={self.spec.replicas}", values]), file=file)
     release(self)

@@ -5,14 +5,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from tiny_plans import plan
+from tiny_plans import measure_group, plan
 
-from mpbench.engine import building, energy, timed
+from mpbench.engine import building, energy
 from mpbench.engine import group as groups
-from mpbench.engine.session import measure_group
+from mpbench.engine.interleave import Measurement
 from mpbench.engine.step import Step
 from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
-from mpbench.engine.timed import Timed
 from mpbench.errors import CaseFailure
 from mpbench.records.measured import Measured
 from mpbench.records.speed import BROKEN_OFF, SPEED
@@ -81,10 +80,10 @@ def fails_when_measured(run):
 def test_a_step_that_another_worker_skipped_is_not_taken_off_the_warm_up(monkeypatch):
     def agreed(self, after_others):
         visit(self, after_others)
-        self.measurement.series["mixed_float16"].skipped_steps += 1
+        self.series["mixed_float16"].skipped_steps += 1
 
-    visit = Timed.visit
-    monkeypatch.setattr(Timed, "visit", agreed)
+    visit = Measurement.visit
+    monkeypatch.setattr(Measurement, "visit", agreed)
     record = measure_group(plan({"mixed_float16": "classifier"}), print)["mixed_float16"].record
     assert record.skipped_steps >= 1
     assert record.warmup_skipped_steps >= 0
@@ -156,7 +155,7 @@ def test_the_gpus_readings_enter_the_records_and_throttled_rounds_do_not_count(m
         opened.append(gpus)
         yield card
 
-    monkeypatch.setattr(timed, "open_telemetry", open_telemetry)
+    monkeypatch.setattr(groups, "open_telemetry", open_telemetry)
     outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), lambda line: None)
     assert opened == [1]
     records = [outcome.record for outcome in outcomes.values()]
@@ -203,7 +202,7 @@ def test_whatever_ends_a_group_after_its_last_round_costs_no_round(monkeypatch, 
         return [m for m in kept if not any(one.record.noisy_because == BROKEN_OFF for one in m.values())]
 
     if point == "energy":
-        monkeypatch.setattr(Timed, "energy", end)
+        monkeypatch.setattr(groups.Group, "_add_energy", end)
     profile = end if point == "profile" else lambda step: {"no_step_profile": "not asked for"}
     arms = plan({"float32": "classifier", "mixed_float16": "classifier"})
     if issubclass(ending, Exception):
@@ -222,12 +221,12 @@ def test_a_group_that_is_ended_between_visits_keeps_what_it_has_and_says_so(monk
     kept = []
 
     def visit(self, after_others):
-        if len(self.measurement.visits) == 2:
+        if len(self.visits) == 2:
             raise KeyboardInterrupt
         usual(self, after_others)
 
-    usual = Timed.visit
-    monkeypatch.setattr(Timed, "visit", visit)
+    usual = Measurement.visit
+    monkeypatch.setattr(Measurement, "visit", visit)
     with pytest.raises(KeyboardInterrupt):
         measure_group(plan({"float32": "classifier"}), print, kept.append)
     assert [list(measured) for measured in kept] == [["float32"]] * 2

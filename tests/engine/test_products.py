@@ -4,7 +4,7 @@ import pytest
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.engine.plan import StepSpec
-from mpbench.engine.products import Work, described_work
+from mpbench.engine.products import Work, described_work, work_by_layer
 from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device
@@ -23,11 +23,9 @@ def step(model, precision="mixed_float16", phase="training", replicas=1):
 
 def work(model, precision="mixed_float16", phase="training"):
     """What the layers of its step compute."""
-    found = []
     one = step(model, precision, phase)
-    one._check_computes_as_named = found.extend
-    one.trace()
-    return found
+    calls = one._trace()
+    return work_by_layer(one.graph, calls)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

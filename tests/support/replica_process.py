@@ -28,7 +28,7 @@ def step(precision, phase, count):
 
 def weights(one, replica):
     """All weights on one replica, as a flat vector."""
-    values = [getattr(weight.value, "values", [weight.value] * 2)[replica] for weight in one._model.weights]
+    values = [getattr(weight.value, "values", [weight.value] * 2)[replica] for weight in one.model.weights]
     return np.concatenate([np.ravel(value.numpy()) for value in values])
 
 
@@ -37,7 +37,7 @@ def halves(tensor, count):
     if count == 1:
         return tensor
     parts = tf.split(tensor, count)
-    return replicas._started().experimental_distribute_values_from_function(
+    return replicas._strategy.experimental_distribute_values_from_function(
         lambda context: parts[context.replica_id_in_sync_group]
     )
 
@@ -48,7 +48,7 @@ said = {"same_batch": [np.asarray(one).tolist() for one in replicas.spread(tf.co
 joined, targets = steps.synthetic_batch(IMAGES, (16, 16, 3)), tf.range(IMAGES) % 5
 steps.synthetic_batch = lambda *args: joined
 steps.target_forms = lambda *args: [Targets("class numbers", lambda images: targets)]
-steps.replicas.spread = halves
+replicas.spread = halves
 for precision in ("float32", "mixed_float16"):
     shared, alone = step(precision, "training", 2), step(precision, "training", 1)
     for one in (shared, alone):
@@ -67,10 +67,10 @@ before, skipped_before, scale_before = weights(shared, 0), shared.skipped_steps(
 sound = shared._batch
 planted = [sound.values[0], tf.fill(sound.values[1].shape, float("nan"))]
 # Its step is traced again, with what the second replica alone cannot take.
-shared._batch = replicas._started().experimental_distribute_values_from_function(
+shared._batch = replicas._strategy.experimental_distribute_values_from_function(
     lambda context: planted[context.replica_id_in_sync_group]
 )
-shared._call, _ = shared._trace()
+shared._trace()
 shared.run(2)
 said["overflow"] = {
     "skipped": shared.skipped_steps() - skipped_before,
