@@ -1,4 +1,4 @@
-"""The accuracy experiment: one data set, a head per (model, precision), and the precisions' answers tests.
+"""The accuracy experiment: one data set, a head per (model, precision), and the precisions' answers paired.
 
 Knows the options and the data; what computes is in `base.py`, `features.py` and `head.py`, imported when the first case
 runs.
@@ -6,11 +6,11 @@ runs.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ from mpbench.records.accuracy import AccuracyCase, AccuracyRecord
 from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
 from mpbench.records.thumbnails import Thumbnail
-from mpbench.stats import contingency as tests
+from mpbench.stats import contingency
 from mpbench.system.device import Device
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ class Experiment:
                 gc.collect()
         self._images = checked_images(data, size_px, self._progress)
         judged = int((~self._images.training).sum())
-        if options.require_equivalence and not tests.equivalence_can_be_shown(judged, options.margin, options.alpha):
+        if options.require_equivalence and not contingency.equivalence_can_be_shown(
+            judged, options.margin, options.alpha
+        ):
             raise UsageProblem(
                 f"--mp-require-equivalence: not even identical answers to {judged} images can show equivalence within "
                 f"{100 * options.margin:g} points: use a larger --mp-margin or more images"
@@ -111,7 +113,8 @@ class Experiment:
     def compare(self, model: str, precision: str) -> AccuracyCase:
         """Train the baseline and another precision of a model, where that has not happened yet, and pair their answers.
 
-        Its rounds are the seconds that each evaluation of both heads took.
+        Returns:
+            The record; its rounds are the seconds that each evaluation of both heads took.
 
         Raises:
             CaseFailure: one of them failed for a known reason, or its answers changed from one evaluation to the next.
@@ -125,7 +128,7 @@ class Experiment:
         changed = sum(int((a != b).sum()) for again in passes[1:] for a, b in zip(passes[0], again, strict=True))
         if changed:
             raise CaseFailure(f"{model}: {changed} answers changed when the same images were evaluated again")
-        return Measured(self._judged(model, precision, base.head, other.head, *passes[0]), kept_rounds(seconds))
+        return Measured(self._record(base.head, other.head, *passes[0]), kept_rounds(seconds))
 
     @property
     def images(self) -> Images:
@@ -143,20 +146,15 @@ class Experiment:
             try:
                 self._arms[key] = self._train(model, precision)
             except Exception as error:  # kept: what needs this arm next must not train it all again
-                self._arms[key] = self._explained(error, model, precision)
+                from mpbench.engine.memory import explained
+
+                recipe = self.settings.recipe
+                what = f"batch {recipe.batch_size}, {recipe.image_size_px} px, {model} in {precision}"
+                self._arms[key] = explained(error, self._activate(), what)
         arm = self._arms[key]
         if isinstance(arm, Exception):
             raise arm
         return arm
-
-    def _explained(self, error: Exception, model: str, precision: str) -> Exception:
-        from mpbench.engine.memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            return error
-        recipe = self.settings.recipe
-        where = f"on the {self._activate().kind} at batch {recipe.batch_size}, {recipe.image_size_px} px"
-        return CaseFailure(f"{model}, {precision}: out of memory {where}: set --mp-batch-size")
 
     def spec(self, model: str, precision: str) -> ArmSpec:
         """How a precision of a model computes in this session."""
@@ -190,40 +188,33 @@ class Experiment:
         head = train_head(spec, features[images.training], images.labels[images.training], self._progress)
         return Arm(head, features[~images.training])
 
-    def _judged(
-        self,
-        model: str,
-        precision: str,
-        base: TrainedHead,
-        other: TrainedHead,
-        base_answers: NDArray[np.int64],
-        answers: NDArray[np.int64],
+    def _record(
+        self, base: TrainedHead, other: TrainedHead, base_answers: NDArray[np.int64], answers: NDArray[np.int64]
     ) -> AccuracyRecord:
-        settings, images, device = self.settings, self.images, self._activate()
-        options, recipe = settings.accuracy, settings.recipe
+        spec, options, images = other.spec, self.settings.accuracy, self.images
         truth = images.labels[~images.training]
-        table = tests.contingency(truth, base_answers, answers)
-        interval = tests.difference_interval(table)
-        detectable = tests.detectable_difference(table.n, table.discordant, options.alpha)
+        table = contingency.contingency(truth, base_answers, answers)
+        interval = contingency.difference_interval(table)
+        detectable = contingency.detectable_difference(table.n, table.discordant, options.alpha)
         majority_share = float(np.bincount(truth).max() / table.n)
         return AccuracyRecord(
-            model=model,
-            precision=precision,
-            baseline=settings.accuracy_baseline,
-            device=device.kind,
-            device_name=devices.device_name(device),
-            profile=settings.recipe_name,
-            batch_size=recipe.batch_size,
-            image_size=recipe.image_size_px,
-            jit=bool(settings.jit),
+            model=spec.model,
+            precision=spec.precision.name,
+            baseline=base.spec.precision.name,
+            device=spec.device.kind,
+            device_name=devices.device_name(spec.device),
+            profile=self.settings.recipe_name,
+            batch_size=spec.recipe.batch_size,
+            image_size=spec.recipe.image_size_px,
+            jit=spec.jit,
             data=images.label,
             data_digest=images.digest,
-            classes=len(images.classes),
+            classes=spec.classes,
             training_images=int(images.training.sum()),
             validation_images=table.n,
             skipped_images=images.skipped,
-            preprocessing="thesis" if options.thesis_preprocessing else "model",
-            weights=self._weights(model).label,
+            preprocessing="thesis" if spec.thesis_preprocessing else "model",
+            weights=spec.weights.label,
             best_epoch=other.epoch,
             baseline_best_epoch=base.epoch,
             training_accuracy=other.training_accuracy,
@@ -236,36 +227,36 @@ class Experiment:
             both_wrong=table.both_wrong,
             accuracy=table.second_accuracy,
             baseline_accuracy=table.first_accuracy,
-            mcnemar_exact_p=tests.mcnemar_exact(table),
-            mcnemar_midp=tests.mcnemar_midp(table),
-            mcnemar_chi2_p=tests.mcnemar_chi2(table),
+            mcnemar_exact_p=contingency.mcnemar_exact(table),
+            mcnemar_midp=contingency.mcnemar_midp(table),
+            mcnemar_chi2_p=contingency.mcnemar_chi2(table),
             difference=interval.estimate,
             difference_low=interval.low,
             difference_high=interval.high,
             margin=options.margin,
-            equivalence_p=tests.equivalence_p(table, options.margin),
+            equivalence_p=contingency.equivalence_p(table, options.margin),
             require_equivalence=options.require_equivalence,
             detectable_difference=detectable if math.isfinite(detectable) else None,
             alpha=options.alpha,
             majority_share=majority_share,
-            majority_p=tests.majority_p(table.both_right + table.second_only, table.n, majority_share),
-            baseline_majority_p=tests.majority_p(table.both_right + table.first_only, table.n, majority_share),
+            majority_p=contingency.majority_p(table.both_right + table.second_only, table.n, majority_share),
+            baseline_majority_p=contingency.majority_p(table.both_right + table.first_only, table.n, majority_share),
             discordant=thumbnails.as_text(
-                _disagreements(images, settings.accuracy_baseline, base_answers == truth, precision, answers == truth)
+                _disagreements(images, base.spec, base_answers == truth, spec, answers == truth)
             ),
         )
 
 
 def _disagreements(
-    images: Images, baseline: str, baseline_right: NDArray[np.bool_], precision: str, right: NDArray[np.bool_]
+    images: Images, base: ArmSpec, base_right: NDArray[np.bool_], other: ArmSpec, right: NDArray[np.bool_]
 ) -> list[Thumbnail]:
     """A few validation images that only one precision got right, squares as the models see them."""
     judged = [image for image, training in zip(images.all, images.training, strict=True) if not training]
     found = []
-    for i in thumbnails.chosen(baseline_right, right):
+    for i in thumbnails.chosen(base_right, right):
         image = judged[i]
-        with contextlib.suppress(UndecodableImage):  # a file that is gone by now costs a picture, not the comparison
+        with suppress(UndecodableImage):  # a file that is gone by now costs a picture, not the comparison
             jpeg = thumbnails.jpeg_of(decode(image.path, thumbnails.SIDE_PX))
             label = shown(images.classes[image.label])
-            found.append(Thumbnail(shown(image.name), label, precision if right[i] else baseline, jpeg))
+            found.append(Thumbnail(shown(image.name), label, (other if right[i] else base).precision.name, jpeg))
     return found

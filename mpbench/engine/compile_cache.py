@@ -50,22 +50,22 @@ class CompileCache:
         self._kept = kept
         self._folder = folder
         self._say = say
-        self._fresh: set[str] = set()
         self._take_in()
-        self._there = {path.name for path in folder.glob("*.pb")}
+        self._known = self._stored = self._names()
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self._folder.glob("*.pb")}
 
     def new_files(self) -> set[str]:
         """Names of the executables that have been compiled, and not found, since this was asked last."""
-        new = {path.name for path in self._folder.glob("*.pb")} - self._there
-        self._there |= new
-        self._fresh |= new
-        return new
+        before, self._known = self._known, self._names()
+        return self._known - before
 
     def keep(self) -> None:
         """Put what is new into the user's folder."""
-        self.new_files()
+        names = self._names()
         try:
-            for name in sorted(self._fresh):
+            for name in sorted(names - self._stored):
                 source = self._folder / name
                 digest = cache.sha256_of(source)[:DIGEST_CHARACTERS]
                 with cache.publish(self._kept / f"{digest}.{name}") as partial:
@@ -73,7 +73,7 @@ class CompileCache:
             _prune(self._kept.parent)
         except OSError as error:
             self._say(f"compiled steps are not kept for the next run: {self._kept}: {reason(error)}")
-        self._fresh.clear()
+        self._stored = names
 
     def _take_in(self) -> None:
         for path in sorted(self._kept.glob("*.pb")):

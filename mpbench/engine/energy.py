@@ -87,7 +87,7 @@ def measure_energy(
             if arm.name not in figures or len(figures[arm.name]) == ENERGY_PASSES:
                 continue
             try:
-                figure = _Pass(arm, steps_per_round[arm.name], joules, clock).joules_per_step()
+                figure = _joules_per_step(arm, steps_per_round[arm.name], joules, clock)
                 busy = utilisation_percent()
             except Exception as error:  # an arm's failure, of whatever kind, is its own
                 progress(f"{arm.name}: no energy: {described(error)}")
@@ -106,47 +106,38 @@ def measure_energy(
     return found
 
 
-class _Pass:
-    """One arm for some seconds, its steps counted."""
+def _joules_per_step(arm: Arm, steps_per_round: int, joules: Callable[[], float | None], clock: Clock) -> float | None:
+    """One pass of an arm; None where the counter did not grow, was lost, or a step was skipped."""
+    taken = 0
 
-    def __init__(self, arm: Arm, steps_per_round: int, joules: Callable[[], float | None], clock: Clock) -> None:
-        self._arm = arm
-        self._round = steps_per_round
-        self._chunk = math.ceil(steps_per_round / CHUNKS_PER_ROUND)
-        self._joules = joules
-        self._clock = clock
-        self._steps = 0
+    def run(steps: int) -> None:
+        nonlocal taken
+        arm.run(steps)
+        taken += steps
 
-    def joules_per_step(self) -> float | None:
-        """None where the counter did not grow, was lost, or a step was skipped."""
-        self._arm.before()
-        self._run_for(LEAD_IN_SECONDS)
-        before = self._updated()
-        skipped, self._steps = self._arm.skipped_steps(), 0
-        self._run_for(ENERGY_PASS_SECONDS)
-        after = self._updated()
-        steps, clean = self._steps, self._arm.skipped_steps() == skipped
-        self._arm.after()
-        used = 0.0 if before is None or after is None else after - before
-        return float(used / steps) if clean and used > 0 else None
-
-    def _run_for(self, seconds: float) -> None:
+    def run_for(seconds: float) -> None:
         """Whole rounds, at least one."""
-        until = self._clock() + seconds
-        while True:
-            self._run(self._round)
-            if self._clock() >= until:
-                return
+        until = clock() + seconds
+        run(steps_per_round)
+        while clock() < until:
+            run(steps_per_round)
 
-    def _updated(self) -> float | None:
+    def updated() -> float | None:
         """The counter as soon as it has moved, while steps go on; or as it stands where it does not move in time."""
-        stale = now = self._joules()
-        until = self._clock() + MAX_WAIT_SECONDS
-        while now == stale and now is not None and self._clock() < until:
-            self._run(self._chunk)
-            now = self._joules()
+        stale = now = joules()
+        until = clock() + MAX_WAIT_SECONDS
+        while now == stale and now is not None and clock() < until:
+            run(math.ceil(steps_per_round / CHUNKS_PER_ROUND))
+            now = joules()
         return now
 
-    def _run(self, steps: int) -> None:
-        self._arm.run(steps)
-        self._steps += steps
+    arm.before()
+    run_for(LEAD_IN_SECONDS)
+    before = updated()
+    skipped, taken = arm.skipped_steps(), 0
+    run_for(ENERGY_PASS_SECONDS)
+    after = updated()
+    steps, clean = taken, arm.skipped_steps() == skipped
+    arm.after()
+    used = 0.0 if before is None or after is None else after - before
+    return float(used / steps) if clean and used > 0 else None

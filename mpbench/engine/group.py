@@ -41,8 +41,6 @@ class Group:
     """One group on its way: built, measured in visits, finished.
 
     Args:
-        plan: of the group.
-        progress: takes one line.
         keep: called with the arms that are measured so far after each visit, again when their times are complete, and
             again where something has been added: whatever ends the session must not cost them.
         profile: takes a profile of each arm after its rounds, which it would slow down; None for none.
@@ -75,22 +73,19 @@ class Group:
             self._stack.callback(step.release)
         self._unmeasured_skips = {name: step.skipped_steps() for name, step in self._steps.items()}
         self._others = OthersOnCpu()
-        self._open_telemetry()
+        self._readings = self._readings_of_arms()
         self._arms = [self._arm(name, step) for name, step in self._steps.items()]
         limits = Plan(plan.profile.max_seconds, plan.profile.tolerance)
-        self._measurement = Measurement(self._arms, limits, agree=agree, progress=functools.partial(self._say, ""))
+        self._measurement = Measurement(self._arms, limits, agree=agree, progress=self._tell)
 
-    def _open_telemetry(self) -> None:
-        """Of the GPUs that each arm uses: what an idle one does, and uses, is not a step's."""
-        self._readings: dict[str, Readings] = {}
-        by_gpus: dict[int, list[str]] = {}
-        for name, step in self._steps.items():
-            by_gpus.setdefault(max(step.spec.replicas // self.plan.cluster.workers, 1), []).append(name)
-        self._telemetry = []
-        for gpus, names in sorted(by_gpus.items()):
-            if telemetry := self._stack.enter_context(open_telemetry(self.plan.device, gpus)):
-                self._telemetry.append((telemetry, names))
-                self._readings.update({name: Readings(telemetry) for name in names})
+    def _readings_of_arms(self) -> dict[str, Readings]:
+        """Of the GPUs that each arm uses, where they say anything: what an idle one does, and uses, is not a step's."""
+        gpus = {name: max(one.spec.replicas // self.plan.cluster.workers, 1) for name, one in self._steps.items()}
+        opened = {
+            count: self._stack.enter_context(open_telemetry(self.plan.device, count))
+            for count in sorted(set(gpus.values()))
+        }
+        return {name: Readings(telemetry) for name, count in gpus.items() if (telemetry := opened[count])}
 
     def _arm(self, name: str, step: Step) -> Arm:
         member, readings = self.plan.members[name], self._readings.get(name)
@@ -157,7 +152,7 @@ class Group:
 
     def fail(self, error: Exception) -> None:
         """End all arms that are not finished with an error, which is told, and release them."""
-        self._progress(f"{self.plan.label}: ended by {described(error)}")
+        self._tell(f"ended by {described(error)}")
         for name in self._steps:
             self.outcomes.setdefault(name, self._explained(error, name))
         self._failed = True
@@ -167,8 +162,11 @@ class Group:
         """Give back all that it holds."""
         self._stack.close()
 
+    def _tell(self, text: str) -> None:
+        self._progress(f"{self.plan.label}: {text}")
+
     def _say(self, name: str, text: str) -> None:
-        self._progress(f"{self.plan.label}{name and f', {name}'}: {text}")
+        self._progress(f"{self.plan.label}, {name}: {text}")
 
     def _explained(self, error: Exception, name: str) -> Exception:
         spec = self.plan.members[name].spec
@@ -201,16 +199,16 @@ class Group:
     def _add_energy(self, added: Mapping[str, dict[str, Any]]) -> None:
         """Add what energy passes of these arms give to the fields of their records; nothing where nothing counts it."""
         steps_per_round = {name: one.steps_per_round for name, one in self._measurement.series.items()}
-        for telemetry, names in self._telemetry:
-            arms = [arm for arm in self._arms if arm.name in names and arm.name in added]
-            say = functools.partial(self._say, "")
-            for name, energy in measure_energy(
-                arms, steps_per_round, telemetry.joules, telemetry.utilisation_percent, progress=say
-            ).items():
+        for telemetry in dict.fromkeys(readings.telemetry for readings in self._readings.values()):
+            arms = [arm for arm in self._arms if arm.name in added and self._readings[arm.name].telemetry is telemetry]
+            found = measure_energy(
+                arms, steps_per_round, telemetry.joules, telemetry.utilisation_percent, progress=self._tell
+            )
+            for name, energy in found.items():
                 added[name].update(asdict(energy))
 
     def _measured(self, faults: Mapping[str, Exception | None], noisy_because: str = "") -> dict[str, SpeedCase]:
-        """The records of the arms that have rounds and no fault."""
+        """The records of the arms that have rounds and no fault; `noisy_because` says what ended them early."""
         series, wrong = self._measurement.series, {name for name, fault in faults.items() if fault}
         return {
             name: self._record(name, wrong, noisy_because)
@@ -219,12 +217,7 @@ class Group:
         }
 
     def _record(self, name: str, wrong: Collection[str], noisy_because: str) -> SpeedCase:
-        """What was measured of an arm.
-
-        Args:
-            wrong: the arms that have a fault: no ratio refers to them.
-            noisy_because: what ended it early, if anything did.
-        """
+        """What was measured of an arm; no ratio refers to those that are wrong."""
         plan, step = self.plan, self._steps[name]
         mine, member, spec = self._measurement.series[name], plan.members[name], step.spec
         if not noisy_because and mine.noisy:
@@ -290,20 +283,18 @@ def _with_limits(name: str, prefix: str, interval: Interval | None) -> dict[str,
 
 
 def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
-    """Build each arm, take its first steps and check them, without measuring: for `--benchmark-disable`.
+    """Build each arm, which takes its first steps, and check them, without measuring: for `--benchmark-disable`.
 
     Raises:
         CaseFailure: the first arm that fails, where the reason is known; anything else as it was raised.
     """
-    for name, member in plan.members.items():
-        try:
-            step = Step(member.spec, lambda part, name=name: progress(f"{plan.label}, {name}: {part}"))  # type: ignore[misc]
-            step.check()
-            step.release()
-        except Exception as error:
-            raise explained(error, member.spec.device, member.spec.size) from error
-        finally:
-            keras.backend.clear_session()
+    steps, failed, _ = build(plan, lambda mine: mine, progress)
+    for error in failed.values():
+        raise error
+    for step in steps.values():
+        step.check()
+        step.release()
+    keras.backend.clear_session()
 
 
 def _fault(step: Step, series: Series) -> Exception | None:

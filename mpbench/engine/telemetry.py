@@ -141,20 +141,18 @@ def open_telemetry(device: Device, gpus: int = 1) -> Iterator[Telemetry | None]:
 class Readings:
     """Of one arm, a reading for each of its rounds.
 
-    Args:
-        telemetry: where they come from.
-
     Attributes:
+        telemetry: where they come from.
         taken: so far, in order.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
         self.taken: list[Reading] = []
-        self._telemetry = telemetry
 
     def take(self) -> bool:
         """Take one, right after a round and outside the timed region; returns whether the GPU is throttled."""
-        self.taken.append(self._telemetry.read())
+        self.taken.append(self.telemetry.read())
         return self.taken[-1].throttled
 
     def summary(self) -> dict[str, Any]:
