@@ -109,17 +109,13 @@ def _batches(spec: ArmSpec, images: Sequence[LabelledImage]) -> Iterator[tuple[F
 
 
 def watched_inference(pooled: keras.Model, jit: bool) -> Callable[[Features], tuple[Features, str | None]]:
-    """A compiled forward pass of a frozen base that also says where it ceased to be finite.
+    """A compiled forward pass of a `pooled_base` that also says where it ceased to be finite.
 
-    The features alone do not show it: a ReLU turns NaN into 0.
-
-    Args:
-        pooled: as `pooled_base` gives it.
+    The features alone do not show it: a ReLU turns NaN into 0. Of a subclassed base only the features are watched.
 
     Returns:
         A function from images, shape (batch, height, width, 3), to features, shape (batch, channels), and the name of
-        the first layer whose output has a NaN or infinity, None where there is none. Of a subclassed base only the
-        features are watched.
+        the first layer whose output has a NaN or infinity, None where there is none.
     """
     _, base, pool = pooled.layers
     layers = _layer_outputs(base)

@@ -101,8 +101,7 @@ def _first_weighted(model: keras.Model, two_images: tf.Tensor) -> float | int | 
 
     Pooling keeps such values, and what normalises by an image's own values gives 0, which asks for no other images.
 
-    Returns:
-        The distance, as a mean; of an embedding the number of its rows; None where no such layer is reached.
+    A mean; of an embedding the number of its rows; None where no such layer is reached.
     """
     found: list[float | int] = []
     own = keras.layers.Layer.__call__
@@ -132,7 +131,7 @@ class Targets:
 
     Attributes:
         name: of all that it is given, for people.
-        make: takes the number of images; gives None where the images stand alone.
+        make: takes the number of images; None where they stand alone.
     """
 
     name: str
@@ -157,7 +156,7 @@ def target_forms(model: keras.Model, image_shape: Shape) -> list[Targets]:
     classes = Targets("images and class numbers", lambda images: class_numbers(images, shape))
     like = Targets("images and targets like its output", lambda images: like_output(images, shape))
     # Without a loss, or with several, its training step has its own.
-    forms = [classes, like] if len(losses) == 1 and _is_sparse(losses[0], shape) else [like, classes]
+    forms = [classes, like] if len(losses) == 1 and _takes_classes(losses[0], shape) else [like, classes]
     if not has_own_step(model):
         return forms[:1]
     return [*forms, IMAGES_ALONE] if losses else [IMAGES_ALONE, *forms]
@@ -175,22 +174,17 @@ def like_output(batch_size: int, shape: tuple[int | None, ...]) -> tf.Tensor:
     return tf.random.stateless_uniform((batch_size, *shape), seed=(SEED, 1))
 
 
-def _is_sparse(loss: Any, shape: tuple[int | None, ...]) -> bool:
-    """Whether a loss takes class numbers; an own one where it does not take targets like the output."""
+def _takes_classes(loss: Any, shape: tuple[int | None, ...]) -> bool:
+    """Whether a loss takes class numbers; an own one is tried with targets like the output first.
+
+    Raises:
+        CaseFailure: an own one takes neither.
+    """
     name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", None) or ""
     if name.startswith("sparse") or type(loss).__name__.startswith("Sparse"):
         return True
     if isinstance(loss, str) or (getattr(loss, "__module__", "") or "").startswith("keras."):
         return False
-    return not _takes(loss, shape)
-
-
-def _takes(loss: Callable[[Any, Any], Any], shape: tuple[int | None, ...]) -> bool:
-    """Whether an own loss takes targets like the output; if not, it takes class numbers.
-
-    Raises:
-        CaseFailure: neither.
-    """
 
     class AsKerasCallsIt(keras.losses.Loss):  # type: ignore[misc]
         def call(self, targets: Any, answers: Any) -> Any:
@@ -206,7 +200,7 @@ def _takes(loss: Callable[[Any, Any], Any], shape: tuple[int | None, ...]) -> bo
         except Exception as error:  # whatever a user's loss raises
             reasons.append(described(error))
         else:
-            return targets is like_output
+            return targets is class_numbers
     raise CaseFailure(
         f"its loss takes neither targets of its output's shape {shape} ({reasons[0]}) nor class numbers ({reasons[1]})"
     )

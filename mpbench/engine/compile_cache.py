@@ -14,14 +14,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from mpbench.engine.device import processor
 from mpbench.engine.interleave import Progress
 from mpbench.errors import reason
-from mpbench.system import cache
+from mpbench.system import cache, machine
 
 FLAG = "TF_XLA_FLAGS"
 FLAG_TEXT = "--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_device_types="
@@ -90,15 +89,10 @@ class CompileCache:
                 (self._folder / name).unlink(missing_ok=True)
 
 
-def open_cache(
-    facts: Mapping[str, Any], cleanup: Callable[[Callable[[], None]], object], say: Progress
-) -> CompileCache | None:
-    """The cache of this session, and TensorFlow told of it; None where there can be none.
-
-    To be called before TensorFlow is imported.
+def open_cache(cleanup: Callable[[Callable[[], None]], object], say: Progress) -> CompileCache | None:
+    """The cache of this session, and TensorFlow, which is not imported yet, told of it; None where there can be none.
 
     Args:
-        facts: of the machine; all that an executable depends on besides what is compiled.
         cleanup: takes what is to be called at the session's end.
         say: takes one line.
     """
@@ -108,7 +102,7 @@ def open_cache(
         if shutil.disk_usage(tempfile.gettempdir()).free < FREE_BYTES:
             say(f"compiled steps are not kept: less than {FREE_BYTES >> 30} GiB are free in {tempfile.gettempdir()}")
             return None
-        kept = cache.folder("compiled", _key(facts))
+        kept = cache.folder("compiled", _key())
         own = Path(tempfile.mkdtemp(prefix="mpbench-compiled-"))
     except OSError as error:
         say(f"compiled steps are not kept: {reason(error)}")
@@ -119,8 +113,9 @@ def open_cache(
     return CompileCache(kept, own, say)
 
 
-def _key(facts: Mapping[str, Any]) -> str:
-    known = {**facts, "flags": os.environ.get("XLA_FLAGS", ""), "processor": processor()}
+def _key() -> str:
+    """Of all that an executable depends on besides what is compiled."""
+    known = {**machine.machine_facts(), "flags": os.environ.get("XLA_FLAGS", ""), "processor": processor()}
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:DIGEST_CHARACTERS]
 
 

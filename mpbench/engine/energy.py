@@ -70,8 +70,6 @@ def measure_energy(
         steps_per_round: of each arm, by name; a round takes some 0.1 s, or one step.
         joules: reads the counter; None where there is none (any more).
         utilisation_percent: of the last second at most.
-        clock: seconds, monotonic.
-        seed: of the orders.
 
     Returns:
         By name of the arm; empty where nothing counts.

@@ -135,7 +135,7 @@ class Group:
                         self.outcomes[name] = self._explained(fault, name) if fault else measured[name]
                 if self.plan.compiled:
                     self.plan.compiled.keep()
-            # One machine's alone would leave other workers waiting in its steps.
+            # Steps of one machine alone would wait for those of the others.
             alone = self.plan.cluster.workers == 1
             added: dict[str, dict[str, Any]] = {name: {} for name in measured}
             with self._spending("energy"):
@@ -169,7 +169,7 @@ class Group:
         self._progress(f"{self.plan.label}, {name}: {text}")
 
     def _explained(self, error: Exception, name: str) -> Exception:
-        spec = self.plan.members[name].spec
+        spec = self._steps[name].spec
         return explained(error, spec.device, spec.size)
 
     @contextmanager

@@ -73,7 +73,7 @@ class Measurement:
     An arm that raises is dropped with its error kept; the others go on.
 
     Args:
-        arms: what to measure; each has run at least one step before.
+        arms: each has run at least one step before.
         plan: when to stop.
         agree: makes one figure of those that several machines have, the same on all: where they share the work of a
             step, all must run the same rounds.
@@ -114,11 +114,7 @@ class Measurement:
         return not self._live or self._stopping.done
 
     def visit(self, after_others: bool = False) -> None:
-        """Measure for a while.
-
-        Args:
-            after_others: whether other groups have run since the last visit.
-        """
+        """Measure for a while; `after_others` where other groups have run since the last visit."""
         if not self.visits:
             self._progress("warming up")
             self._warm_up()
@@ -128,7 +124,7 @@ class Measurement:
         first = self._blocks
         self.visits.append(first)
         number = len(self.visits)
-        while self._live and not self._stopping.visit_ends(number, first, self._blocks - first, self._with_one_more):
+        while self._live and not self._stopping.visit_ends(number, first, self._blocks, self._with_one_more):
             began = self._clock()
             self._measured_block()
             self._block_seconds = self._agree(self._clock() - began)

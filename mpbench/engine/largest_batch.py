@@ -42,10 +42,9 @@ def fit(step: Step, progress: Progress) -> None:
             return False
         progress(f"trying a batch of {batch}")
         memory.reset_peak(step.spec.device)
-        if _runs(step, batch):
+        if ran := _runs(step, batch):
             peaks[batch] = memory.peak_bytes(step.spec.device)
-            return True
-        return False
+        return ran
 
     found = largest_batch(fits)
     if not found:
@@ -59,8 +58,7 @@ def confirm(step: Step, progress: Progress) -> None:
 
     Raises: as `fit`.
     """
-    while not _runs(step):
-        batch = step.spec.batch_size
+    while not _runs(step, batch := step.spec.batch_size):
         smaller = batch - max(1, int(batch * SEARCH_SHARE))
         if not smaller:
             raise CaseFailure(NONE_FITS)
@@ -68,10 +66,10 @@ def confirm(step: Step, progress: Progress) -> None:
         step.set_batch(smaller)
 
 
-def _runs(step: Step, batch: int | None = None) -> bool:
-    """Whether there is memory for a step, of another batch where one is given."""
+def _runs(step: Step, batch: int) -> bool:
+    """Whether there is memory for a step of so many images."""
     try:
-        if batch is not None:
+        if batch != step.spec.batch_size:
             step.set_batch(batch)
         step.run(1)
         return True

@@ -23,8 +23,7 @@ MAX_SETTLING_STEPS = 48
 """From 2**15 a loss scale has reached float16's smallest number well before this many halvings."""
 
 LOWER_SCALE = 256
-"""An update is taken at the scale that has settled and at this fraction of it: in a sound step they are the same, or
-the second is smaller, where gradients are too small for float16."""
+"""An update is taken at the settled scale and at one so many times lower: in a sound step they are the same."""
 
 UNSCALED_RATIO = 16
 """The update at the lower scale over the other, from which on the loss is taken for unscaled: without scaling it is
@@ -97,11 +96,7 @@ class _Scale:
 
 
 class LossScaling:
-    """The loss scales that a step's updates go through, since this was made.
-
-    Args:
-        optimizers: LossScaleOptimizers, built.
-    """
+    """The loss scales that a step's updates go through, since this was made; its optimizers are built."""
 
     def __init__(self, optimizers: Sequence[LossScaleOptimizer] = ()) -> None:
         self.optimizers = list(optimizers)
@@ -128,14 +123,7 @@ class LossScaling:
         return all(one.accepted or not one.skipped for one in self._scales)
 
     def settle(self, run: Callable[[], None], progress: Callable[[str], None]) -> None:
-        """Take steps until each scale has accepted an update.
-
-        Args:
-            run: takes a step.
-
-        Raises:
-            CaseFailure: one accepts none.
-        """
+        """Take steps with `run` until each scale has accepted an update; raises CaseFailure where one accepts none."""
         if self.settled:
             return
         progress("settling the loss scale")
@@ -149,11 +137,7 @@ class LossScaling:
         )
 
     def check_cancels(self, run: Callable[[], None], model: keras.Model, progress: Callable[[str], None]) -> None:
-        """Of a training step of the model's own: whether what its gradients are divided by was multiplied before.
-
-        Args:
-            run: takes a step; afterwards all is as it was before.
-            model: that it trains.
+        """Whether what gradients are divided by was multiplied before; afterwards the model is as it was before.
 
         Raises:
             CaseFailure: it was not.
@@ -175,13 +159,10 @@ class LossScaling:
             progress(f"is its loss scaled (optimizer.scale_loss)? {what}")
 
     def _excess_at_lower_scale(self, run: Callable[[], None], model: keras.Model) -> float:
-        """How much further an update moves the weights at a fraction of the loss scale: 1 or less in a sound step.
+        """Euclidean norm of an update at a fraction of the loss scale over that of one at the scale itself.
 
-        A scale that the loss is multiplied by and its gradients are divided by cancels. One that gradients are only
-        divided by, or that they were clipped before, does not.
-
-        Returns:
-            The ratio of the Euclidean norms of both updates; 1 where no update is made in either.
+        1 or less in a sound step: a scale that the loss is multiplied by and its gradients are divided by cancels. One
+        that gradients are only divided by, or that they were clipped before, does not. 1 where no update is made.
         """
         optimizers = [*self.optimizers, *([model.optimizer] if model.optimizer is not None else [])]
         variables = [*model.variables, *model.metrics_variables, *(v for one in optimizers for v in one.variables)]
@@ -210,11 +191,8 @@ class LossScaling:
 
 @contextmanager
 def watched_updates(found: Callable[[LossScaleOptimizer], None]) -> Iterator[list[LossScaleOptimizer]]:
-    """While a step is traced: the LossScaleOptimizers that make its updates, each once, in a list.
-
-    Args:
-        found: called with each before its first update is traced.
-    """
+    """While a step is traced: the LossScaleOptimizers that make its updates, each once, and `found` called with each
+    before its first update is traced."""
     own = LossScaleOptimizer.apply
     seen: list[LossScaleOptimizer] = []
 

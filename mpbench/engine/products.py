@@ -77,13 +77,10 @@ class Work:
 
 
 def check_computes_in(dtype: str, work: Sequence[Work], model: str) -> list[str]:
-    """Look at what a step computes in another dtype than its precision's.
-
-    Returns:
-        What is to be said of it, a line each.
+    """Notes on what a step computes in another dtype than its precision's, a line each.
 
     Raises:
-        CaseFailure: most of it is, and not as its layers say.
+        CaseFailure: that is most of it, and not as its layers say.
     """
     declared = [one for one in work if one.dtype != dtype and one.dtype == one.declared]
     against = [one for one in work if one.dtype != dtype and one.dtype != one.declared]
@@ -112,11 +109,7 @@ def _percent(share: float) -> str:
 
 
 def work_by_layer(graph: Any, calls: Calls) -> list[Work]:
-    """What the layers of a step compute in which dtype, the largest share first.
-
-    Args:
-        graph: of the step, as it was traced while `calls` were watched.
-    """
+    """What the layers of a step compute in which dtype, the largest share first; its calls were watched."""
     flops: defaultdict[tuple[int, str], float] = defaultdict(float)
     layers: dict[int, Layer] = {}
     for op, layer, times in _products(graph, _owners(calls), None, 1):
@@ -168,28 +161,27 @@ def _called(graph: Any, op: Any) -> Iterator[Any]:
         if attribute.type in ("func", "list(func)"):
             value = op.get_attr(attribute.name)
             for function in [value] if attribute.type == "func" else value:
-                yield from _function_graph(graph, function.name)
+                if inner := _function_graph(graph, function.name):
+                    yield inner
 
 
-def _function_graph(graph: Any, name: str) -> Iterator[Any]:
-    """The graph of a function, where it or one around it knows it."""
-    while graph is not None:
-        function = graph._get_function(name) if hasattr(graph, "_get_function") else None
-        inner = getattr(function, "graph", None)
-        if inner is not None:
-            yield inner
-            return
+def _function_graph(graph: Any, name: str) -> Any:
+    """The graph of a function that a graph, or one around it, knows; None where none does."""
+    inner = None
+    while graph is not None and inner is None:
+        inner = getattr(graph._get_function(name) if hasattr(graph, "_get_function") else None, "graph", None)
         graph = getattr(graph, "outer_graph", None)
+    return inner
 
 
 def _turns(graph: Any, op: Any) -> int:
     """How often a loop's body runs, where its condition compares with a constant; else 1."""
     if op.type not in ("While", "StatelessWhile"):
         return 1
-    for condition in _function_graph(graph, op.get_attr("cond").name):
-        bounds = [tf.get_static_value(one.inputs[1]) for one in condition.get_operations() if one.type == "Less"]
-        return max([1, *(int(bound) for bound in bounds if bound is not None)])
-    return 1
+    condition = _function_graph(graph, op.get_attr("cond").name)
+    compared = [one for one in condition.get_operations() if one.type == "Less"] if condition else []
+    bounds = [tf.get_static_value(one.inputs[1]) for one in compared]
+    return max([1, *(int(bound) for bound in bounds if bound is not None)])
 
 
 def _flops(op: Any) -> float:

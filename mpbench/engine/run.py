@@ -21,7 +21,6 @@ from mpbench.engine.factories import check_factories
 from mpbench.engine.outcomes import Keep, Outcomes
 from mpbench.engine.plan import GroupPlan, Member, StepSpec
 from mpbench.records.speed import SpeedCase
-from mpbench.system import machine
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
 
@@ -120,7 +119,7 @@ class Run:
         if self._device is None:
             self.before_loading()
             if self.settings.cache_compiled:
-                self._compiled = open_cache(machine.machine_facts(), self.cleanup, self.progress)
+                self._compiled = open_cache(self.cleanup, self.progress)
             self.progress("loading TensorFlow")
             replicas, workers = self.settings.replicas, self.cluster.workers
             self._device = devices.activate(
@@ -178,15 +177,6 @@ class Run:
         profile = self.profiler(self.activate()) if self.profiler else None
         return measure_groups(plans, self.progress, keep, profile)
 
-    def _overlaps(self, device: Device) -> bool:
-        """Whether one arm is traced while another is compiled.
-
-        Not where modes are compared, whose seconds to trace and to compile are figures of their own; nor under XLA on a
-        CPU, which uses all cores (results/building).
-        """
-        xla_on_cpu = device.kind == "cpu" and bool(self.settings.jit)
-        return len(self.settings.modes) == 1 and self.cluster.workers == 1 and not xla_on_cpu
-
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
         # The baseline first: where XLA cannot compile a model, TF32's state is that of what is built first.
         members = sorted(cases, key=lambda case: case.precision != self.settings.baseline)
@@ -216,6 +206,7 @@ class Run:
                 reference=other_arm(case, case.precision, settings.modes[0].label),
             )
 
+        xla_on_cpu = device.kind == "cpu" and bool(settings.jit)  # it uses all cores by itself (results/building)
         return GroupPlan(
             label=self.group_label(first),
             variant=" ".join(filter(None, [self._source(first), first.point])),
@@ -226,5 +217,6 @@ class Run:
             cluster=self.cluster,
             compiled=self._compiled,
             spent=self.spent,
-            overlapped=self._overlaps(device),
+            # Where modes are compared the seconds to trace and to compile are figures of their own.
+            overlapped=len(settings.modes) == 1 and self.cluster.workers == 1 and not xla_on_cpu,
         )

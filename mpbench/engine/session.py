@@ -27,11 +27,9 @@ ROOM_FACTOR = 2.0
 def measure_groups(
     plans: Sequence[GroupPlan], progress: Progress, keep: Keep, profile: Profiler | None
 ) -> Iterator[tuple[int, dict[str, Outcome]]]:
-    """Measure groups, each in visits between which the others have theirs.
+    """Measure groups, built in this order, each in visits between which the others have theirs.
 
     Args:
-        plans: what to measure, in the order in which it is built.
-        progress: takes one line.
         keep: called with the number of a plan and its arms that are measured so far, see `Group`.
         profile: see `Group`.
 
@@ -105,7 +103,6 @@ class _Room:
         self._before = 0
 
     def before_group(self, plan: GroupPlan) -> None:
-        """Look at what is in use before a group is built."""
         self._before = memory.in_use_bytes(plan.device)
         if self._first is None:
             self._first = self._before

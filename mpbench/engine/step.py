@@ -36,7 +36,6 @@ class Step:
     With `whole` off it is only built then: `trace`, `start` and `settle` are left to the caller, in this order.
 
     Args:
-        spec: what to build.
         progress: called with the name of each slow part as it begins.
         takes_batches: whether `run_on` shall work. A step that holds its one batch is called in less time, by 20 to
             50 us on a CPU (measured on a model of 0.2 ms a step); one whose batch is still to be found must take it.
@@ -201,7 +200,7 @@ class Step:
         return self._scaling.skipped
 
     def loss_scale(self) -> float | None:
-        """Current loss scale, the smallest of several; None where none takes part."""
+        """The smallest of its loss scales now; None where none takes part."""
         return self._scaling.scale
 
     def check(self) -> None:
@@ -282,7 +281,8 @@ class Step:
         function = tf.function(
             on_a_batch if self._takes_batches else lambda: on_a_batch(*data), autograph=False, jit_compile=self.jit
         )
-        with tracing(), named_after(self.spec.label), watched_calls() as calls, watched_updates(self._found) as scalers:
+        found = distribution.skip_together if self.spec.replicas > 1 else lambda _: None
+        with tracing(), named_after(self.spec.label), watched_calls() as calls, watched_updates(found) as scalers:
             # Keras converts nothing with autograph either (its own functions are marked do_not_convert).
             self._call = function.get_concrete_function(*specs)
         self._scaling = LossScaling(scalers)
@@ -292,11 +292,6 @@ class Step:
                 "and which steps it skips cannot be known"
             )
         return calls
-
-    def _found(self, optimizer: keras.optimizers.LossScaleOptimizer) -> None:
-        """Of a loss scale that takes part."""
-        if self.spec.replicas > 1:
-            distribution.skip_together(optimizer)
 
 
 def _sums(variables: list[Any]) -> list[tuple[str, float]]:

@@ -16,34 +16,29 @@ from mpbench.records.rounds import Judged, paired
 from mpbench.stats.intervals import MIN_PAIRS, Interval, log_ratios, speedup_interval, time_interval, wander
 
 MIN_VISITS = 3
-"""A group is measured in so many visits at least, between which others of the session are: what wanders within minutes
-then shows."""
+"""No verdict before so many visits: what wanders within minutes shows between them."""
 
 VISIT_BLOCKS = 10
-"""Blocks of each of the first visits. No verdict before MIN_VISITS of them: with fewer rounds an interval is narrow by
-luck, and it does not show whether rounds depend on each other."""
+"""Blocks of each of these: with fewer rounds in all an interval is narrow by luck."""
 
 LEAST_VISIT_BLOCKS = 2
 """The same where the time limit comes first: MIN_VISITS of them are more than MIN_PAIRS."""
 
 LOOK_GROWTH = 1.3
-"""Later visits make the blocks grow by this factor each. The interval is looked at after each visit: looking after
-every block would stop at a lucky one, and an interval that is only looked at when it is narrow covers less than its
-nominal 95 %."""
+"""Later visits make the blocks grow by this factor each: looking after every block would stop at a lucky one."""
 
 LOOKS_TO_STOP = 2
-"""The interval must be narrow enough at this many looks in a row, for the same reason."""
+"""In a row, at which all intervals must be narrow enough, for the same reason."""
 
 GO_ON_LEVEL = 0.1
-"""A group goes on, however narrow its intervals, while one of its figures moves slowly in a way that chance gives to
-fewer series than this: a longer series shows what it is."""
+"""A group goes on while a figure moves slowly in a way that chance gives to fewer series than this: a longer one shows
+what it is."""
 
 GO_ON_REACH = 0.1
 """Of the tolerance: what moves by less is of no interest, however surely it moves."""
 
 DRIFT_LEVEL = 0.01
-"""A figure whose slow movement chance gives to fewer series than this, and that moves by more than the tolerance, is
-DRIFTING: one number does not describe it."""
+"""A figure that moves by more than the tolerance, in a way that chance gives to fewer series than this, is DRIFTING."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ class Series:
 
 
 class Stopping:
-    """How long a group is measured.
+    """How long a group is measured; seconds are those that its blocks would have taken with one more.
 
     Attributes:
         done: whether it has been measured for long enough.
@@ -132,30 +127,16 @@ class Stopping:
         self._plan = plan
         self._narrow_looks = 0
 
-    def visit_ends(self, visit: int, blocks: int, more: int, seconds: float) -> bool:
-        """Whether a visit is over.
-
-        Args:
-            visit: its number, from 1.
-            blocks: that were there when it began.
-            more: blocks since.
-            seconds: that all blocks would have taken with one more.
-        """
+    def visit_ends(self, visit: int, before: int, blocks: int, seconds: float) -> bool:
+        """Whether a visit, numbered from 1, is over, from the blocks when it began and those now."""
         first = visit <= MIN_VISITS
-        if blocks + more >= (VISIT_BLOCKS * visit if first else math.ceil(blocks * LOOK_GROWTH)):
-            return True
-        return more >= (LEAST_VISIT_BLOCKS if first else 1) and seconds > self._plan.max_seconds * min(
-            visit / MIN_VISITS, 1.0
-        )
+        enough = VISIT_BLOCKS * visit if first else math.ceil(before * LOOK_GROWTH)
+        least = before + (LEAST_VISIT_BLOCKS if first else 1)
+        limit = self._plan.max_seconds * min(visit / MIN_VISITS, 1.0)
+        return blocks >= enough or (blocks >= least and seconds > limit)
 
     def look(self, series: Mapping[str, Series], visits: int, seconds: float) -> None:
-        """Judge the rounds after a visit, and decide whether to go on.
-
-        Args:
-            series: of each arm, by name; gets its intervals, and what is wrong with it.
-            visits: until now.
-            seconds: that all blocks would have taken with one more.
-        """
+        """Judge the rounds after a visit, which puts intervals and doubts into the series; decide whether to go on."""
         self.width, wandering = _judge(series, self._plan.tolerance)
         self._narrow_looks = self._narrow_looks + 1 if self.width <= self._plan.tolerance else 0
         enough = self._narrow_looks >= LOOKS_TO_STOP and not wandering
@@ -163,11 +144,7 @@ class Stopping:
 
 
 def _judge(series: Mapping[str, Series], tolerance: float) -> tuple[float, bool]:
-    """Put each arm's intervals into its series, and what is wrong with it.
-
-    Returns:
-        The widest relative half-width, and whether a figure moves slowly.
-    """
+    """Judge each arm; the widest relative half-width, and whether a figure moves slowly."""
     usable = {name: one for name, one in series.items() if one.error is None and len(one.judged.rounds) >= MIN_PAIRS}
     baselines = {one.baseline for one in series.values() if one.error is None}
     widest, wandering = 0.0, False

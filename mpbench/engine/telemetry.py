@@ -52,29 +52,20 @@ class Reading:
 
     @property
     def throttled(self) -> bool:
-        """Whether heat or a fault of the supply slows the GPU down: what is measured then says nothing of the step.
-
-        The reading comes at the end of a round; throttling that is over by then is not seen.
-        """
+        """Whether heat or a fault of the supply slows the GPU down: what is measured then says nothing of the step."""
         return bool((self.reasons or 0) & THROTTLING)
 
     @property
     def power_limited(self) -> bool | None:
-        """Whether the clock is lowered to stay within the power limit.
+        """Whether the clock is lowered to stay within the power limit; None where nothing is said of reasons.
 
-        Not throttling: it is how a GPU behaves under full load, for as long as the load lasts and wherever it stands.
-        To leave such rounds out would be to leave out the busiest steps. None where nothing is said of reasons.
+        Not throttling: it is how a GPU behaves under full load. To leave such rounds out would leave out the busiest.
         """
         return None if self.reasons is None else bool(self.reasons & SOFTWARE_POWER_CAP)
 
 
 class Telemetry:
-    """Readings of the GPUs that the cases run on, taken through handles that stay open.
-
-    Args:
-        nvml: the module, initialised.
-        gpus: its handles, at least one.
-    """
+    """Readings of the GPUs that the cases run on, at least one, through handles of the initialised NVML."""
 
     def __init__(self, nvml: Any, gpus: list[Any]) -> None:
         self._nvml = nvml
@@ -84,12 +75,10 @@ class Telemetry:
     def read(self) -> Reading:
         sm = self._ask("nvmlDeviceGetClockInfo", SM_CLOCK)
         memory = self._ask("nvmlDeviceGetClockInfo", MEMORY_CLOCK)
-        celsius = self._ask("nvmlDeviceGetTemperatureV", GPU_SENSOR) or self._ask(
-            "nvmlDeviceGetTemperature", GPU_SENSOR
-        )
-        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons") or self._ask(
-            "nvmlDeviceGetCurrentClocksThrottleReasons"
-        )
+        celsius = self._ask("nvmlDeviceGetTemperatureV", GPU_SENSOR)
+        celsius = celsius or self._ask("nvmlDeviceGetTemperature", GPU_SENSOR)
+        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        reasons = reasons or self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         return Reading(
             sm_clock_mhz=min(map(float, sm)) if sm else None,
             memory_clock_mhz=min(map(float, memory)) if memory else None,
@@ -124,11 +113,9 @@ class Telemetry:
 
 @contextmanager
 def open_telemetry(device: Device, gpus: int = 1) -> Iterator[Telemetry | None]:
-    """Telemetry of the device that the cases run on; None for a CPU, without NVML, or where it does not see them all.
+    """Telemetry of the first visible GPUs; None for a CPU, without NVML, or where it does not see so many.
 
-    Args:
-        device: as TensorFlow has it: that NVML sees a GPU does not mean that cases run on it.
-        gpus: how many are used, the first of the visible ones.
+    The device is TensorFlow's: that NVML sees a GPU does not mean that cases run on it.
     """
     if device.kind != "gpu":
         yield None
@@ -139,12 +126,7 @@ def open_telemetry(device: Device, gpus: int = 1) -> Iterator[Telemetry | None]:
 
 
 class Readings:
-    """Of one arm, a reading for each of its rounds.
-
-    Attributes:
-        telemetry: where they come from.
-        taken: so far, in order.
-    """
+    """Of one arm, a reading for each of its rounds, in order."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
