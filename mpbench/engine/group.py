@@ -24,7 +24,7 @@ from mpbench.engine.memory import OutOfMemory, explained
 from mpbench.engine.plan import GroupPlan
 from mpbench.engine.step import Step
 from mpbench.engine.stopping import Plan, Series
-from mpbench.engine.telemetry import OthersOnCpu, Readings, open_telemetry
+from mpbench.engine.telemetry import OthersOnCpu, Readings, Telemetry, open_telemetry
 from mpbench.errors import CaseFailure, described
 from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
@@ -73,22 +73,17 @@ class Group:
             self._stack.callback(step.release)
         self._unmeasured_skips = {name: step.skipped_steps() for name, step in self._steps.items()}
         self._others = OthersOnCpu()
-        self._readings = self._readings_of_arms()
-        self._arms = [self._arm(name, step) for name, step in self._steps.items()]
+        self._readings: dict[str, Readings] = {}
+        telemetry = functools.cache(lambda gpus: self._stack.enter_context(open_telemetry(plan.device, gpus)))
+        self._arms = [self._arm(name, step, telemetry) for name, step in self._steps.items()]
         limits = Plan(plan.profile.max_seconds, plan.profile.tolerance)
         self._measurement = Measurement(self._arms, limits, agree=agree, progress=self._tell)
 
-    def _readings_of_arms(self) -> dict[str, Readings]:
-        """Of the GPUs that each arm uses, where they say anything: what an idle one does, and uses, is not a step's."""
-        gpus = {name: max(one.spec.replicas // self.plan.cluster.workers, 1) for name, one in self._steps.items()}
-        opened = {
-            count: self._stack.enter_context(open_telemetry(self.plan.device, count))
-            for count in sorted(set(gpus.values()))
-        }
-        return {name: Readings(telemetry) for name, count in gpus.items() if (telemetry := opened[count])}
-
-    def _arm(self, name: str, step: Step) -> Arm:
-        member, readings = self.plan.members[name], self._readings.get(name)
+    def _arm(self, name: str, step: Step, telemetry: Callable[[int], Telemetry | None]) -> Arm:
+        """As it is measured, with readings of the GPUs that it uses: what an idle one does is not a step's."""
+        member, readings = self.plan.members[name], None
+        if of_gpus := telemetry(max(step.spec.replicas // self.plan.cluster.workers, 1)):
+            readings = self._readings[name] = Readings(of_gpus)
         return Arm(
             name,
             step.run,

@@ -39,7 +39,9 @@ def check_process_settings(who: str) -> None:
             raise UsageProblem(f"{who}: {name} is {given}: valid is {valid}, --mp-precisions chooses how to compute")
     for name, on in tf.config.optimizer.get_experimental_options().items():
         if on and name.startswith("auto_mixed_precision"):
-            raise UsageProblem(f"{who}: TensorFlow's option {name} is on: switch it off, float32 is no float32 with it")
+            raise UsageProblem(
+                f"{who}: TensorFlow's option {name} is on: switch it off, float32 is computed in fewer bits with it"
+            )
     for name in VARIABLES:
         value = os.environ.get(name, "")
         if value.lower() not in HARMLESS:

@@ -156,10 +156,10 @@ def test_a_damaged_entry_is_computed_again(images, cached, damage):
 
 
 def test_a_full_disk_costs_no_result(images, cached, monkeypatch):
-    said = []
+    messages = []
     monkeypatch.setattr(np, "savez", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(28, "No space left")))
-    assert pooled_features(APPLICATION, images, digests(images), said.append).shape == (10, 8)
-    assert any("features not kept for the next run" in line for line in said)
+    assert pooled_features(APPLICATION, images, digests(images), messages.append).shape == (10, 8)
+    assert any("features not kept for the next run" in line for line in messages)
     assert list(cached[0].iterdir()) == []
 
 

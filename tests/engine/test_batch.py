@@ -76,10 +76,10 @@ def test_most_models_get_pixels_as_before():
 @pytest.mark.parametrize("phase", ["training", "inference"])
 @pytest.mark.parametrize("model", ["uint8_pixels", "divides_in_its_call", "embeds_pixels"])
 def test_what_was_guessed_is_said(model, phase):
-    said = []
-    step = Step(StepSpec(f"users_models:{model}", PRECISIONS["float32"], phase, 4, 16, None, CPU), said.append)
+    messages = []
+    step = Step(StepSpec(f"users_models:{model}", PRECISIONS["float32"], phase, 4, 16, None, CPU), messages.append)
     step.check()
-    assert [line for line in said if "its images are made so" in line] == [step.images.note]
+    assert [line for line in messages if "its images are made so" in line] == [step.images.note]
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,15 @@ def session(tmp_path, kept):
     def begin():
         nonlocal count
         count += 1
-        own, said = tmp_path / f"own{count}", []
+        own, messages = tmp_path / f"own{count}", []
         own.mkdir()
-        return CompileCache(kept, own, said.append), own, said
+        return CompileCache(kept, own, messages.append), own, messages
 
     return begin
 
 
 def test_what_is_compiled_is_found_by_the_next_run_and_is_not_new_to_it(session):
-    cache, own, said = session()
+    cache, own, messages = session()
     (own / "step.pb").write_bytes(b"executable")
     assert cache.new_files() == {"step.pb"}
     assert cache.new_files() == set()
@@ -45,7 +45,7 @@ def test_what_is_compiled_is_found_by_the_next_run_and_is_not_new_to_it(session)
     assert cache.new_files() == set()
     (own / "other.pb").write_bytes(b"another")
     assert cache.new_files() == {"other.pb"}
-    assert said == more == []
+    assert messages == more == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"exec", b"executablf", b"x" * 100])
@@ -55,24 +55,24 @@ def test_a_damaged_file_is_named_removed_and_never_seen_by_tensorflow(session, k
     cache.keep()
     (file,) = kept.iterdir()
     file.write_bytes(damage)
-    _, own, said = session()
+    _, own, messages = session()
     assert list(own.iterdir()) == []
-    assert said == [f"a compiled step is damaged, and compiled anew: {file}"]
+    assert messages == [f"a compiled step is damaged, and compiled anew: {file}"]
     assert not file.exists()
 
 
 def test_a_foreign_or_unreadable_entry_costs_a_line(session, kept):
     (kept / "0123456789abcdef.step.pb").mkdir()
     (kept / "notes.txt").write_text("mine")
-    _, own, said = session()
+    _, own, messages = session()
     assert list(own.iterdir()) == []
-    assert len(said) == 1
-    assert said[0].startswith("a compiled step cannot be used: ")
+    assert len(messages) == 1
+    assert messages[0].startswith("a compiled step cannot be used: ")
     assert (kept / "notes.txt").exists()
 
 
 def test_a_folder_that_is_gone_or_full_costs_a_line(session, kept, monkeypatch):
-    cache, own, said = session()
+    cache, own, messages = session()
     (own / "step.pb").write_bytes(b"executable")
 
     def full(source, target):
@@ -80,7 +80,7 @@ def test_a_folder_that_is_gone_or_full_costs_a_line(session, kept, monkeypatch):
 
     monkeypatch.setattr(compile_cache.shutil, "copyfile", full)
     cache.keep()
-    assert said == [f"compiled steps are not kept for the next run: {kept}: No space left on device"]
+    assert messages == [f"compiled steps are not kept for the next run: {kept}: No space left on device"]
     assert list(kept.iterdir()) == []
 
 
@@ -128,10 +128,10 @@ def test_other_versions_and_cards_have_another_folder(home, monkeypatch):
 
 
 def test_there_is_none_where_tensorflow_is_loaded_or_the_user_has_one_or_no_room(home, monkeypatch):
-    said = []
+    messages = []
     monkeypatch.setattr(compile_cache, "FREE_BYTES", 2**80)
-    assert open_cache(pytest.fail, said.append) is None
-    assert "compiled steps are not kept: less than " in said[0]
+    assert open_cache(pytest.fail, messages.append) is None
+    assert "compiled steps are not kept: less than " in messages[0]
     monkeypatch.setenv(compile_cache.FLAG, "--tf_xla_persistent_cache_directory=/mine")
     assert open_cache(pytest.fail, pytest.fail) is None
     monkeypatch.delenv(compile_cache.FLAG)

@@ -132,10 +132,10 @@ def test_utilisation_is_read_at_the_end_of_each_pass():
 def test_an_arm_that_raises_has_none_and_the_others_have_theirs():
     gpu = Gpu()
     arms = [gpu.arm("a", 0.01, 300), gpu.arm("b", 0.01, 300, fails_at=200)]
-    said = []
-    energy = measured(gpu, arms, {"a": 10, "b": 10}, progress=said.append)
+    messages = []
+    energy = measured(gpu, arms, {"a": 10, "b": 10}, progress=messages.append)
     assert list(energy) == ["a"]
-    assert said == ["measuring energy", "b: no energy: RuntimeError: b failed"]
+    assert messages == ["measuring energy", "b: no energy: RuntimeError: b failed"]
     assert energy["a"].joules_per_step == pytest.approx(3.0, rel=0.02)
 
 

@@ -76,19 +76,19 @@ def test_float32_in_a_float32_arm_is_what_it_says(precision):
 
 
 def test_a_part_is_told_and_measured():
-    said = []
-    Step(step("a_third_hard_float32").spec, said.append)
+    messages = []
+    Step(step("a_third_hard_float32").spec, messages.append)
     products = "33 % of the FLOPs of its matrix products and convolutions in float32"
-    assert f"it computes {products} (hard 33 %), whatever its dtype policy says" in said
-    said.clear()
-    Step(step("a_third_declared_float32").spec, said.append)
-    assert f"it computes {products} (declared 33 %), as these layers declare" in said
+    assert f"it computes {products} (hard 33 %), whatever its dtype policy says" in messages
+    messages.clear()
+    Step(step("a_third_declared_float32").spec, messages.append)
+    assert f"it computes {products} (declared 33 %), as these layers declare" in messages
 
 
 def test_a_healthy_model_is_told_nothing():
-    said = []
-    Step(step("attention").spec, said.append)
-    assert said == ["building", "tracing and compiling"]
+    messages = []
+    Step(step("attention").spec, messages.append)
+    assert messages == ["building", "tracing and compiling"]
 
 
 def test_many_layers_are_named_by_the_largest():

@@ -154,9 +154,9 @@ def test_a_step_that_does_not_train_under_loss_scaling_fails(model, jit):
 
 
 def test_an_unscaled_loss_that_trains_all_the_same_is_told():
-    said = []
-    Step(spec("unscaled_adam", "mixed_float16", module=USERS), said.append)
-    assert any(line.startswith("is its loss scaled (optimizer.scale_loss)?") for line in said)
+    messages = []
+    Step(spec("unscaled_adam", "mixed_float16", module=USERS), messages.append)
+    assert any(line.startswith("is its loss scaled (optimizer.scale_loss)?") for line in messages)
 
 
 def test_looking_at_the_scale_leaves_no_trace():
@@ -172,20 +172,20 @@ def test_looking_at_the_scale_leaves_no_trace():
 
 
 def test_without_keras_loss_scaling_it_is_said_that_skips_cannot_be_known():
-    said = []
-    Step(spec("two_optimizers", "mixed_float16", module=USERS), said.append)
-    assert any("which steps it skips cannot be known" in line for line in said)
-    assert "its training step is given images and targets like its output" in said
-    said.clear()
-    Step(spec("two_scaled_optimizers", "mixed_float16", module=USERS), said.append)
-    assert not any("cannot be known" in line for line in said)
+    messages = []
+    Step(spec("two_optimizers", "mixed_float16", module=USERS), messages.append)
+    assert any("which steps it skips cannot be known" in line for line in messages)
+    assert "its training step is given images and targets like its output" in messages
+    messages.clear()
+    Step(spec("two_scaled_optimizers", "mixed_float16", module=USERS), messages.append)
+    assert not any("cannot be known" in line for line in messages)
 
 
 def test_a_step_that_takes_images_alone_is_not_given_a_pair():
-    said = []
-    step = Step(spec("autoencoder", module=USERS), said.append)
+    messages = []
+    step = Step(spec("autoencoder", module=USERS), messages.append)
     assert int(step._last["rank"]) == 4
-    assert "its training step is given images alone" in said
+    assert "its training step is given images alone" in messages
 
 
 def test_what_has_no_weights_to_train_or_no_call_says_so():

@@ -44,7 +44,7 @@ def halves(tensor, count):
 
 CPU = devices.activate("cpu", require_gpu=False, replicas=2)
 replicas.start(CPU, 2, Cluster())
-said = {"same_batch": [np.asarray(one).tolist() for one in replicas.spread(tf.constant([1.0, 2.0]), 2).values]}
+messages = {"same_batch": [np.asarray(one).tolist() for one in replicas.spread(tf.constant([1.0, 2.0]), 2).values]}
 joined, targets = steps.synthetic_batch(IMAGES, (16, 16, 3)), tf.range(IMAGES) % 5
 steps.synthetic_batch = lambda *args: joined
 steps.target_forms = lambda *args: [Targets("class numbers", lambda images: targets)]
@@ -54,7 +54,7 @@ for precision in ("float32", "mixed_float16"):
     for one in (shared, alone):
         one.run(3)
         one.check()
-    said[precision] = {
+    messages[precision] = {
         "steps": [shared.steps, alone.steps],
         "skipped": [shared.skipped_steps(), alone.skipped_steps()],
         "between_replicas": float(np.abs(weights(shared, 0) - weights(shared, 1)).max()),
@@ -72,14 +72,14 @@ shared._batch = replicas._strategy.experimental_distribute_values_from_function(
 )
 shared._trace()
 shared.run(2)
-said["overflow"] = {
+messages["overflow"] = {
     "skipped": shared.skipped_steps() - skipped_before,
     "scale": shared.loss_scale() / scale_before,
     "moved": float(np.abs(weights(shared, 0) - before).max()),
     "between_replicas": float(np.abs(weights(shared, 0) - weights(shared, 1)).max()),
 }
 answers = step("float32", "inference", 2)
-said["inference"] = {
+messages["inference"] = {
     "shapes": [list(one.shape) for one in tf.nest.flatten(answers._last)],
     "to_joined": float(
         np.abs(np.concatenate(tf.nest.flatten(answers._last)) - step("float32", "inference", 1)._last.numpy()).max()
@@ -88,5 +88,5 @@ said["inference"] = {
 try:
     Step(StepSpec("tiny_models:compiled_with_metrics", PRECISIONS["float32"], "training", 4, 16, False, CPU, 2))
 except CaseFailure as failure:
-    said["metrics"] = str(failure)
-print(json.dumps(said))
+    messages["metrics"] = str(failure)
+print(json.dumps(messages))
