@@ -30,20 +30,20 @@ def test_a_damaged_copy_is_rejected(experiment):
     """The negative control: the first model's weights rounded to very few bits, in the base and in the head."""
     import keras
 
+    from mpbench.accuracy.base import pooled_base
     from mpbench.accuracy.features import extract
-    from mpbench.accuracy.weights import load_pooled_base
 
     settings, images = experiment.settings, experiment.images
     model, precision = settings.models[0], settings.compared[0]
     baseline, whole = experiment.trained(model, settings.baseline), experiment.trained(model, precision)
-    spec = experiment.feature_spec(model, precision)
+    spec = experiment.spec(model, precision)
 
     truth = images.labels[~images.training]
     right = int((whole.head.answers(whole.validation) == truth).sum())
     if majority_p(right, truth.size, np.bincount(truth).max() / truth.size) > settings.alpha:
         pytest.skip(f"VOID: {model} in {precision} has learned nothing that damage could destroy")
 
-    damaged_base = load_pooled_base(model, spec.image_size_px, spec.precision, spec.weights)
+    damaged_base = pooled_base(model, spec.recipe.image_size_px, spec.precision, spec.weights)
     damaged_base.set_weights([rounded(weights) for weights in damaged_base.get_weights()])
     damaged_head = keras.models.clone_model(whole.head.model)
     damaged_head.set_weights([rounded(weights) for weights in whole.head.model.get_weights()])

@@ -1,13 +1,12 @@
 """The head: the thesis's classifier trained on a frozen base's features, and its answers.
 
-Trained on features it ends bit for bit where it would have ended inside the full model (tests/test_head.py), without
-running the base in every epoch.
+Trained on features it ends bit for bit where it would have ended inside the full model (tests/accuracy/test_head.py),
+without running the base in every epoch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,37 +15,16 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mpbench.config.precisions import Precision
-from mpbench.config.profiles import SEED, Recipe
+from mpbench.accuracy.base import ArmSpec
+from mpbench.config.profiles import SEED
+from mpbench.engine.interleave import Progress
 from mpbench.engine.models import build_under, classify
 from mpbench.errors import CaseFailure
-from mpbench.system.device import Device
 
 CONSTANT_FEATURE = 1e-6
 """Standard deviation over mean below which a feature is noise of rounding: it is not blown up to 1."""
 
 Floats = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """What a head is trained with.
-
-    Attributes:
-        label: the model and precision, for messages.
-        precision: how the head computes.
-        recipe: of the training.
-        classes: number of them.
-        jit: whether XLA compiles it.
-        device: where it runs.
-    """
-
-    label: str
-    precision: Precision
-    recipe: Recipe
-    classes: int
-    jit: bool
-    device: Device
 
 
 @dataclass(frozen=True)
@@ -61,7 +39,7 @@ class TrainedHead:
         skipped_steps: updates that loss scaling dropped, in all epochs.
     """
 
-    spec: HeadSpec
+    spec: ArmSpec
     model: keras.Model
     epoch: int
     training_accuracy: float
@@ -83,7 +61,7 @@ class TrainedHead:
         return np.asarray(np.argmax(probabilities, axis=1), dtype=np.int64)
 
 
-def build_head(spec: HeadSpec, features: Floats) -> keras.Model:
+def build_head(spec: ArmSpec, features: Floats) -> keras.Model:
     """An untrained, compiled head; the same initial weights in every call and precision.
 
     Args:
@@ -104,7 +82,7 @@ def build_head(spec: HeadSpec, features: Floats) -> keras.Model:
     return model
 
 
-def compile_for(spec: HeadSpec, model: keras.Model) -> None:
+def compile_for(spec: ArmSpec, model: keras.Model) -> None:
     """Give a model that ends in the head's probabilities the recipe's optimizer and loss."""
     # Under mixed_float16 Keras wraps the optimizer in a LossScaleOptimizer by itself.
     model.compile(
@@ -134,9 +112,7 @@ def epoch_order(count: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng((SEED, epoch)).permutation(count)
 
 
-def train_head(
-    spec: HeadSpec, features: Floats, labels: NDArray[np.int64], progress: Callable[[str], None]
-) -> TrainedHead:
+def train_head(spec: ArmSpec, features: Floats, labels: NDArray[np.int64], progress: Progress) -> TrainedHead:
     """Train a head for the recipe's epochs and go back to its best.
 
     Args:
@@ -153,14 +129,15 @@ def train_head(
             f"{spec.label}: the base gives the same features for every image: with random weights some bases' are so "
             "small that float16 has only zeros for them: give --mp-weights"
         )
+    recipe = spec.recipe
     with tf.device(spec.device.placement):
         model = build_head(spec, features)
         inputs = features.astype(np.float32)
         best_epoch, best_accuracy, best_weights = 0, -1.0, model.get_weights()
-        for epoch in range(1, spec.recipe.epochs + 1):
+        for epoch in range(1, recipe.epochs + 1):
             order = epoch_order(len(labels), epoch)
             log = model.fit(
-                inputs[order], labels[order], batch_size=spec.recipe.batch_size, epochs=1, shuffle=False, verbose=0
+                inputs[order], labels[order], batch_size=recipe.batch_size, epochs=1, shuffle=False, verbose=0
             ).history
             loss, accuracy = log["loss"][0], log["accuracy"][0]
             if not math.isfinite(loss):
@@ -171,7 +148,7 @@ def train_head(
         for weight in model.trainable_weights:
             if not np.isfinite(weight.numpy().astype(np.float32)).all():
                 raise CaseFailure(f"{spec.label}: {weight.path} of the head is not finite after training")
-        taken = spec.recipe.epochs * math.ceil(len(labels) / spec.recipe.batch_size)
+        taken = recipe.epochs * math.ceil(len(labels) / recipe.batch_size)
         skipped = taken - int(model.optimizer.iterations.numpy())
     if skipped > taken // 2:
         raise CaseFailure(

@@ -1,31 +1,20 @@
-"""Where a base's weights come from (`--mp-weights`): ImageNet's, random ones, or the user's files."""
+"""Which weights a base gets (`--mp-weights`): ImageNet's, random ones, or those of the user's files. Loads none."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mpbench.config.model_names import APPLICATIONS, squeezed
 from mpbench.config.profiles import SEED
-from mpbench.engine.models import build_pooled_base
-from mpbench.errors import UsageProblem, described
+from mpbench.errors import UsageProblem
 from mpbench.system.cache import expanded, sha256_of
-from mpbench.system.downloads import network_timeout
-
-if TYPE_CHECKING:
-    import keras
-
-    from mpbench.config.precisions import Precision
 
 SUFFIX = ".h5"
 """Keras's own `.weights.h5` and the older `.h5` both end so."""
-
-NETWORK_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,9 +38,7 @@ class Weights:
 
     def identity(self) -> str:
         """What tells them from others for a cache, short of building the model."""
-        if self.path:
-            return sha256_of(self.path)
-        return f"{self.kind} {SEED}"
+        return sha256_of(self.path) if self.path else f"{self.kind} {SEED}"
 
 
 def find_weights(choice: str, model: str) -> Weights:
@@ -78,56 +65,6 @@ def find_weights(choice: str, model: str) -> Weights:
     return Weights("file", path)
 
 
-def load_pooled_base(model: str, image_size_px: int, precision: Precision, weights: Weights) -> keras.Model:
-    """`models.build_pooled_base` with these weights in it.
-
-    Raises:
-        UsageProblem: the file is of another architecture or damaged, ImageNet's weights cannot be fetched, or a weight
-            is not finite.
-    """
-    if weights.kind == "imagenet":
-        with network_timeout(NETWORK_TIMEOUT_SECONDS):
-            try:
-                pooled = build_pooled_base(model, image_size_px, precision, "imagenet")
-            except Exception as error:  # keras.utils.get_file raises a bare Exception
-                raise UsageProblem(
-                    f"--mp-weights: imagenet: those of {model} are not in Keras's cache and cannot be fetched "
-                    f"({described(error)}): give --mp-weights FILE or FOLDER, or random"
-                ) from error
-    else:
-        pooled = build_pooled_base(model, image_size_px, precision)
-    if weights.arrays is not None:
-        pooled.set_weights(list(weights.arrays))
-    if weights.path:
-        _read(pooled, model, weights.path)
-    for weight in pooled.weights:
-        if not np.isfinite(weight.numpy().astype(np.float32)).all():
-            raise UsageProblem(
-                f"--mp-weights: {weights.label}: {weight.path} of {model} is not finite (NaN or infinity)"
-            )
-    return pooled
-
-
-def _read(pooled: keras.Model, model: str, path: Path) -> None:
-    base = pooled.layers[1]
-    before = [weight.numpy().astype(np.float32) for weight in base.weights]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras's advice about layers that it left alone: looked for below
-            base.load_weights(path)
-    except Exception as error:  # h5py's and Keras's many ways to say that a file does not fit
-        raise UsageProblem(
-            f"--mp-weights: {path}: no weights of {APPLICATIONS[model]} without its top: {described(error)}"
-        ) from error
-    kernels = [weight for weight in base.weights if len(weight.shape) > 1]
-    if kernels and not any(kernel.numpy().any() for kernel in kernels):
-        raise UsageProblem(f"--mp-weights: {path}: holds nothing but zeros for {model}")
-    for weight, old in zip(base.weights, before, strict=True):
-        # A kernel drawn at random that a file leaves as it was has not been read from it.
-        if len(weight.shape) > 1 and np.array_equal(weight.numpy().astype(np.float32), old):
-            raise UsageProblem(f"--mp-weights: {path}: holds nothing for {weight.path} of {model}")
-
-
 def _file_for(model: str, folder: Path) -> Path:
     files = [path for path in sorted(folder.iterdir()) if path.suffix == SUFFIX and _model_of(path.name) == model]
     # Keras's own files come with and without the top.
@@ -144,5 +81,4 @@ def _file_for(model: str, folder: Path) -> Path:
 def _model_of(file_name: str) -> str | None:
     """The model whose name a file's begins with; the longest, since resnet50 begins resnet50_v2's."""
     beginning = squeezed(file_name).removeprefix("weights")
-    fitting = [name for name in APPLICATIONS if beginning.startswith(squeezed(name))]
-    return max(fitting, key=len, default=None)
+    return max((name for name in APPLICATIONS if beginning.startswith(squeezed(name))), key=len, default=None)

@@ -1,10 +1,12 @@
-"""The batch of a step: random images such as a model's first layers expect, and targets that its loss takes."""
+"""What a step is given: random images such as a model's first layers expect, and targets that its loss takes.
+
+All inputs of a step are made here, by `synthetic_batch` and `Targets.make`; `Step` alone asks for them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,8 @@ import keras
 import tensorflow as tf
 
 from mpbench.config.profiles import SEED
-from mpbench.engine.models import can_be_called, has_own_step, output_shape
+from mpbench.engine.models import Shape, can_be_called, has_own_step, output_shape
+from mpbench.engine.tracing import replaced
 from mpbench.errors import CaseFailure, described
 
 PIXEL_VALUES = 256
@@ -37,7 +40,7 @@ class Images:
     dtype: str = "float32"
 
     @property
-    def guessed(self) -> str:
+    def note(self) -> str:
         """For people; nothing where it is what most models take."""
         if self == Images():
             return ""
@@ -55,17 +58,16 @@ class Images:
 
 
 WITHOUT_SCALING = Images()
-OF_FLOATS = (WITHOUT_SCALING, Images(0.0, 1.0), Images(0.0, 256.0))
 
 
-def synthetic_batch(batch_size: int, image_shape: tuple[int, int, int], images: Images = WITHOUT_SCALING) -> tf.Tensor:
+def synthetic_batch(batch_size: int, image_shape: Shape, images: Images = WITHOUT_SCALING) -> tf.Tensor:
     """Random images on the device, shape (batch_size, *image_shape)."""
     shape = (batch_size, *image_shape)
     values = tf.random.stateless_uniform(shape, seed=(SEED, 0), minval=images.low, maxval=images.high)
     return values if images.dtype == "float32" else tf.cast(tf.floor(values), images.dtype)
 
 
-def images_of(model: keras.Model, image_shape: tuple[int, int, int]) -> Images:
+def images_of(model: keras.Model, image_shape: Shape) -> Images:
     """What a built model takes: the dtype of its input, and values that its own scaling makes small.
 
     Told by running it as far as its first layer with weights: scaling by a layer (Rescaling, Normalization) or by
@@ -73,11 +75,9 @@ def images_of(model: keras.Model, image_shape: tuple[int, int, int]) -> Images:
     """
     inputs = keras.tree.flatten(getattr(model, "inputs", None) or ())
     dtype = str(inputs[0].dtype) if len(inputs) == 1 else "float32"
-    candidates: tuple[Images, ...]
+    candidates = [WITHOUT_SCALING, Images(0.0, 1.0), Images(0.0, 256.0)]
     if "int" in dtype:
-        candidates = (Images(-128.0, 128.0, dtype) if dtype == "int8" else Images(0.0, 256.0, dtype),)
-    else:
-        candidates = OF_FLOATS
+        candidates = [Images(-128.0, 128.0, dtype) if dtype == "int8" else Images(0.0, 256.0, dtype)]
     distances = {}
     for images in candidates:
         ends = [tf.fill(image_shape, value) for value in (images.low, images.last)]
@@ -92,22 +92,6 @@ def images_of(model: keras.Model, image_shape: tuple[int, int, int]) -> Images:
     return min(distances, key=distances.__getitem__, default=candidates[0])
 
 
-@dataclass(frozen=True)
-class Targets:
-    """What a training step is given beside its images.
-
-    Attributes:
-        name: of all that it is given, for people.
-        make: takes the number of images; gives None where the images stand alone.
-    """
-
-    name: str
-    make: Callable[[int], tf.Tensor | None]
-
-
-IMAGES_ALONE = Targets("images alone", lambda images: None)
-
-
 class _Reached(BaseException):
     """No Exception: Keras would wrap it, and a user's layer may catch it."""
 
@@ -117,21 +101,22 @@ def _first_weighted(model: keras.Model, two_images: tf.Tensor) -> float | int | 
 
     Pooling keeps such values, and what normalises by an image's own values gives 0, which asks for no other images.
 
-    Returns:
-        The distance, as a mean; of an embedding the number of its rows; None where no such layer is reached.
+    A mean; of an embedding the number of its rows; None where no such layer is reached.
     """
     found: list[float | int] = []
+    own = keras.layers.Layer.__call__
 
-    def before(layer: keras.layers.Layer, args: tuple[Any, ...]) -> None:
-        if not getattr(layer, "_layers", None) and any(len(weight.shape) > 1 for weight in layer.weights):
-            if isinstance(layer, keras.layers.Embedding):
-                found.append(int(layer.input_dim))
-            elif args and hasattr(args[0], "dtype"):
-                found.append(float(tf.reduce_mean(tf.math.reduce_std(tf.cast(args[0], tf.float32), axis=0))))
-            raise _Reached
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        if getattr(layer, "_layers", None) or not any(len(weight.shape) > 1 for weight in layer.weights):
+            return own(layer, *args, **kwargs)
+        if isinstance(layer, keras.layers.Embedding):
+            found.append(int(layer.input_dim))
+        elif args and hasattr(args[0], "dtype"):
+            found.append(float(tf.reduce_mean(tf.math.reduce_std(tf.cast(args[0], tf.float32), axis=0))))
+        raise _Reached
 
     try:
-        with _before_calls(before):
+        with replaced(keras.layers.Layer, "__call__", call):
             model(two_images)
     except _Reached:
         pass
@@ -140,32 +125,23 @@ def _first_weighted(model: keras.Model, two_images: tf.Tensor) -> float | int | 
     return found[0] if found else None
 
 
-@contextmanager
-def _before_calls(before: Callable[[keras.layers.Layer, tuple[Any, ...]], None]) -> Iterator[None]:
-    kind = keras.layers.Layer
-    own = kind.__call__
+@dataclass(frozen=True)
+class Targets:
+    """What a training step is given beside its images.
 
-    def call(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        before(self, args)
-        return own(self, *args, **kwargs)
-
-    kind.__call__ = call
-    try:
-        yield
-    finally:
-        kind.__call__ = own
-
-
-def labels(model: keras.Model, batch_size: int, image_shape: tuple[int, int, int]) -> tf.Tensor:
-    """Random targets of the form that the model's loss takes: class numbers for a sparse loss, else its output's.
-
-    Raises:
-        CaseFailure: an own loss takes neither.
+    Attributes:
+        name: of all that it is given, for people.
+        make: takes the number of images; None where they stand alone.
     """
-    return target_forms(model, image_shape)[0].make(batch_size)
+
+    name: str
+    make: Callable[[int], tf.Tensor | None]
 
 
-def target_forms(model: keras.Model, image_shape: tuple[int, int, int]) -> list[Targets]:
+IMAGES_ALONE = Targets("images alone", lambda images: None)
+
+
+def target_forms(model: keras.Model, image_shape: Shape) -> list[Targets]:
     """The targets that a built model's loss takes; for a training step of its own those to be tried after them, too.
 
     One without a loss for Keras is tried with images alone first: those who take them do not fail at being given more.
@@ -176,12 +152,14 @@ def target_forms(model: keras.Model, image_shape: tuple[int, int, int]) -> list[
     if not can_be_called(model):
         return [IMAGES_ALONE]
     shape = output_shape(model, image_shape)[1:]
+    losses = [loss for loss in keras.tree.flatten(getattr(model, "loss", None)) if loss is not None]
     classes = Targets("images and class numbers", lambda images: class_numbers(images, shape))
     like = Targets("images and targets like its output", lambda images: like_output(images, shape))
-    forms = [classes, like] if _is_sparse(model, shape) else [like, classes]
+    # Without a loss, or with several, its training step has its own.
+    forms = [classes, like] if len(losses) == 1 and _takes_classes(losses[0], shape) else [like, classes]
     if not has_own_step(model):
         return forms[:1]
-    return [IMAGES_ALONE, *forms] if not _losses(model) else [*forms, IMAGES_ALONE]
+    return [*forms, IMAGES_ALONE] if losses else [IMAGES_ALONE, *forms]
 
 
 def class_numbers(batch_size: int, shape: tuple[int | None, ...]) -> tf.Tensor:
@@ -196,30 +174,17 @@ def like_output(batch_size: int, shape: tuple[int | None, ...]) -> tf.Tensor:
     return tf.random.stateless_uniform((batch_size, *shape), seed=(SEED, 1))
 
 
-def _losses(model: keras.Model) -> list[Any]:
-    """That it was compiled with, out of whatever lists and dicts they stand in."""
-    return [loss for loss in keras.tree.flatten(getattr(model, "loss", None)) if loss is not None]
+def _takes_classes(loss: Any, shape: tuple[int | None, ...]) -> bool:
+    """Whether a loss takes class numbers; an own one is tried with targets like the output first.
 
-
-def _is_sparse(model: keras.Model, shape: tuple[int | None, ...]) -> bool:
-    losses = _losses(model)
-    if len(losses) != 1:
-        return False  # its training step has its own
-    (loss,) = losses
+    Raises:
+        CaseFailure: an own one takes neither.
+    """
     name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", None) or ""
     if name.startswith("sparse") or type(loss).__name__.startswith("Sparse"):
         return True
     if isinstance(loss, str) or (getattr(loss, "__module__", "") or "").startswith("keras."):
         return False
-    return not _takes(loss, shape)
-
-
-def _takes(loss: Callable[[Any, Any], Any], shape: tuple[int | None, ...]) -> bool:
-    """Whether an own loss takes targets like the output; if not, it takes class numbers.
-
-    Raises:
-        CaseFailure: neither.
-    """
 
     class AsKerasCallsIt(keras.losses.Loss):  # type: ignore[misc]
         def call(self, targets: Any, answers: Any) -> Any:
@@ -235,7 +200,7 @@ def _takes(loss: Callable[[Any, Any], Any], shape: tuple[int | None, ...]) -> bo
         except Exception as error:  # whatever a user's loss raises
             reasons.append(described(error))
         else:
-            return targets is like_output
+            return targets is class_numbers
     raise CaseFailure(
         f"its loss takes neither targets of its output's shape {shape} ({reasons[0]}) nor class numbers ({reasons[1]})"
     )

@@ -6,22 +6,16 @@ Tracing is Python and holds the interpreter's lock, optimising and compiling a g
 from __future__ import annotations
 
 import gc
-import re
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 
-from mpbench.engine import device as devices
-from mpbench.engine.interleave import ENDED_ELSEWHERE
+from mpbench.engine.interleave import ENDED_ELSEWHERE, Progress
+from mpbench.engine.memory import explained
 from mpbench.engine.plan import GroupPlan
-from mpbench.engine.step import Step, is_out_of_memory
-from mpbench.engine.tracing import without_locals
+from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure, described
-from mpbench.system.device import Device
-
-Progress = Callable[[str], None]
-GIB = 2**30
 
 
 def build(
@@ -36,111 +30,57 @@ def build(
     Returns:
         The arms that can be measured; what ended the others; names of those that XLA need not compile anew.
     """
-    building = _Building(plan, agree, progress)
-    building.models()
-    if plan.overlapped:
-        with ThreadPoolExecutor(1, thread_name_prefix="mpbench-tracing") as tracer:
-            building.start({name: tracer.submit(step.trace) for name, step in building.steps.items()})
-    else:
-        building.start({})
-    return building.steps, building.failed, building.from_cache
+    steps: dict[str, Step] = {}
+    failed: dict[str, Exception] = {}
+    from_cache: set[str] = set()
 
+    def say(name: str, text: str) -> None:
+        progress(f"{plan.label}, {name}: {text}")
 
-class _Building:
-    """The arms of a group on their way.
+    def attempt(part: Callable[[str], None], names: Iterable[str]) -> None:
+        """Do a part for each arm; one's failure must not cost the others their measurement."""
+        for name in names:
+            spec = plan.members[name].spec
+            try:
+                part(name)
+            except Exception as error:
+                failed[name] = explained(error, spec.device, spec.size)
+                if plan.cluster.workers > 1:  # now: the others may be waiting in it for this one
+                    say(name, described(failed[name]))
+            if agree(float(name in failed)) and name not in failed:
+                failed[name] = CaseFailure(ENDED_ELSEWHERE)
+            if name in failed:
+                if step := steps.pop(name, None):
+                    step.release()
+                gc.collect()  # outside the handler: what was half built is in cycles, and in the next one's way
 
-    Attributes:
-        steps, failed, from_cache: see `build`.
-    """
+    def build_model(name: str) -> None:
+        spec = plan.members[name].spec
+        # Keras counts the names that it makes up: with the same ones XLA's cache knows the program again.
+        keras.backend.clear_session(free_memory=False)
+        step = Step(spec, lambda part: say(name, part), whole=False)
+        weights = {id(weight) for weight in step.model.weights}
+        if any(id(weight) in weights for other in steps.values() for weight in other.model.weights):
+            raise CaseFailure(f"{spec.model}: its factory returned the same weights twice: build new ones each time")
+        steps[name] = step
 
-    def __init__(self, plan: GroupPlan, agree: Callable[[float], float], progress: Progress) -> None:
-        self.steps: dict[str, Step] = {}
-        self.failed: dict[str, Exception] = {}
-        self.from_cache: set[str] = set()
-        self._plan = plan
-        self._agree = agree
-        self._progress = progress
+    def start(name: str) -> None:
+        step, compiled = steps[name], plan.compiled
+        say(name, "tracing and compiling")
+        if traced:
+            traced[name].result()
+        else:
+            step.trace()
+        if compiled:
+            compiled.new_files()
+        step.start()
+        if compiled and step.jit and not compiled.new_files():
+            from_cache.add(name)
 
-    def models(self) -> None:
-        """Build each arm's model and batch."""
-
-        def model(name: str) -> None:
-            spec = self._plan.members[name].spec
-            # Keras counts the names that it makes up: with the same ones XLA's cache knows the program again.
-            keras.backend.clear_session(free_memory=False)
-            step = Step(spec, lambda part: self._say(name, part), whole=False)
-            for other in self.steps.values():
-                step.check_is_apart_from(other)
-            self.steps[name] = step
-
-        for name in self._plan.members:
-            self._attempt(name, model)
-
-    def start(self, traced: Mapping[str, Future[None]]) -> None:
-        """Run each arm for the first time, once it has been traced.
-
-        Args:
-            traced: by arm, what traces it; it is traced here where there is nothing.
-        """
-
-        def first_run(name: str) -> None:
-            step, compiled = self.steps[name], self._plan.compiled
-            self._say(name, "tracing and compiling")
-            if name in traced:
-                traced[name].result()
-            else:
-                step.trace()
-            if compiled:
-                compiled.new_files()
-            step.start()
-            if compiled and step.jit and not compiled.new_files():
-                self.from_cache.add(name)
-
-        def settle(name: str) -> None:
-            self.steps[name].settle(lambda part: self._say(name, part))
-
-        for part in (first_run, settle):  # the peak of memory is taken when nothing is being traced
-            for name in [*self.steps]:
-                self._attempt(name, part)
-
-    def _attempt(self, name: str, part: Callable[[str], None]) -> None:
-        """One arm's failure must not cost the others their measurement."""
-        spec = self._plan.members[name].spec
-        try:
-            part(name)
-        except Exception as error:
-            self.failed[name] = known = explained(error, spec.device, spec.size)
-            if self._plan.cluster.workers > 1:  # now: the others may be waiting in it for this one
-                self._say(name, described(known))
-        if self._agree(float(name in self.failed)) and name not in self.failed:
-            self.failed[name] = CaseFailure(ENDED_ELSEWHERE)
-        if name in self.failed:
-            if step := self.steps.pop(name, None):
-                step.release()
-            gc.collect()  # outside the handler: what was half built is in cycles, and in the next one's way
-
-    def _say(self, name: str, text: str) -> None:
-        self._progress(f"{self._plan.label}, {name}: {text}")
-
-
-class OutOfMemory(CaseFailure):
-    """The device, or the host, had no memory left for a step."""
-
-
-def explained(error: Exception, device: Device, size: str) -> Exception:
-    """An OutOfMemory in place of an error whose reason is known; without the locals that hold its tensors.
-
-    Args:
-        size: of what was attempted, for people, such as `batch 64, 224 px, training`.
-    """
-    without_locals(error)
-    if not is_out_of_memory(error):
-        return error
-    wanted = re.search(r"shape ?\[[\d,]*\][^ ]*(?: and type \w+)?", str(error))
-    peak = devices.peak_memory_bytes(device) / GIB
-    what = "allocator" if device.kind == "gpu" else "process"
-    return OutOfMemory(
-        f"out of memory on the {device.kind} at {size}"
-        f"{f', allocating a tensor of {wanted[0]}' if wanted else ''} (peak of the {what} so far {peak:.1f} GiB); "
-        "the batch is never shrunk: set --mp-batch-size"
-    )
+    attempt(build_model, plan.members)
+    with ThreadPoolExecutor(1, thread_name_prefix="mpbench-tracing") as tracer:
+        traced = {name: tracer.submit(step.trace) for name, step in steps.items()} if plan.overlapped else {}
+        attempt(start, [*steps])
+    # The peak of memory is taken when nothing is being traced.
+    attempt(lambda name: steps[name].settle(lambda part: say(name, part)), [*steps])
+    return steps, failed, from_cache

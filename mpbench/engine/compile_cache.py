@@ -14,13 +14,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from mpbench.engine.device import processor
+from mpbench.engine.interleave import Progress
 from mpbench.errors import reason
-from mpbench.system import cache
+from mpbench.system import cache, machine
 
 FLAG = "TF_XLA_FLAGS"
 FLAG_TEXT = "--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_device_types="
@@ -35,8 +35,6 @@ FREE_BYTES = 2 * 2**30
 
 DIGEST_CHARACTERS = 16
 
-Say = Callable[[str], None]
-
 
 class CompileCache:
     """The executables of one session.
@@ -47,26 +45,26 @@ class CompileCache:
         say: takes one line.
     """
 
-    def __init__(self, kept: Path, folder: Path, say: Say) -> None:
+    def __init__(self, kept: Path, folder: Path, say: Progress) -> None:
         self._kept = kept
         self._folder = folder
         self._say = say
-        self._fresh: set[str] = set()
         self._take_in()
-        self._there = {path.name for path in folder.glob("*.pb")}
+        self._known = self._stored = self._names()
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self._folder.glob("*.pb")}
 
     def new_files(self) -> set[str]:
         """Names of the executables that have been compiled, and not found, since this was asked last."""
-        new = {path.name for path in self._folder.glob("*.pb")} - self._there
-        self._there |= new
-        self._fresh |= new
-        return new
+        before, self._known = self._known, self._names()
+        return self._known - before
 
     def keep(self) -> None:
         """Put what is new into the user's folder."""
-        self.new_files()
+        names = self._names()
         try:
-            for name in sorted(self._fresh):
+            for name in sorted(names - self._stored):
                 source = self._folder / name
                 digest = cache.sha256_of(source)[:DIGEST_CHARACTERS]
                 with cache.publish(self._kept / f"{digest}.{name}") as partial:
@@ -74,7 +72,7 @@ class CompileCache:
             _prune(self._kept.parent)
         except OSError as error:
             self._say(f"compiled steps are not kept for the next run: {self._kept}: {reason(error)}")
-        self._fresh.clear()
+        self._stored = names
 
     def _take_in(self) -> None:
         for path in sorted(self._kept.glob("*.pb")):
@@ -91,25 +89,20 @@ class CompileCache:
                 (self._folder / name).unlink(missing_ok=True)
 
 
-def open_cache(
-    facts: Mapping[str, Any], cleanup: Callable[[Callable[[], None]], object], say: Say
-) -> CompileCache | None:
-    """The cache of this session, and TensorFlow told of it; None where there can be none.
-
-    To be called before TensorFlow is imported.
+def open_cache(cleanup: Callable[[Callable[[], None]], object], say: Progress) -> CompileCache | None:
+    """The cache of this session, and TensorFlow, which is not imported yet, told of it; None where there can be none.
 
     Args:
-        facts: of the machine; all that an executable depends on besides what is compiled.
         cleanup: takes what is to be called at the session's end.
         say: takes one line.
     """
-    if _tensorflow_is_loaded() or "persistent_cache_directory" in os.environ.get(FLAG, ""):
+    if "tensorflow" in sys.modules or "persistent_cache_directory" in os.environ.get(FLAG, ""):
         return None  # it has read its flags already; or the user has a cache of their own
     try:
         if shutil.disk_usage(tempfile.gettempdir()).free < FREE_BYTES:
             say(f"compiled steps are not kept: less than {FREE_BYTES >> 30} GiB are free in {tempfile.gettempdir()}")
             return None
-        kept = cache.folder("compiled", _key(facts))
+        kept = cache.folder("compiled", _key())
         own = Path(tempfile.mkdtemp(prefix="mpbench-compiled-"))
     except OSError as error:
         say(f"compiled steps are not kept: {reason(error)}")
@@ -120,21 +113,10 @@ def open_cache(
     return CompileCache(kept, own, say)
 
 
-def _tensorflow_is_loaded() -> bool:
-    return "tensorflow" in sys.modules
-
-
-def _key(facts: Mapping[str, Any]) -> str:
-    known = {**facts, "flags": os.environ.get("XLA_FLAGS", ""), "processor": _processor()}
+def _key() -> str:
+    """Of all that an executable depends on besides what is compiled."""
+    known = {**machine.machine_facts(), "flags": os.environ.get("XLA_FLAGS", ""), "processor": processor()}
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:DIGEST_CHARACTERS]
-
-
-def _processor() -> str:
-    """Its features: code compiled for one may not run on another."""
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line for line in lines if line.startswith(("flags", "Features")))
-    return ""
 
 
 def _prune(folder: Path) -> None:

@@ -75,36 +75,9 @@ def operation_flops(kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape]
     Raises:
         ValueError: a shape that it depends on is not known.
     """
-    if kind in _MOVING_ONLY:
-        return 0
     if kind in _COUNTED:
         return _COUNTED[kind](inputs, outputs, attributes)
     return sum(known_size(shape) for shape in outputs)  # elementwise: one per value
-
-
-def _convolution(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
-    """Every output value is a sum over the window and the channels (of its group) that the filter spans."""
-    return 2 * known_size(outputs[0]) * known_size(inputs[1][:-1])
-
-
-def _convolution_input_gradient(inputs: Sequence[Shape], _: Sequence[Shape], __: Mapping[str, Any]) -> int:
-    return 2 * known_size(inputs[2]) * known_size(inputs[1][:-1])
-
-
-def _convolution_filter_gradient(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
-    return 2 * known_size(inputs[2]) * known_size(outputs[0][:-1])
-
-
-def _depthwise(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
-    return 2 * known_size(outputs[0]) * known_size(inputs[1][:2])
-
-
-def _depthwise_input_gradient(inputs: Sequence[Shape], _: Sequence[Shape], __: Mapping[str, Any]) -> int:
-    return 2 * known_size(inputs[2]) * known_size(inputs[1][:2])
-
-
-def _depthwise_filter_gradient(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
-    return 2 * known_size(inputs[2]) * known_size(outputs[0][:2])
 
 
 def _product(inputs: Sequence[Shape], outputs: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
@@ -129,48 +102,44 @@ def _einsum(inputs: Sequence[Shape], _: Sequence[Shape], attributes: Mapping[str
     return 2 * combinations
 
 
-def _pooling(_: Sequence[Shape], outputs: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
-    return known_size(outputs[0]) * known_size(attributes["ksize"])
-
-
-def _pooling_gradient(inputs: Sequence[Shape], _: Sequence[Shape], attributes: Mapping[str, Any]) -> int:
-    return known_size(inputs[-1]) * known_size(attributes["ksize"])
-
-
-def _of_first_input(inputs: Sequence[Shape], _: Sequence[Shape], __: Mapping[str, Any]) -> int:
-    return known_size(inputs[0])
-
-
-def _sum_of_all(inputs: Sequence[Shape], outputs: Sequence[Shape], _: Mapping[str, Any]) -> int:
-    return (len(inputs) - 1) * known_size(outputs[0])
-
-
-def _softmax(_: Sequence[Shape], outputs: Sequence[Shape], __: Mapping[str, Any]) -> int:
-    return SOFTMAX_FLOPS_PER_VALUE * known_size(outputs[0])
-
-
-def _normalization(_: Sequence[Shape], outputs: Sequence[Shape], __: Mapping[str, Any]) -> int:
-    return FUSED_NORMALIZATION_FLOPS_PER_VALUE * known_size(outputs[0])
-
-
-def _normalization_gradient(_: Sequence[Shape], outputs: Sequence[Shape], __: Mapping[str, Any]) -> int:
-    return 2 * FUSED_NORMALIZATION_FLOPS_PER_VALUE * known_size(outputs[0])
-
-
 _COUNTED: dict[str, Callable[[Sequence[Shape], Sequence[Shape], Mapping[str, Any]], int]] = {
-    **dict.fromkeys(("Conv2D", "Conv3D"), _convolution),
-    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolution_input_gradient),
-    **dict.fromkeys(("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"), _convolution_filter_gradient),
-    "DepthwiseConv2dNative": _depthwise,
-    "DepthwiseConv2dNativeBackpropInput": _depthwise_input_gradient,
-    "DepthwiseConv2dNativeBackpropFilter": _depthwise_filter_gradient,
+    # Every output value of a convolution is a sum over the window and the channels (of its group) of the filter, and
+    # its gradients are as many products: the output's shape is that of the gradient that comes in.
+    **dict.fromkeys(("Conv2D", "Conv3D"), lambda ins, outs, _: 2 * known_size(outs[0]) * known_size(ins[1][:-1])),
+    **dict.fromkeys(
+        ("Conv2DBackpropInput", "Conv3DBackpropInputV2"),
+        lambda ins, outs, _: 2 * known_size(ins[2]) * known_size(ins[1][:-1]),
+    ),
+    **dict.fromkeys(
+        ("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"),
+        lambda ins, outs, _: 2 * known_size(ins[2]) * known_size(outs[0][:-1]),
+    ),
+    "DepthwiseConv2dNative": lambda ins, outs, _: 2 * known_size(outs[0]) * known_size(ins[1][:2]),
+    "DepthwiseConv2dNativeBackpropInput": lambda ins, outs, _: 2 * known_size(ins[2]) * known_size(ins[1][:2]),
+    "DepthwiseConv2dNativeBackpropFilter": lambda ins, outs, _: 2 * known_size(ins[2]) * known_size(outs[0][:2]),
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _product),
     "Einsum": _einsum,
-    **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pooling),
-    **dict.fromkeys(("MaxPoolGrad", "AvgPoolGrad", "MaxPool3DGrad", "AvgPool3DGrad"), _pooling_gradient),
-    **dict.fromkeys(("Sum", "Mean", "Max", "Min", "Prod", "All", "Any", "BiasAddGrad", "L2Loss"), _of_first_input),
-    "AddN": _sum_of_all,
-    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
-    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalization),
-    **dict.fromkeys(("FusedBatchNormGrad", "FusedBatchNormGradV2", "FusedBatchNormGradV3"), _normalization_gradient),
+    **dict.fromkeys(
+        ("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"),
+        lambda ins, outs, attributes: known_size(outs[0]) * known_size(attributes["ksize"]),
+    ),
+    **dict.fromkeys(
+        ("MaxPoolGrad", "AvgPoolGrad", "MaxPool3DGrad", "AvgPool3DGrad"),
+        lambda ins, outs, attributes: known_size(ins[-1]) * known_size(attributes["ksize"]),
+    ),
+    **dict.fromkeys(
+        ("Sum", "Mean", "Max", "Min", "Prod", "All", "Any", "BiasAddGrad", "L2Loss"),
+        lambda ins, outs, _: known_size(ins[0]),
+    ),
+    "AddN": lambda ins, outs, _: (len(ins) - 1) * known_size(outs[0]),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), lambda ins, outs, _: SOFTMAX_FLOPS_PER_VALUE * known_size(outs[0])),
+    **dict.fromkeys(
+        ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
+        lambda ins, outs, _: FUSED_NORMALIZATION_FLOPS_PER_VALUE * known_size(outs[0]),
+    ),
+    **dict.fromkeys(
+        ("FusedBatchNormGrad", "FusedBatchNormGradV2", "FusedBatchNormGradV3"),
+        lambda ins, outs, _: 2 * FUSED_NORMALIZATION_FLOPS_PER_VALUE * known_size(outs[0]),
+    ),
+    **dict.fromkeys(_MOVING_ONLY, lambda ins, outs, _: 0),
 }

@@ -1,13 +1,9 @@
-"""What the machine is, and which of its devices runs the cases.
-
-`machine_facts` works without TensorFlow: pytest-benchmark asks for it before a case has run, and comparing two runs
-must not find them different because one of the answers came before an import.
-"""
+"""Which device the cases run on, and what is set there: TF32, deterministic operations. Imports TensorFlow late."""
 
 from __future__ import annotations
 
 import os
-import resource
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,10 +13,8 @@ from typing import Any
 
 from mpbench.engine.keras_settings import check_process_settings
 from mpbench.errors import CaseFailure, NotBesideOthers, UsageProblem
-from mpbench.system import machine, nvidia
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
-from mpbench.system.machine import status_bytes
 from mpbench.system.nvidia import AMPERE
 
 
@@ -36,13 +30,14 @@ def activate(choice: str, require_gpu: bool, replicas: int = 1, cluster: Cluster
     Raises:
         UsageProblem: a GPU was asked for and TensorFlow sees none, or fewer than replicas.
     """
+    cluster = cluster or Cluster()
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise UsageProblem(f"KERAS_BACKEND: {backend!r}: valid is tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # NVML's order and nvidia-smi's; CUDA's own puts the fastest card first, and the facts would name another one.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    with held_back_stderr() as said:
+    with held_back_stderr() as printed:
         import keras  # noqa: F401
         import tensorflow as tf
 
@@ -55,17 +50,17 @@ def activate(choice: str, require_gpu: bool, replicas: int = 1, cluster: Cluster
         if replicas > len(gpus):
             raise UsageProblem(f"--mp-replicas: {replicas} on this machine: valid is {len(gpus)} or less, its GPUs")
         with suppress(RuntimeError):
-            if replicas > 1 or (cluster is not None and cluster.workers > 1):
+            if replicas > 1 or cluster.workers > 1:
                 tf.config.set_visible_devices(gpus[:replicas], "GPU")
             for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)
         return Device("gpu", "/GPU:0")
     elif require_gpu or choice == "gpu":
         option = "--mp-require-gpu" if require_gpu else "--mp-device=gpu"
-        sys.stderr.write("".join(said))
+        sys.stderr.write("".join(printed))
         raise UsageProblem(f"{option}: TensorFlow {tf.__version__} sees no GPU (nvidia-smi and mpbench[cuda] tell why)")
     if replicas > 1:
-        _divide_cpu(replicas, cluster or Cluster())
+        _divide_cpu(replicas, cluster)
     return Device("cpu", "/CPU:0")
 
 
@@ -90,21 +85,38 @@ def _divide_cpu(parts: int, cluster: Cluster) -> None:
 @contextmanager
 def held_back_stderr() -> Iterator[list[str]]:
     """Keep what the libraries print while they load (a dozen lines, even at log level 3) for whoever needs it."""
-    said: list[str] = []
+    printed: list[str] = []
     sys.stderr.flush()
     with tempfile.TemporaryFile(mode="w+", errors="replace") as held:
         before = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
-            yield said
+            yield printed
         finally:
             os.dup2(before, 2)
             os.close(before)
             held.seek(0)
-            said.append(held.read())
+            printed.append(held.read())
 
 
-_tf32_without_xla: set[bool] = set()
+def processor() -> str:
+    """The host's: its model and instruction sets. Others round otherwise, or cannot run what was compiled for it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    except OSError:  # no Linux
+        return platform.processor()
+    return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features")))
+
+
+def device_name(device: Device) -> str:
+    """What TensorFlow calls the device that the cases run on, such as `NVIDIA H200`; `CPU` for a CPU."""
+    return "CPU" if device.kind == "cpu" else str(_gpu_details().get("device_name", "GPU"))
+
+
+def _gpu_details() -> dict[str, Any]:
+    import tensorflow as tf
+
+    return dict(tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0]))
 
 
 def set_tf32(enabled: bool) -> None:
@@ -112,6 +124,35 @@ def set_tf32(enabled: bool) -> None:
     import tensorflow as tf
 
     tf.config.experimental.enable_tensor_float_32_execution(enabled)
+
+
+def tf32_available(device: Device) -> bool:
+    """Whether float32 products can run in TF32 there: on Ampere and newer, unless switched off for the process."""
+    if device.kind == "cpu" or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return False
+    return tuple(_gpu_details().get("compute_capability", (0, 0))) >= AMPERE
+
+
+_tf32_without_xla: set[bool] = set()
+
+
+def check_tf32_is_apart(tf32: bool, policy: str, device: Device, jit: bool) -> None:
+    """Refuse to run float32 with and without TF32 in one process where the first would decide for both.
+
+    TensorFlow picks a convolution's algorithm once per shape and dtype and keeps it for the process; whether TF32 is
+    allowed is not part of that key (tensorflow/core/util/autotune_maps/conv_parameters.cc). XLA keeps them apart.
+
+    Raises:
+        NotBesideOthers: the other state has run in this process, on a GPU without XLA.
+    """
+    if policy != "float32" or device.kind != "gpu" or jit:
+        return
+    _tf32_without_xla.add(tf32)
+    if len(_tf32_without_xla) > 1:
+        raise NotBesideOthers(
+            "float32 and tf32 cannot be told apart in one process without XLA (TensorFlow keeps the first one's "
+            "convolution algorithms for both): use --mp-jit on, or one run for each"
+        )
 
 
 _deterministic_gpu = False
@@ -137,92 +178,3 @@ def check_not_deterministic() -> None:
             "an accuracy case has switched the GPU to deterministic operations, which are slower: "
             "measure speed before it or in a run of its own"
         )
-
-
-def check_tf32_is_apart(tf32: bool, policy: str, device: Device, jit: bool) -> None:
-    """Refuse to run float32 with and without TF32 in one process where the first would decide for both.
-
-    TensorFlow picks a convolution's algorithm once per shape and dtype and keeps it for the process; whether TF32 is
-    allowed is not part of that key (tensorflow/core/util/autotune_maps/conv_parameters.cc). XLA keeps them apart.
-
-    Raises:
-        NotBesideOthers: the other state has run in this process, on a GPU without XLA.
-    """
-    if policy != "float32" or device.kind != "gpu" or jit:
-        return
-    _tf32_without_xla.add(tf32)
-    if len(_tf32_without_xla) > 1:
-        raise NotBesideOthers(
-            "float32 and tf32 cannot be told apart in one process without XLA (TensorFlow keeps the first one's "
-            "convolution algorithms for both): use --mp-jit on, or one run for each"
-        )
-
-
-def device_name(device: Device) -> str:
-    """What TensorFlow calls the device that the cases run on, such as `NVIDIA H200`; `CPU` for a CPU."""
-    if device.kind == "cpu":
-        return "CPU"
-    return str(_gpu_details().get("device_name", "GPU"))
-
-
-def tf32_available(device: Device) -> bool:
-    """Whether float32 products can run in TF32 there: on Ampere and newer, unless switched off for the process."""
-    if device.kind == "cpu" or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
-        return False
-    return tuple(_gpu_details().get("compute_capability", (0, 0))) >= AMPERE
-
-
-def _gpu_details() -> dict[str, Any]:
-    import tensorflow as tf
-
-    return dict(tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0]))
-
-
-def reset_peak_memory(device: Device) -> int:
-    """Start a new peak; returns the bytes in use now."""
-    if device.kind == "gpu":
-        import tensorflow as tf
-
-        tf.config.experimental.reset_memory_stats("GPU:0")
-        return memory_in_use(device)
-    with suppress(OSError):
-        # Linux: 5 resets the high-water mark of the resident set (man 5 proc).
-        Path("/proc/self/clear_refs").write_text("5")
-    return 0
-
-
-def memory_in_use(device: Device) -> int:
-    """Bytes in use now: of TensorFlow's allocator on a GPU, of the process on a CPU (resident; 0 where unknown)."""
-    if device.kind == "gpu":
-        import tensorflow as tf
-
-        return int(tf.config.experimental.get_memory_info("GPU:0")["current"])
-    try:
-        return status_bytes("/proc/self/status", "VmRSS:")
-    except (OSError, ValueError, StopIteration):
-        return 0
-
-
-def free_memory_bytes(device: Device) -> int | None:
-    """Bytes that could still be used; None if unknown."""
-    if device.kind == "cpu":
-        return machine.free_memory_bytes()
-    total = nvidia.gpu_facts().get("gpu_memory_bytes")
-    return None if total is None else int(total) - memory_in_use(device)
-
-
-def peak_memory_bytes(device: Device) -> int:
-    """Peak since `reset_peak_memory`: TensorFlow's allocator on a GPU, the whole process's resident set on a CPU.
-
-    Where the system cannot reset the resident set's peak it is the peak since the process began.
-    """
-    if device.kind == "gpu":
-        import tensorflow as tf
-
-        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
-    try:
-        return status_bytes("/proc/self/status", "VmHWM:")
-    except (OSError, ValueError, StopIteration):
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

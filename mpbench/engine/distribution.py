@@ -21,7 +21,8 @@ COLLECTIVE_TIMEOUT_SECONDS = 900.0
 """For the other workers to join in: one of them may compile a large model a good deal longer. Without it a worker that
 has lost another would wait for ever."""
 
-_strategy: tf.distribute.Strategy | None = None
+_strategy: Any = None
+"""Of this process, once it has been started."""
 
 
 def start(device: Device, replicas: int, cluster: Cluster) -> None:
@@ -42,37 +43,29 @@ def start(device: Device, replicas: int, cluster: Cluster) -> None:
         raise RuntimeError(f"{_strategy.num_replicas_in_sync} replicas where {replicas} were asked for")
 
 
-def _started() -> tf.distribute.Strategy:
-    if _strategy is None:
-        raise RuntimeError("replicas.start has not been called")
-    return _strategy
-
-
 def scope(device: Device, replicas: int) -> AbstractContextManager[Any]:
     """Where a model is built that so many replicas share."""
-    return tf.device(device.placement) if replicas == 1 else _started().scope()  # type: ignore[no-any-return]
+    return tf.device(device.placement) if replicas == 1 else _strategy.scope()  # type: ignore[no-any-return]
 
 
 def spread(tensor: tf.Tensor, replicas: int) -> Any:
     """The same tensor on each replica's device."""
     if replicas == 1:
         return tensor
-    strategy = _started()
-    local = strategy.extended.worker_devices
+    local = _strategy.extended.worker_devices
 
     def copied(context: Any) -> tf.Tensor:
         with tf.device(local[context.replica_id_in_sync_group % len(local)]):
             return tf.identity(tensor)
 
-    return strategy.experimental_distribute_values_from_function(copied)
+    return _strategy.experimental_distribute_values_from_function(copied)
 
 
 def run(step: Callable[[Any], Any], data: Any, replicas: int) -> Any:
     """A step of each replica on its own data; what the local ones return, as tuples."""
     if replicas == 1:
         return step(data)
-    strategy = _started()
-    return tf.nest.map_structure(strategy.experimental_local_results, strategy.run(step, args=(data,)))
+    return tf.nest.map_structure(_strategy.experimental_local_results, _strategy.run(step, args=(data,)))
 
 
 def skip_together(optimizer: keras.optimizers.LossScaleOptimizer) -> None:
@@ -110,18 +103,16 @@ def agreement(cluster: Cluster) -> Callable[[float], float]:
     if cluster.workers == 1:
         return lambda mine: mine
 
-    strategy = _started()
-
     def all_figures(mine: tf.Tensor) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         # Each replica adds a vector that is 0 but for its own figure.
-        own = tf.one_hot(context.replica_id_in_sync_group, strategy.num_replicas_in_sync, dtype=tf.float64)
+        own = tf.one_hot(context.replica_id_in_sync_group, _strategy.num_replicas_in_sync, dtype=tf.float64)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.math.multiply_no_nan(mine, own))
 
-    share = tf.function(lambda mine: strategy.run(all_figures, args=(mine,)), autograph=False)
+    share = tf.function(lambda mine: _strategy.run(all_figures, args=(mine,)), autograph=False)
 
     def largest(mine: float) -> float:
-        everywhere = strategy.experimental_local_results(share(tf.constant(mine, tf.float64)))
+        everywhere = _strategy.experimental_local_results(share(tf.constant(mine, tf.float64)))
         return float(everywhere[0].numpy().max())
 
     return largest

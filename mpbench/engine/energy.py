@@ -20,7 +20,7 @@ ENERGY_PASS_SECONDS = 1.0
 """Least length of a pass: two of them gave spreads of 0.2 to 3.6 % on an H200."""
 
 ENERGY_PASSES = 2
-"""Of each arm, all arms in turn: their spread tells what a figure is worth."""
+"""Of each arm, all arms in turn: their spread tells what a figure is worth, and with fewer there is none."""
 
 MAX_TURNS = 3
 """An arm of which a pass was left out runs one more."""
@@ -34,31 +34,28 @@ MAX_WAIT_SECONDS = 0.25
 CHUNKS_PER_ROUND = 5
 """While waiting, so many looks at the counter for each round's length (0.1 s)."""
 
-MIN_PASSES = 2
-"""With fewer there is no spread, and no figure."""
-
 
 @dataclass(frozen=True)
 class Energy:
-    """What the passes of one arm gave.
+    """What the passes of one arm gave, as in CaseRecord.
 
     Attributes:
         joules_per_step: median of its passes.
-        spread: largest less smallest pass, as a share of the median.
+        joules_spread: largest less smallest pass, as a share of the median.
         utilisation_percent: median of the readings at the end of each pass; None where there are none.
     """
 
     joules_per_step: float
-    spread: float
-    utilisation_percent: float | None = None
+    joules_spread: float
+    utilisation_percent: float | None
 
 
 def measure_energy(
     arms: Sequence[Arm],
     steps_per_round: Mapping[str, int],
     joules: Callable[[], float | None],
+    utilisation_percent: Callable[[], float | None],
     *,
-    utilisation_percent: Callable[[], float | None] = lambda: None,
     clock: Clock = time.perf_counter,
     seed: int = 0,
     progress: Progress = lambda _: None,
@@ -66,15 +63,13 @@ def measure_energy(
     """Run passes of each arm, in a random order anew for each turn, and divide what the counter says by their steps.
 
     A pass in which loss scaling skipped a step is left out, and one more is run in its place. An arm that raises, or
-    that keeps fewer than MIN_PASSES, has no energy: the times that were measured before stay valid.
+    that keeps fewer than ENERGY_PASSES, has no energy: the times that were measured before stay valid.
 
     Args:
         arms: warmed up.
         steps_per_round: of each arm, by name; a round takes some 0.1 s, or one step.
         joules: reads the counter; None where there is none (any more).
         utilisation_percent: of the last second at most.
-        clock: seconds, monotonic.
-        seed: of the orders.
 
     Returns:
         By name of the arm; empty where nothing counts.
@@ -83,75 +78,64 @@ def measure_energy(
         return {}
     progress("measuring energy")
     rng = np.random.default_rng(seed)
-    live = {arm.name: arm for arm in arms}
-    figures: dict[str, list[float]] = {name: [] for name in live}
-    utilisations: dict[str, list[float]] = {name: [] for name in live}
+    figures: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    utilisations: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for _ in range(MAX_TURNS):
-        for index in rng.permutation(len(arms)):
-            arm = arms[index]
-            if arm.name not in live or len(figures[arm.name]) == ENERGY_PASSES:
+        for arm in [arms[i] for i in rng.permutation(len(arms))]:
+            if arm.name not in figures or len(figures[arm.name]) == ENERGY_PASSES:
                 continue
             try:
-                figure = _Pass(arm, steps_per_round[arm.name], joules, clock).joules_per_step()
+                figure = _joules_per_step(arm, steps_per_round[arm.name], joules, clock)
                 busy = utilisation_percent()
             except Exception as error:  # an arm's failure, of whatever kind, is its own
                 progress(f"{arm.name}: no energy: {described(error)}")
-                del live[arm.name]
+                del figures[arm.name]
                 continue
             if figure is not None:
                 figures[arm.name].append(figure)
             if busy is not None:
                 utilisations[arm.name].append(busy)
-    return {name: _energy(figures[name], utilisations[name]) for name in live if len(figures[name]) >= MIN_PASSES}
+    found = {}
+    for name, passes in figures.items():
+        if len(passes) == ENERGY_PASSES:
+            median = float(np.median(passes))
+            utilisation = float(np.median(utilisations[name])) if utilisations[name] else None
+            found[name] = Energy(median, (max(passes) - min(passes)) / median, utilisation)
+    return found
 
 
-def _energy(figures: Sequence[float], utilisations: Sequence[float]) -> Energy:
-    median = float(np.median(figures))
-    busy = float(np.median(utilisations)) if utilisations else None
-    return Energy(median, (max(figures) - min(figures)) / median, busy)
+def _joules_per_step(arm: Arm, steps_per_round: int, joules: Callable[[], float | None], clock: Clock) -> float | None:
+    """One pass of an arm; None where the counter did not grow, was lost, or a step was skipped."""
+    taken = 0
 
+    def run(steps: int) -> None:
+        nonlocal taken
+        arm.run(steps)
+        taken += steps
 
-class _Pass:
-    """One arm for some seconds, its steps counted."""
-
-    def __init__(self, arm: Arm, steps_per_round: int, joules: Callable[[], float | None], clock: Clock) -> None:
-        self._arm = arm
-        self._round = steps_per_round
-        self._chunk = math.ceil(steps_per_round / CHUNKS_PER_ROUND)
-        self._joules = joules
-        self._clock = clock
-        self._steps = 0
-
-    def joules_per_step(self) -> float | None:
-        """None where the counter did not grow, was lost, or a step was skipped."""
-        self._arm.before()
-        self._run_for(LEAD_IN_SECONDS)
-        before = self._updated()
-        skipped, self._steps = self._arm.skipped_steps(), 0
-        self._run_for(ENERGY_PASS_SECONDS)
-        after = self._updated()
-        steps, clean = self._steps, self._arm.skipped_steps() == skipped
-        self._arm.after()
-        used = 0.0 if before is None or after is None else after - before
-        return float(used / steps) if clean and used > 0 else None
-
-    def _run_for(self, seconds: float) -> None:
+    def run_for(seconds: float) -> None:
         """Whole rounds, at least one."""
-        until = self._clock() + seconds
-        while True:
-            self._run(self._round)
-            if self._clock() >= until:
-                return
+        until = clock() + seconds
+        run(steps_per_round)
+        while clock() < until:
+            run(steps_per_round)
 
-    def _updated(self) -> float | None:
+    def updated() -> float | None:
         """The counter as soon as it has moved, while steps go on; or as it stands where it does not move in time."""
-        stale = now = self._joules()
-        until = self._clock() + MAX_WAIT_SECONDS
-        while now == stale and now is not None and self._clock() < until:
-            self._run(self._chunk)
-            now = self._joules()
+        stale = now = joules()
+        until = clock() + MAX_WAIT_SECONDS
+        while now == stale and now is not None and clock() < until:
+            run(math.ceil(steps_per_round / CHUNKS_PER_ROUND))
+            now = joules()
         return now
 
-    def _run(self, steps: int) -> None:
-        self._arm.run(steps)
-        self._steps += steps
+    arm.before()
+    run_for(LEAD_IN_SECONDS)
+    before = updated()
+    skipped, taken = arm.skipped_steps(), 0
+    run_for(ENERGY_PASS_SECONDS)
+    after = updated()
+    steps, clean = taken, arm.skipped_steps() == skipped
+    arm.after()
+    used = 0.0 if before is None or after is None else after - before
+    return float(used / steps) if clean and used > 0 else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from typing import Any
 
 import keras
@@ -14,21 +14,22 @@ import numpy as np
 
 from mpbench.config.profiles import LARGEST_BATCH
 from mpbench.engine import device as devices
-from mpbench.engine.building import OutOfMemory, build, explained
+from mpbench.engine.building import build
 from mpbench.engine.distribution import agreement
-from mpbench.engine.interleave import Series
+from mpbench.engine.energy import measure_energy
+from mpbench.engine.interleave import Arm, Measurement, Progress
 from mpbench.engine.interrupts import held_interrupts
 from mpbench.engine.largest_batch import confirm, fit
+from mpbench.engine.memory import OutOfMemory, explained
 from mpbench.engine.plan import GroupPlan
 from mpbench.engine.step import Step
-from mpbench.engine.timed import Timed
+from mpbench.engine.stopping import Plan, Series
+from mpbench.engine.telemetry import OthersOnCpu, Readings, Telemetry, open_telemetry
 from mpbench.errors import CaseFailure, described
 from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
 from mpbench.records.speed import BROKEN_OFF, DRIFTING, FOR_WANT_OF_TIME, CaseRecord, SpeedCase
 from mpbench.stats.intervals import Interval
-
-Progress = Callable[[str], None]
 
 Outcome = SpeedCase | Exception
 Keep = Callable[[Mapping[str, SpeedCase]], None]
@@ -40,8 +41,6 @@ class Group:
     """One group on its way: built, measured in visits, finished.
 
     Args:
-        plan: of the group.
-        progress: takes one line.
         keep: called with the arms that are measured so far after each visit, again when their times are complete, and
             again where something has been added: whatever ends the session must not cost them.
         profile: takes a profile of each arm after its rounds, which it would slow down; None for none.
@@ -64,20 +63,41 @@ class Group:
         self._failed = False
         self._stack = ExitStack()
         agree = agreement(plan.cluster)
-        began = time.monotonic()
-        self._steps, failed, self._from_cache = build(plan, agree, progress)
-        self.outcomes.update(failed)
-        self._find_batches()
-        _spent(plan, "built", began)
+        with self._spending("built"):
+            self._steps, failed, self._from_cache = build(plan, agree, progress)
+            self.outcomes.update(failed)
+            self._find_batches()
+        plan.spent["arms"] += len(plan.members)
         self._stack.callback(keras.backend.clear_session)
         for step in self._steps.values():
             self._stack.callback(step.release)
-        self._timed = Timed.open(self._steps, plan, self._stack, lambda text: progress(f"{plan.label}: {text}"), agree)
+        self._unmeasured_skips = {name: step.skipped_steps() for name, step in self._steps.items()}
+        self._others = OthersOnCpu()
+        self._readings: dict[str, Readings] = {}
+        telemetry = functools.cache(lambda gpus: self._stack.enter_context(open_telemetry(plan.device, gpus)))
+        self._arms = [self._arm(name, step, telemetry) for name, step in self._steps.items()]
+        limits = Plan(plan.profile.max_seconds, plan.profile.tolerance)
+        self._measurement = Measurement(self._arms, limits, agree=agree, progress=self._tell)
+
+    def _arm(self, name: str, step: Step, telemetry: Callable[[int], Telemetry | None]) -> Arm:
+        """As it is measured, with readings of the GPUs that it uses: what an idle one does is not a step's."""
+        member, readings = self.plan.members[name], None
+        if of_gpus := telemetry(max(step.spec.replicas // self.plan.cluster.workers, 1)):
+            readings = self._readings[name] = Readings(of_gpus)
+        return Arm(
+            name,
+            step.run,
+            step.skipped_steps,
+            step.spec.batch_size,
+            throttled=readings.take if readings else lambda: False,
+            baseline=member.baseline,
+            reference=member.reference,
+        )
 
     @property
     def done(self) -> bool:
         """Whether it needs no further visit."""
-        return self._failed or self._timed.measurement.done
+        return self._failed or self._measurement.done
 
     @property
     def out_of_memory(self) -> bool:
@@ -91,44 +111,45 @@ class Group:
 
     def visit(self, after_others: bool) -> None:
         """Measure for a while; see `Measurement.visit`."""
-        began = time.monotonic()
-        self._timed.visit(after_others)
-        if not self.done:
-            with held_interrupts():
-                self._keep(self._measured(self._faults(), BROKEN_OFF))
-        _spent(self.plan, "measured", began)
+        with self._spending("measured"):
+            with self._others.watched():
+                self._measurement.visit(after_others)
+            if not self.done:
+                with held_interrupts():
+                    self._keep(self._measured(self._faults(), BROKEN_OFF))
 
     def finish(self) -> None:
         """Take energy and profiles of what was measured, and release it all."""
         with self._stack:
-            began = time.monotonic()
-            with held_interrupts():
-                faults = self._faults()
-                measured = self._measured(faults)
-                self._keep(measured)
-                for name, fault in faults.items():
-                    spec = self._steps[name].spec
-                    self.outcomes[name] = explained(fault, spec.device, spec.size) if fault else measured[name]
-            if self.plan.compiled:
-                self.plan.compiled.keep()
-            began = _spent(self.plan, "measured", began)
-            added = self._timed.energy(measured)
-            began = _spent(self.plan, "energy", began)
-            # One that fails alone would leave other workers waiting in its steps.
-            if self._profile and self.plan.cluster.workers == 1:
-                for name in measured:
-                    self._say(name, "profiling")
-                    added.setdefault(name, {}).update(self._profile(self._steps[name]))
-            _spent(self.plan, "profiled", began)
+            with self._spending("measured"):
+                with held_interrupts():
+                    faults = self._faults()
+                    measured = self._measured(faults)
+                    self._keep(measured)
+                    for name, fault in faults.items():
+                        self.outcomes[name] = self._explained(fault, name) if fault else measured[name]
+                if self.plan.compiled:
+                    self.plan.compiled.keep()
+            # Steps of one machine alone would wait for those of the others.
+            alone = self.plan.cluster.workers == 1
+            added: dict[str, dict[str, Any]] = {name: {} for name in measured}
+            with self._spending("energy"):
+                if alone and self.plan.energy:
+                    self._add_energy(added)
+            with self._spending("profiled"):
+                if alone and self._profile:
+                    for name in measured:
+                        self._say(name, "profiling")
+                        added[name].update(self._profile(self._steps[name]))
             for name, facts in added.items():
-                self.outcomes[name] = Measured(replace(measured[name].record, **facts), measured[name].rounds)
+                self.outcomes[name] = replace(measured[name], record=replace(measured[name].record, **facts))
             self._keep({name: one for name, one in self.outcomes.items() if isinstance(one, Measured)})
 
     def fail(self, error: Exception) -> None:
-        """End all arms that are not finished with an error, which is said, and release them."""
-        self._progress(f"{self.plan.label}: ended by {described(error)}")
-        for name, step in self._steps.items():
-            self.outcomes.setdefault(name, explained(error, step.spec.device, step.spec.size))
+        """End all arms that are not finished with an error, which is told, and release them."""
+        self._tell(f"ended by {described(error)}")
+        for name in self._steps:
+            self.outcomes.setdefault(name, self._explained(error, name))
         self._failed = True
         self.release()
 
@@ -136,8 +157,22 @@ class Group:
         """Give back all that it holds."""
         self._stack.close()
 
+    def _tell(self, text: str) -> None:
+        self._progress(f"{self.plan.label}: {text}")
+
     def _say(self, name: str, text: str) -> None:
         self._progress(f"{self.plan.label}, {name}: {text}")
+
+    def _explained(self, error: Exception, name: str) -> Exception:
+        spec = self._steps[name].spec
+        return explained(error, spec.device, spec.size)
+
+    @contextmanager
+    def _spending(self, what: str) -> Iterator[None]:
+        """Add the seconds inside to what the session has spent."""
+        began = time.monotonic()
+        yield
+        self.plan.spent[what] += time.monotonic() - began
 
     def _find_batches(self) -> None:
         """For the arms whose batch is to be as large as fits."""
@@ -147,44 +182,45 @@ class Group:
                 try:
                     find(self._steps[name], functools.partial(self._say, name))
                 except Exception as error:
-                    member = self.plan.members[name].spec
-                    self.outcomes[name] = explained(error, member.device, member.size)
+                    self.outcomes[name] = self._explained(error, name)
                     self._steps.pop(name).release()
 
     def _faults(self) -> dict[str, Exception | None]:
         """What is wrong with each arm, looked at before any record is written: a baseline that computed nonsense must
         not stand under a ratio."""
-        series = self._timed.measurement.series
+        series = self._measurement.series
         return {name: series[name].error or _fault(step, series[name]) for name, step in self._steps.items()}
 
+    def _add_energy(self, added: Mapping[str, dict[str, Any]]) -> None:
+        """Add what energy passes of these arms give to the fields of their records; nothing where nothing counts it."""
+        steps_per_round = {name: one.steps_per_round for name, one in self._measurement.series.items()}
+        for telemetry in dict.fromkeys(readings.telemetry for readings in self._readings.values()):
+            arms = [arm for arm in self._arms if arm.name in added and self._readings[arm.name].telemetry is telemetry]
+            found = measure_energy(
+                arms, steps_per_round, telemetry.joules, telemetry.utilisation_percent, progress=self._tell
+            )
+            for name, energy in found.items():
+                added[name].update(asdict(energy))
+
     def _measured(self, faults: Mapping[str, Exception | None], noisy_because: str = "") -> dict[str, SpeedCase]:
-        """The records of the arms that have rounds and no fault."""
-        series = self._timed.measurement.series
+        """The records of the arms that have rounds and no fault; `noisy_because` says what ended them early."""
+        series, wrong = self._measurement.series, {name for name, fault in faults.items() if fault}
         return {
-            name: self._record(name, faults, noisy_because)
-            for name, fault in faults.items()
-            if not fault and series[name].rounds
+            name: self._record(name, wrong, noisy_because)
+            for name in self._steps
+            if name not in wrong and series[name].rounds
         }
 
-    def _record(self, name: str, faults: Mapping[str, Exception | None], noisy_because: str) -> SpeedCase:
-        """What was measured of an arm.
-
-        Args:
-            faults: of each arm.
-            noisy_because: what ended it early, if anything did.
-        """
-        plan, step, timed = self.plan, self._steps[name], self._timed
-        mine, member, spec = timed.measurement.series[name], plan.members[name], step.spec
-        readings = timed.readings.get(name)
+    def _record(self, name: str, wrong: Collection[str], noisy_because: str) -> SpeedCase:
+        """What was measured of an arm; no ratio refers to those that are wrong."""
+        plan, step = self.plan, self._steps[name]
+        mine, member, spec = self._measurement.series[name], plan.members[name], step.spec
         if not noisy_because and mine.noisy:
             noisy_because = FOR_WANT_OF_TIME if mine.drift is None else DRIFTING
-
-        def over(other: str | None, ratio: Interval | None) -> Interval | None:
-            """A ratio to another arm, unless that one was found to be wrong."""
-            return ratio if ratio is not None and other is not None and not faults[other] else None
-
-        compiling = max(step.first_run_seconds - float(np.median(mine.judged.rounds)), 0.0)
-        speedup, over_reference = over(member.baseline, mine.speedup), over(member.reference, mine.over_reference)
+        step_seconds = float(np.median(mine.judged.rounds))
+        compile_seconds = max(step.first_run_seconds - step_seconds, 0.0)
+        speedup = None if member.baseline in wrong else mine.speedup
+        over_reference = None if member.reference in wrong else mine.over_reference
         record = CaseRecord(
             model=spec.model,
             precision=spec.precision.name,
@@ -199,11 +235,11 @@ class Group:
             jit=step.jit,
             tf32=spec.precision.tf32 and devices.tf32_available(spec.device),
             parameters=step.parameters,
-            images_per_second=spec.replicas * spec.batch_size / float(np.median(mine.judged.rounds)),
-            first_step_seconds=step.first_step_seconds,
+            images_per_second=spec.replicas * spec.batch_size / step_seconds,
+            first_step_seconds=step.trace_seconds + step.first_run_seconds,
             loss_scale=step.loss_scale(),
             skipped_steps=mine.skipped_steps,
-            warmup_skipped_steps=timed.skipped_steps[name] + mine.warmup_skipped_steps,
+            warmup_skipped_steps=self._unmeasured_skips[name] + mine.warmup_skipped_steps,
             peak_memory_bytes=max(step.peak_memory_bytes - self._held_bytes, 0),
             memory_kind="device" if spec.device.kind == "gpu" else "host_rss",
             warmup_rounds=mine.warmup_rounds,
@@ -214,58 +250,46 @@ class Group:
             noisy=bool(noisy_because),
             noisy_because=noisy_because,
             drift=mine.drift,
-            visits=",".join(map(str, timed.measurement.visits)),
+            visits=",".join(map(str, self._measurement.visits)),
             baseline=plan.members[member.baseline].spec.precision.name if speedup and member.baseline else None,
-            speedup=speedup.estimate if speedup else None,
-            speedup_low=speedup.low if speedup else None,
-            speedup_high=speedup.high if speedup else None,
-            others_cpu_share=timed.others_cpu_share,
+            **_with_limits("speedup", "speedup", speedup),
+            others_cpu_share=self._others.share,
             point=plan.point,
             mode=member.mode,
             replicas=spec.replicas,
             layout=keras.config.image_data_format(),
             trace_seconds=step.trace_seconds,
             # Of a batch that was searched for, the first run was of another one.
-            compile_seconds=None if member.spec.batch_size == LARGEST_BATCH else compiling,
+            compile_seconds=None if member.spec.batch_size == LARGEST_BATCH else compile_seconds,
             compile_cached=name in self._from_cache,
             reference=plan.members[member.reference].mode if over_reference and member.reference else "",
-            reference_ratio=over_reference.estimate if over_reference else None,
-            reference_low=over_reference.low if over_reference else None,
-            reference_high=over_reference.high if over_reference else None,
+            **_with_limits("reference_ratio", "reference", over_reference),
             throttled_blocks=",".join(map(str, mine.throttled_blocks)),
             throttled=mine.throttled,
-            sm_clock_mhz=readings.sm_clock_mhz if readings else None,
-            memory_clock_mhz=readings.memory_clock_mhz if readings else None,
-            temperature_c=readings.temperature_c if readings else None,
-            power_limited_share=readings.power_limited_share if readings else None,
+            **(self._readings[name].summary() if name in self._readings else {}),
         )
         return Measured(record, kept_rounds(mine.rounds))
 
 
-def _spent(plan: GroupPlan, what: str, began: float) -> float:
-    """Add the seconds since then to what the session has spent; returns now."""
-    now = time.monotonic()
-    plan.spent[what] = plan.spent.get(what, 0.0) + now - began
-    if what == "built":
-        plan.spent["arms"] = plan.spent.get("arms", 0) + len(plan.members)
-    return now
+def _with_limits(name: str, prefix: str, interval: Interval | None) -> dict[str, Any]:
+    """The three fields of a ratio; None in each where there is none."""
+    values = (interval.estimate, interval.low, interval.high) if interval else (None, None, None)
+    return dict(zip((name, f"{prefix}_low", f"{prefix}_high"), values, strict=True))
 
 
 def take_first_steps(plan: GroupPlan, progress: Progress) -> None:
-    """Build each arm, take its first steps and check them, without measuring: for `--benchmark-disable`.
+    """Build each arm, which takes its first steps, and check them, without measuring: for `--benchmark-disable`.
 
     Raises:
         CaseFailure: the first arm that fails, where the reason is known; anything else as it was raised.
     """
-    for name, member in plan.members.items():
-        try:
-            step = Step(member.spec, lambda part, name=name: progress(f"{plan.label}, {name}: {part}"))  # type: ignore[misc]
-            step.check()
-            step.release()
-        except Exception as error:
-            raise explained(error, member.spec.device, member.spec.size) from error
-        finally:
-            keras.backend.clear_session()
+    steps, failed, _ = build(plan, lambda mine: mine, progress)
+    for error in failed.values():
+        raise error
+    for step in steps.values():
+        step.check()
+        step.release()
+    keras.backend.clear_session()
 
 
 def _fault(step: Step, series: Series) -> Exception | None:

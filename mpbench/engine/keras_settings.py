@@ -6,7 +6,6 @@ An arm is what its name says: whatever changes the dtype of what it computes, or
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from mpbench.errors import UsageProblem
 
@@ -35,30 +34,15 @@ def check_process_settings(who: str) -> None:
     import tensorflow as tf
 
     for name, valid in VALID.items():
-        given: Any = getattr(keras.config, name)()
+        given = getattr(keras.config, name)()
         if given != valid:
             raise UsageProblem(f"{who}: {name} is {given}: valid is {valid}, --mp-precisions chooses how to compute")
-    for name, given in tf.config.optimizer.get_experimental_options().items():
-        if given and name.startswith("auto_mixed_precision"):
-            raise UsageProblem(f"{who}: TensorFlow's option {name} is on: valid is off, float32 is then no float32")
+    for name, on in tf.config.optimizer.get_experimental_options().items():
+        if on and name.startswith("auto_mixed_precision"):
+            raise UsageProblem(
+                f"{who}: TensorFlow's option {name} is on: switch it off, float32 is computed in fewer bits with it"
+            )
     for name in VARIABLES:
-        given = os.environ.get(name, "")
-        if given.lower() not in HARMLESS:
-            raise UsageProblem(f"{name}: {given!r}: valid is without it, float32 is then computed in fewer bits")
-
-
-def legacy_keras(thing: Any) -> str:
-    """What to say of a model that is of Keras 2; nothing of others."""
-    if not type(thing).__module__.startswith("tf_keras"):
-        return ""
-    variable = " (TF_USE_LEGACY_KERAS is set: tf.keras is then tf_keras)" if _legacy_asked_for() else ""
-    return f" of tf_keras, which is Keras 2{variable}"
-
-
-def legacy_hint() -> str:
-    """What to say where a factory failed and might not have, with Keras 3."""
-    return " (TF_USE_LEGACY_KERAS is set: tf.keras is then tf_keras, Keras 2)" if _legacy_asked_for() else ""
-
-
-def _legacy_asked_for() -> bool:
-    return os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true")
+        value = os.environ.get(name, "")
+        if value.lower() not in HARMLESS:
+            raise UsageProblem(f"{name}: {value!r}: leave it out, float32 is computed in fewer bits with it")

@@ -7,11 +7,12 @@ before the next is made, and what a failed step had allocated goes back to Tenso
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from mpbench.config.sweep import SEARCH_SHARE, largest_batch
-from mpbench.engine import device as devices
-from mpbench.engine.step import Step, is_out_of_memory
+from mpbench.engine import memory
+from mpbench.engine.interleave import Progress
+from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
 from mpbench.system import machine
 
@@ -21,7 +22,7 @@ ROOM_SHARE = 0.9
 NONE_FITS = "batch=max: not even one image fits"
 
 
-def fit(step: Step, progress: Callable[[str], None], room_bytes: Callable[[], int | None] = machine.room_bytes) -> None:
+def fit(step: Step, progress: Progress) -> None:
     """Give a step whose batch is free the largest one that fits beside what is in memory now.
 
     On a GPU an attempt that does not fit fails and is over. On a host it could take the whole machine down, so a batch
@@ -31,28 +32,19 @@ def fit(step: Step, progress: Callable[[str], None], room_bytes: Callable[[], in
         CaseFailure: not even one image fits, or nothing says how much memory the host has.
     """
     on_host = step.spec.device.kind == "cpu"
-    room = room_bytes() if on_host else None
+    room = machine.room_bytes() if on_host else None
     if on_host and room is None:
-        raise CaseFailure("batch=max: nothing says how much memory this machine has: valid is a batch of your choice")
+        raise CaseFailure("batch=max: nothing says how much memory this machine has: give the batches by number")
     peaks: dict[int, int] = {}
 
     def fits(batch: int) -> bool:
         if room is not None and expected_peak(peaks, batch) > ROOM_SHARE * room:
             return False
         progress(f"trying a batch of {batch}")
-        devices.reset_peak_memory(step.spec.device)
-        try:
-            step.set_batch(batch)
-            step.run(1)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            peaks[batch] = devices.peak_memory_bytes(step.spec.device)
-            return True
-        # Outside the handler: the error's frames hold its tensors.
-        gc.collect()
-        return False
+        memory.reset_peak(step.spec.device)
+        if ran := _runs(step, batch):
+            peaks[batch] = memory.peak_bytes(step.spec.device)
+        return ran
 
     found = largest_batch(fits)
     if not found:
@@ -61,27 +53,34 @@ def fit(step: Step, progress: Callable[[str], None], room_bytes: Callable[[], in
     step.settle(progress)
 
 
-def confirm(step: Step, progress: Callable[[str], None]) -> None:
+def confirm(step: Step, progress: Progress) -> None:
     """Make a batch that was found smaller for as long as it does not fit: what was found later is in memory now too.
 
     Raises: as `fit`.
     """
-    while True:
-        try:
-            step.run(1)
-            return
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        gc.collect()
-        smaller = step.spec.batch_size - max(1, int(step.spec.batch_size * SEARCH_SHARE))
+    while not _runs(step, batch := step.spec.batch_size):
+        smaller = batch - max(1, int(batch * SEARCH_SHARE))
         if not smaller:
             raise CaseFailure(NONE_FITS)
-        progress(f"a batch of {step.spec.batch_size} no longer fits: {smaller}")
+        progress(f"a batch of {batch} no longer fits: {smaller}")
         step.set_batch(smaller)
 
 
-def expected_peak(peaks: dict[int, int], batch: int) -> float:
+def _runs(step: Step, batch: int) -> bool:
+    """Whether there is memory for a step of so many images."""
+    try:
+        if batch != step.spec.batch_size:
+            step.set_batch(batch)
+        step.run(1)
+        return True
+    except Exception as error:
+        if not memory.is_out_of_memory(error):
+            raise
+    gc.collect()  # outside the handler: the error's frames hold its tensors
+    return False
+
+
+def expected_peak(peaks: Mapping[int, int], batch: int) -> float:
     """Bytes that a batch will take at its peak, on the line through the last two that were measured.
 
     Args:

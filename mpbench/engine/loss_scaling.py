@@ -1,4 +1,4 @@
-"""The loss scales that take part in a training step: what they say of skipped updates, and whether they cancel.
+"""The loss scales that take part in a training step: what they say of skipped updates, settling them, and their check.
 
 Which they are is seen while the step is traced; what became of an update is asked of the scale itself, whose counters
 tell it whatever the step does: two optimizers, several updates a step, one every few steps, or none.
@@ -14,13 +14,16 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.optimizers import LossScaleOptimizer
+
+from mpbench.engine.tracing import replaced
+from mpbench.errors import CaseFailure
 
 MAX_SETTLING_STEPS = 48
 """From 2**15 a loss scale has reached float16's smallest number well before this many halvings."""
 
 LOWER_SCALE = 256
-"""An update is taken at the scale that has settled and at this fraction of it: in a sound step they are the same, or
-the second is smaller, where gradients are too small for float16."""
+"""An update is taken at the settled scale and at one so many times lower: in a sound step they are the same."""
 
 UNSCALED_RATIO = 16
 """The update at the lower scale over the other, from which on the loss is taken for unscaled: without scaling it is
@@ -65,88 +68,105 @@ def skipped_between(before: ScaleState, after: ScaleState, growth_steps: int) ->
     return max(1, -doublings, math.ceil(wasted / (2 * growth_steps - 1)))
 
 
-class _Scaler:
-    """One LossScaleOptimizer."""
+class _Scale:
+    """One loss scale since this was made."""
 
-    def __init__(self, optimizer: keras.optimizers.LossScaleOptimizer) -> None:
-        self.optimizer = optimizer
+    def __init__(self, optimizer: LossScaleOptimizer) -> None:
+        self._optimizer = optimizer
         inner = optimizer.inner_optimizer
         # Counts updates; `iterations` is a fraction of it where the inner optimizer accumulates gradients.
         self._updates = next((v for v in inner.variables if v.name == "iteration"), inner.iterations)
-        self._before = self._last = self._state()
+        self._first = self._last = self._state()
         self._skipped = 0
 
     def _state(self) -> ScaleState:
-        scale, in_a_row = self.optimizer.dynamic_scale, self.optimizer.step_counter
+        scale, in_a_row = self._optimizer.dynamic_scale, self._optimizer.step_counter
         return ScaleState(float(scale.numpy()), int(in_a_row.numpy()), int(self._updates.numpy()))
 
     @property
     def skipped(self) -> int:
         state = self._state()
-        self._skipped += skipped_between(self._last, state, self.optimizer.dynamic_growth_steps)
+        self._skipped += skipped_between(self._last, state, self._optimizer.dynamic_growth_steps)
         self._last = state
         return self._skipped
 
     @property
     def accepted(self) -> int:
-        return self._state().accepted - self._before.accepted
+        return self._state().accepted - self._first.accepted
 
 
 class LossScaling:
-    """The loss scales that a step's updates go through.
+    """The loss scales that a step's updates go through, since this was made; its optimizers are built."""
 
-    Args:
-        optimizers: LossScaleOptimizers, built.
-    """
-
-    def __init__(self, optimizers: Sequence[keras.optimizers.LossScaleOptimizer] = ()) -> None:
-        self._scalers = [_Scaler(one) for one in optimizers]
-
-    def __bool__(self) -> bool:
-        return bool(self._scalers)
-
-    @property
-    def optimizers(self) -> list[keras.optimizers.LossScaleOptimizer]:
-        return [one.optimizer for one in self._scalers]
+    def __init__(self, optimizers: Sequence[LossScaleOptimizer] = ()) -> None:
+        self.optimizers = list(optimizers)
+        self._scales = [_Scale(one) for one in optimizers]
 
     @property
     def scale(self) -> float | None:
         """The smallest now; None where there is none."""
-        return min((float(one.optimizer.dynamic_scale.numpy()) for one in self._scalers), default=None)
+        return min((float(one.dynamic_scale.numpy()) for one in self.optimizers), default=None)
 
     @property
     def skipped(self) -> int:
-        """Updates skipped since this was made, by all together; to be asked more often than the scales grow."""
-        return sum(one.skipped for one in self._scalers)
+        """Updates skipped, by all together; to be asked more often than the scales grow."""
+        return sum(one.skipped for one in self._scales)
 
     @property
     def accepted(self) -> int:
-        """Updates made since this was made, by all together."""
-        return sum(one.accepted for one in self._scalers)
+        """Updates made, by all together."""
+        return sum(one.accepted for one in self._scales)
 
     @property
     def settled(self) -> bool:
         """Whether each scale that has skipped an update has also accepted one."""
-        return all(one.accepted or not one.skipped for one in self._scalers)
+        return all(one.accepted or not one.skipped for one in self._scales)
 
-    def excess_at_lower_scale(self, run: Callable[[], None], model: keras.Model) -> float:
-        """How much further an update moves the weights at a fraction of the loss scale: 1 or less in a sound step.
+    def settle(self, run: Callable[[], None], progress: Callable[[str], None]) -> None:
+        """Take steps with `run` until each scale has accepted an update; raises CaseFailure where one accepts none."""
+        if self.settled:
+            return
+        progress("settling the loss scale")
+        for _ in range(MAX_SETTLING_STEPS):
+            run()
+            if self.settled:
+                return
+        raise CaseFailure(
+            f"loss scaling skipped each of the first {self.skipped} updates (scale now {self.scale:g}): "
+            "the gradients are never finite"
+        )
 
-        A scale that the loss is multiplied by and its gradients are divided by cancels. One that gradients are only
-        divided by, or that they were clipped before, does not.
+    def check_cancels(self, run: Callable[[], None], model: keras.Model, progress: Callable[[str], None]) -> None:
+        """Whether what gradients are divided by was multiplied before; afterwards the model is as it was before.
 
-        Args:
-            run: takes a step; afterwards all is as it was before.
-            model: that it trains.
-
-        Returns:
-            The ratio of the Euclidean norms of both updates; 1 where no update is made in either.
+        Raises:
+            CaseFailure: it was not.
         """
-        variables = [*model.variables, *model.metrics_variables, *(v for one in self.optimizers for v in one.variables)]
-        if model.optimizer is not None:
-            variables += model.optimizer.variables
-        variables = list({id(variable): variable for variable in variables}.values())
-        before = [variable.numpy() for variable in variables]
+        if not self.optimizers:
+            return
+        progress("trying a lower loss scale")
+        excess = self._excess_at_lower_scale(run, model)
+        what = (
+            f"at a loss scale {LOWER_SCALE} times lower than {self.scale:g} an update is {excess:.3g} times as "
+            "large, and should be the same"
+        )
+        if excess >= UNSCALED_RATIO:
+            raise CaseFailure(
+                f"its training step does not train under loss scaling: {what}. It must scale its loss "
+                "(optimizer.scale_loss) and leave clipping gradients to the optimizer, which divides them"
+            )
+        if excess >= DOUBTFUL_RATIO:
+            progress(f"is its loss scaled (optimizer.scale_loss)? {what}")
+
+    def _excess_at_lower_scale(self, run: Callable[[], None], model: keras.Model) -> float:
+        """Euclidean norm of an update at a fraction of the loss scale over that of one at the scale itself.
+
+        1 or less in a sound step: a scale that the loss is multiplied by and its gradients are divided by cancels. One
+        that gradients are only divided by, or that they were clipped before, does not. 1 where no update is made.
+        """
+        optimizers = [*self.optimizers, *([model.optimizer] if model.optimizer is not None else [])]
+        variables = [*model.variables, *model.metrics_variables, *(v for one in optimizers for v in one.variables)]
+        before = {id(variable): (variable, variable.numpy()) for variable in variables}
         weights = model.trainable_weights
 
         def moved(part: float) -> float:
@@ -159,7 +179,7 @@ class LossScaling:
                     break
             ends = (weight.numpy().astype(np.float64) for weight in weights)
             distance = math.sqrt(sum(float(((a - b) ** 2).sum()) for a, b in zip(ends, start, strict=True)))
-            for variable, value in zip(variables, before, strict=True):
+            for variable, value in before.values():
                 variable.assign(value)
             return distance
 
@@ -170,17 +190,11 @@ class LossScaling:
 
 
 @contextmanager
-def watched_updates(
-    found: Callable[[keras.optimizers.LossScaleOptimizer], None],
-) -> Iterator[list[keras.optimizers.LossScaleOptimizer]]:
-    """While a step is traced: the LossScaleOptimizers that make its updates, each once, in a list.
-
-    Args:
-        found: called with each before its first update is traced.
-    """
-    kind = keras.optimizers.LossScaleOptimizer
-    own = kind.apply
-    seen: list[keras.optimizers.LossScaleOptimizer] = []
+def watched_updates(found: Callable[[LossScaleOptimizer], None]) -> Iterator[list[LossScaleOptimizer]]:
+    """While a step is traced: the LossScaleOptimizers that make its updates, each once, and `found` called with each
+    before its first update is traced."""
+    own = LossScaleOptimizer.apply
+    seen: list[LossScaleOptimizer] = []
 
     def apply(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not any(self is one for one in seen):
@@ -188,8 +202,5 @@ def watched_updates(
             found(self)
         return own(self, *args, **kwargs)
 
-    kind.apply = apply
-    try:
+    with replaced(LossScaleOptimizer, "apply", apply):
         yield seen
-    finally:
-        kind.apply = own

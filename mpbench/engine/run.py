@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import atexit
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from mpbench.config.precisions import CONTROL, PRECISIONS
 from mpbench.config.settings import Settings, check_image_size
 from mpbench.config.sweep import parse_point
 from mpbench.engine import device as devices
 from mpbench.engine.compile_cache import CompileCache, open_cache
-from mpbench.engine.models import check_factory, load_factory
-from mpbench.errors import CaseFailure, described
+from mpbench.engine.factories import check_factories
+from mpbench.engine.outcomes import Keep, Outcomes
+from mpbench.engine.plan import GroupPlan, Member, StepSpec
 from mpbench.records.speed import SpeedCase
-from mpbench.system import machine
 from mpbench.system.cluster import Cluster
 from mpbench.system.device import Device
 
 if TYPE_CHECKING:
-    from mpbench.engine.group import Profiler
-    from mpbench.engine.plan import GroupPlan
+    from mpbench.engine.group import Outcome, Profiler
 
 
 @dataclass(frozen=True)
@@ -66,117 +66,6 @@ class Case:
         return f"{self.model} {self.phase} {self.point}".strip()
 
 
-class Grouped(Protocol):
-    """A case of a group."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def arm(self) -> str: ...
-    @property
-    def group(self) -> tuple[str, ...]: ...
-
-
-OneCase = TypeVar("OneCase", bound=Grouped)
-Result = TypeVar("Result")
-Measure = Callable[
-    [Sequence[Mapping[str, OneCase]], Callable[[int, Mapping[str, Result]], None]],
-    Iterator[tuple[int, Mapping[str, Result | Exception]]],
-]
-"""Takes for each group its cases by arm, and what it may call with the number of a group and its arms that are measured
-before it has finished with them; yields the number of each group that is finished, and what became of its arms."""
-
-
-class Outcomes(Generic[OneCase, Result]):
-    """What became of cases: the first that is asked for has those measured that are selected with it.
-
-    Attributes:
-        on_measured: called with the measured cases of a group by id, before any of them is reported; again where
-            something has been added to them.
-    """
-
-    def __init__(self) -> None:
-        self.on_measured: Callable[[Mapping[str, Result]], None] = lambda measured: None
-        self._by_id: dict[str, Result | Exception] = {}
-        self._going_on: Iterator[None] | None = None
-
-    def __contains__(self, id: str) -> bool:
-        return id in self._by_id
-
-    def restore(self, measured: Mapping[str, Result]) -> None:
-        """Take cases as measured, by their ids; all selected ones of a group or none."""
-        self._by_id.update(measured)
-
-    def result(self, case: OneCase, groups: Iterable[Sequence[OneCase]], measure: Measure[OneCase, Result]) -> Result:
-        """The measurement of one case; measures these groups where that has not happened yet.
-
-        Args:
-            groups: the case's own among them; each of cases that are selected and measured together.
-            measure: see `Measure`; gone on with by the next case, since groups are finished in any order.
-
-        Raises:
-            CaseFailure: the case failed for a known reason.
-            Exception: whatever else ended it.
-        """
-        if case.id not in self._by_id:
-            devices.check_not_deterministic()
-            while case.id not in self._by_id:
-                self._going_on = self._going_on or self._measured(list(groups), measure)
-                next(self._going_on, None)  # ended, it is None: these groups are others than those
-        outcome = self._by_id[case.id]
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    def _measured(self, groups: Sequence[Sequence[OneCase]], measure: Measure[OneCase, Result]) -> Iterator[None]:
-        """Measure groups, with a pause after each that is finished."""
-        kept: list[dict[str, Result]] = [{} for _ in groups]
-
-        def keep(number: int, measured: Mapping[str, Result]) -> None:
-            ids = {case.arm: case.id for case in groups[number]}
-            by_id = {ids[arm]: one for arm, one in measured.items()}
-            if by_id != kept[number]:
-                kept[number] = by_id
-                self.on_measured(by_id)
-
-        finished: set[int] = set()
-        try:
-            for number, of_group in measure([{case.arm: case for case in cases} for cases in groups], keep):
-                finished.add(number)
-                self._by_id.update({case.id: of_group[case.arm] for case in groups[number]})
-                keep(number, {arm: one for arm, one in of_group.items() if not isinstance(one, Exception)})
-                yield
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # a time-out's too: the other cases must not measure it all again
-            lost = CaseFailure(f"measuring its group ended with {described(error)}")
-            for number in set(range(len(groups))) - finished:
-                self._by_id.update({case.id: kept[number].get(case.id, lost) for case in groups[number]})
-            raise
-        finally:
-            self._going_on = None
-
-
-def groups_of(cases: Iterable[OneCase]) -> list[list[OneCase]]:
-    """Cases by the groups that they are measured in, in the order of the first of each."""
-    groups: dict[tuple[str, ...], list[OneCase]] = {}
-    for case in cases:
-        groups.setdefault(case.group, []).append(case)
-    return list(groups.values())
-
-
-def measure_groups(
-    plans: Sequence[GroupPlan],
-    progress: Callable[[str], None],
-    keep: Callable[[int, Mapping[str, SpeedCase]], None],
-    profile: Profiler | None,
-) -> Iterator[tuple[int, Mapping[str, SpeedCase | Exception]]]:
-    """As `mpbench.engine.session` has it, which is imported when the first case is measured."""
-    from mpbench.engine import session
-
-    return session.measure_groups(plans, progress, keep, profile)
-
-
 class Run:
     """The state of one session.
 
@@ -186,8 +75,9 @@ class Run:
         cluster: the machines that share it.
 
     Attributes:
-        before_loading: called once, when all that can be checked without TensorFlow has been.
+        cases: the selected ones, by id.
         outcomes: of its cases.
+        before_loading: called once, when all that can be checked without TensorFlow has been.
         profiler: gives, for the device, what takes a profile of each step after its rounds, or None.
         cleanup: takes what is to be called at the session's end.
         spent: seconds that groups took, by what for, and under `arms` how many arms there were.
@@ -197,34 +87,28 @@ class Run:
         self.settings = settings
         self.cluster = cluster or Cluster()
         self.cases: dict[str, Case] = {}
+        self.outcomes: Outcomes[SpeedCase] = Outcomes()
         self.before_loading: Callable[[], None] = lambda: None
         self.profiler: Callable[[Device], Profiler | None] | None = None
         self.cleanup: Callable[[Callable[[], None]], object] = atexit.register
-        self.spent: dict[str, float] = {}
+        self.spent: dict[str, float] = defaultdict(float)
         self._compiled: CompileCache | None = None
-        self._shared_labels: set[str] = set()
+        self._groups_of_label: Counter[str] = Counter()
         self._write_line = write_line
         self._started = time.monotonic()
         self._device: Device | None = None
-        self.outcomes: Outcomes[Case, SpeedCase] = Outcomes()
 
     def select(self, cases: Iterable[Case]) -> None:
         """Set what is measured: cases of one group that are selected together are interleaved."""
         self.cases = {case.id: case for case in cases}
-        groups: dict[str, set[tuple[str, ...]]] = {}
-        for case in self.cases.values():
-            groups.setdefault(case.label, set()).add(case.group)
-        self._shared_labels = {label for label, of_label in groups.items() if len(of_label) > 1}
-
-    def variant(self, case: Case) -> str:
-        """What tells a case's group from another of the same model and phase; empty where there is no other."""
-        return " ".join(filter(None, [self._source(case), case.point]))
+        self._groups_of_label = Counter(label for label, _ in {(one.label, one.group) for one in self.cases.values()})
 
     def group_label(self, case: Case) -> str:
+        """Name of its group: its label, and where another group of the session has the same, where it comes from."""
         return f"{case.label} {self._source(case)}".strip()
 
     def _source(self, case: Case) -> str:
-        return case.source if case.label in self._shared_labels else ""
+        return case.source if self._groups_of_label[case.label] > 1 else ""
 
     def activate(self) -> Device:
         """Import TensorFlow and pick the device, the first time; returns it.
@@ -235,17 +119,18 @@ class Run:
         if self._device is None:
             self.before_loading()
             if self.settings.cache_compiled:
-                self._compiled = open_cache(machine.machine_facts(), self.cleanup, self.progress)
+                self._compiled = open_cache(self.cleanup, self.progress)
             self.progress("loading TensorFlow")
-            replicas = self.settings.replicas
-            local = replicas // self.cluster.workers
-            self._device = devices.activate(self.settings.device, self.settings.require_gpu, local, self.cluster)
+            replicas, workers = self.settings.replicas, self.cluster.workers
+            self._device = devices.activate(
+                self.settings.device, self.settings.require_gpu, replicas // workers, self.cluster
+            )
             if replicas > 1:
-                if self.cluster.workers > 1:
-                    self.progress(f"waiting for all {self.cluster.workers} workers")
-                from mpbench.engine import distribution as shared
+                if workers > 1:
+                    self.progress(f"waiting for all {workers} workers")
+                from mpbench.engine import distribution
 
-                shared.start(self._device, replicas, self.cluster)
+                distribution.start(self._device, replicas, self.cluster)
         return self._device
 
     def prepare(self) -> None:
@@ -257,23 +142,22 @@ class Run:
         models = sorted({case.model for case in self.cases.values() if case.id not in self.outcomes})
         if not models:
             return
-        factories = [name for name in models if ":" in name]
         swept = [point.value for point in self.settings.sweep if point.axis == "image" and point.value is not None]
         for size_px in swept or filter(None, [self.settings.image_size]):
             check_image_size(models, size_px, "--mp-sweep" if swept else "--mp-image-size")
         profile = self.settings.resolved_profile(self.activate().kind)
         check_image_size(models, profile.image_size_px)
-        for name in factories:
-            load_factory(name)
-        for name in factories:
-            self.progress(f"{name}: checking the factory")
-            for size_px in swept or [profile.image_size_px]:
-                check_factory(name, size_px)
+        check_factories(models, swept or [profile.image_size_px], self.progress)
 
     def result(self, case: Case) -> SpeedCase:
         """The measurement of one case, measured with all others of the session; see `Outcomes.result`."""
-        groups = groups_of(other for other in self.cases.values() if other.id not in self.outcomes)
-        return self.outcomes.result(case, groups, self._measure)
+        groups: dict[tuple[str, ...], dict[str, Case]] = {}
+        for other in self.cases.values():
+            if other.id not in self.outcomes:
+                groups.setdefault(other.group, {})[other.arm] = other
+        ids = [{arm: one.id for arm, one in members.items()} for members in groups.values()]
+        plans = [members.values() for members in groups.values()]
+        return self.outcomes.result(case.id, ids, lambda keep: self._measure([*map(self._plan, plans)], keep))
 
     def take_first_steps(self, case: Case) -> None:
         """Build one case, take its first steps and check them, without measuring; raises as `result` does."""
@@ -286,25 +170,20 @@ class Run:
         self._write_line(f"[{time.monotonic() - self._started:4.0f} s] {text}")
 
     def _measure(
-        self, groups: Sequence[Mapping[str, Case]], keep: Callable[[int, Mapping[str, SpeedCase]], None]
-    ) -> Iterator[tuple[int, Mapping[str, SpeedCase | Exception]]]:
-        profile = self.profiler(self.activate()) if self.profiler else None
-        return measure_groups([self._plan(members.values()) for members in groups], self.progress, keep, profile)
+        self, plans: Sequence[GroupPlan], keep: Keep[SpeedCase]
+    ) -> Iterator[tuple[int, Mapping[str, Outcome]]]:
+        from mpbench.engine.session import measure_groups
 
-    def _overlaps(self, device: Device) -> bool:
-        """Whether one arm is traced while another is compiled; XLA on a CPU uses all cores (results/building)."""
-        xla_on_cpu = device.kind == "cpu" and bool(self.settings.xla)
-        return len(self.settings.modes) == 1 and self.cluster.workers == 1 and not xla_on_cpu
+        profile = self.profiler(self.activate()) if self.profiler else None
+        return measure_groups(plans, self.progress, keep, profile)
 
     def _plan(self, cases: Iterable[Case]) -> GroupPlan:
-        from mpbench.engine.plan import GroupPlan, Member, StepSpec
-
-        members = list(cases)
-        device = self.activate()
-        point = parse_point(members[0].point) if members[0].point else None
-        profile = self.settings.resolved_profile(device.kind, point)
+        # The baseline first: where XLA cannot compile a model, TF32's state is that of what is built first.
+        members = sorted(cases, key=lambda case: case.precision != self.settings.baseline)
+        first, settings, device = members[0], self.settings, self.activate()
+        profile = settings.resolved_profile(device.kind, parse_point(first.point) if first.point else None)
         arms = {(case.precision, case.mode): case.arm for case in members}
-        modes = {mode.label: mode for mode in self.settings.modes}
+        modes = {mode.label: mode for mode in settings.modes}
 
         def other_arm(case: Case, precision: str, mode: str) -> str | None:
             return None if (precision, mode) == (case.precision, case.mode) else arms.get((precision, mode))
@@ -313,7 +192,7 @@ class Run:
             return Member(
                 StepSpec(
                     model=case.model,
-                    precision=PRECISIONS[self.settings.arm_precision(case.precision)],
+                    precision=PRECISIONS[settings.arm_precision(case.precision)],
                     phase=case.phase,
                     batch_size=profile.batch_size,
                     image_size_px=profile.image_size_px,
@@ -323,23 +202,21 @@ class Run:
                 ),
                 mode=case.mode,
                 control=case.precision == CONTROL,
-                baseline=other_arm(case, self.settings.baseline, case.mode),
-                reference=other_arm(case, case.precision, self.settings.modes[0].label),
+                baseline=other_arm(case, settings.baseline, case.mode),
+                reference=other_arm(case, case.precision, settings.modes[0].label),
             )
 
+        xla_on_cpu = device.kind == "cpu" and bool(settings.xla)  # it uses all cores by itself (results/building)
         return GroupPlan(
-            label=self.group_label(members[0]),
-            variant=self.variant(members[0]),
-            point=members[0].point,
-            # The baseline first: where XLA cannot compile a model, TF32's state is that of what is built first.
-            members={
-                case.arm: member(case) for case in sorted(members, key=lambda c: c.precision != self.settings.baseline)
-            },
+            label=self.group_label(first),
+            variant=" ".join(filter(None, [self._source(first), first.point])),
+            point=first.point,
+            members={case.arm: member(case) for case in members},
             profile=profile,
-            energy=self.settings.energy,
+            energy=settings.energy,
             cluster=self.cluster,
             compiled=self._compiled,
             spent=self.spent,
             # Where modes are compared the seconds to trace and to compile are figures of their own.
-            overlapped=self._overlaps(device),
+            overlapped=len(settings.modes) == 1 and self.cluster.workers == 1 and not xla_on_cpu,
         )

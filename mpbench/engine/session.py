@@ -12,8 +12,9 @@ from contextlib import ExitStack
 import numpy as np
 
 from mpbench.config.profiles import LARGEST_BATCH, SEED
-from mpbench.engine import device as devices
-from mpbench.engine.group import Group, Outcome, Profiler, Progress
+from mpbench.engine import memory
+from mpbench.engine.group import Group, Outcome, Profiler
+from mpbench.engine.interleave import Progress
 from mpbench.engine.plan import GroupPlan
 from mpbench.records.speed import SpeedCase
 
@@ -24,16 +25,11 @@ ROOM_FACTOR = 2.0
 
 
 def measure_groups(
-    plans: Sequence[GroupPlan],
-    progress: Progress,
-    keep: Keep = lambda number, measured: None,
-    profile: Profiler | None = None,
+    plans: Sequence[GroupPlan], progress: Progress, keep: Keep, profile: Profiler | None
 ) -> Iterator[tuple[int, dict[str, Outcome]]]:
-    """Measure groups, each in visits between which the others have theirs.
+    """Measure groups, built in this order, each in visits between which the others have theirs.
 
     Args:
-        plans: what to measure, in the order in which it is built.
-        progress: takes one line.
         keep: called with the number of a plan and its arms that are measured so far, see `Group`.
         profile: see `Group`.
 
@@ -42,16 +38,15 @@ def measure_groups(
     """
     order = np.random.default_rng(SEED)
     waiting = list(range(len(plans)))
-    memory = _Memory()
+    room = _Room()
     while waiting:
         with ExitStack() as stack:
             together: dict[int, Group] = {}
             while waiting:
                 number = waiting[0]
-                memory.before_group(plans[number])
-                tell = functools.partial(keep, number)
+                room.before_group(plans[number])
                 try:
-                    group = Group(plans[number], progress, tell, profile, memory.held_bytes)
+                    group = Group(plans[number], progress, functools.partial(keep, number), profile, room.held_bytes)
                 except Exception as error:  # an arm's own is its outcome: this is of the group as a whole
                     waiting.pop(0)
                     yield number, dict.fromkeys(plans[number].members, error)
@@ -61,22 +56,12 @@ def measure_groups(
                     group.release()  # built again when it has the memory for itself
                     break
                 together[waiting.pop(0)] = group
-                if not memory.has_room(group) or not all(_may_share(plans[n]) for n in (number, *waiting[:1])):
+                if not room.for_another_beside(group) or not all(_may_share(plans[n]) for n in (number, *waiting[:1])):
                     break
             if len(together) > 1:
                 progress(f"{len(together)} groups are built: measuring them in turns")
             for number in _measured_in_turns(together, order):
                 yield number, together[number].outcomes
-
-
-def measure_group(
-    plan: GroupPlan,
-    progress: Progress,
-    keep: Callable[[Mapping[str, SpeedCase]], None] = lambda measured: None,
-    profile: Profiler | None = None,
-) -> dict[str, Outcome]:
-    """Measure one group alone; see `measure_groups`."""
-    return dict(measure_groups([plan], progress, lambda _, measured: keep(measured), profile))[0]
 
 
 def _measured_in_turns(groups: Mapping[int, Group], order: np.random.Generator) -> Iterator[int]:
@@ -104,8 +89,12 @@ def _may_share(plan: GroupPlan) -> bool:
     return not largest and plan.cluster.workers == 1
 
 
-class _Memory:
-    """What groups take of the device's memory; of the host's where that is a CPU."""
+class _Room:
+    """What groups take of the device's memory, and what they leave; of the host's where that is a CPU.
+
+    Attributes:
+        held_bytes: of a CPU's process, what other groups hold: its peak is that of the whole process.
+    """
 
     def __init__(self) -> None:
         self.held_bytes = 0
@@ -114,18 +103,15 @@ class _Memory:
         self._before = 0
 
     def before_group(self, plan: GroupPlan) -> None:
-        """Look at what is in use before a group is built."""
-        device = next(iter(plan.members.values())).spec.device
-        self._before = devices.memory_in_use(device)
+        self._before = memory.in_use_bytes(plan.device)
         if self._first is None:
             self._first = self._before
-        # A CPU's peak is that of the whole process.
-        self.held_bytes = max(self._before - self._first, 0) if device.kind == "cpu" else 0
+        self.held_bytes = max(self._before - self._first, 0) if plan.device.kind == "cpu" else 0
 
-    def has_room(self, group: Group) -> bool:
+    def for_another_beside(self, group: Group) -> bool:
         """Whether there is room for one more group like the largest so far."""
-        device = next(iter(group.plan.members.values())).spec.device
-        used, free = devices.memory_in_use(device), devices.free_memory_bytes(device)
+        device = group.plan.device
+        used, free = memory.in_use_bytes(device), memory.free_bytes(device)
         step = group.peak_memory_bytes if device.kind == "gpu" else group.peak_memory_bytes - used
         self._largest = max(self._largest, used - self._before + max(step, 0))
         return free is not None and free >= ROOM_FACTOR * self._largest

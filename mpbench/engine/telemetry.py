@@ -1,4 +1,5 @@
-"""The GPU's own readings, through NVML: clocks, temperature, why the clock is lowered, energy, utilisation.
+"""What is read of the machine while arms are measured: the GPU's clocks, temperature, reasons for a lower clock, energy
+and utilisation, through NVML; and what others use of the CPU.
 
 Knows nothing of TensorFlow. What a driver, a card or an older binding does not say is None and is asked no more; no
 reading ever raises, since none is worth a case's figures. Another vendor's device, or none, has no telemetry.
@@ -6,14 +7,16 @@ reading ever raises, since none is worth a case's figures. Another vendor's devi
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mpbench.system import nvidia
+from mpbench.system import machine, nvidia
 from mpbench.system.device import Device
 
 # Bits of the clocks-event reasons (until driver 535: clocks-throttle reasons), the same in every nvml.h.
@@ -49,29 +52,20 @@ class Reading:
 
     @property
     def throttled(self) -> bool:
-        """Whether heat or a fault of the supply slows the GPU down: what is measured then says nothing of the step.
-
-        The reading comes at the end of a round; throttling that is over by then is not seen.
-        """
+        """Whether heat or a fault of the supply slows the GPU down: what is measured then says nothing of the step."""
         return bool((self.reasons or 0) & THROTTLING)
 
     @property
     def power_limited(self) -> bool | None:
-        """Whether the clock is lowered to stay within the power limit.
+        """Whether the clock is lowered to stay within the power limit; None where nothing is said of reasons.
 
-        Not throttling: it is how a GPU behaves under full load, for as long as the load lasts and wherever it stands.
-        To leave such rounds out would be to leave out the busiest steps. None where nothing is said of reasons.
+        Not throttling: it is how a GPU behaves under full load. To leave such rounds out would leave out the busiest.
         """
         return None if self.reasons is None else bool(self.reasons & SOFTWARE_POWER_CAP)
 
 
 class Telemetry:
-    """Readings of the GPUs that the cases run on, taken through handles that stay open.
-
-    Args:
-        nvml: the module, initialised.
-        gpus: its handles, at least one.
-    """
+    """Readings of the GPUs that the cases run on, at least one, through handles of the initialised NVML."""
 
     def __init__(self, nvml: Any, gpus: list[Any]) -> None:
         self._nvml = nvml
@@ -81,12 +75,10 @@ class Telemetry:
     def read(self) -> Reading:
         sm = self._ask("nvmlDeviceGetClockInfo", SM_CLOCK)
         memory = self._ask("nvmlDeviceGetClockInfo", MEMORY_CLOCK)
-        celsius = self._ask("nvmlDeviceGetTemperatureV", GPU_SENSOR) or self._ask(
-            "nvmlDeviceGetTemperature", GPU_SENSOR
-        )
-        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons") or self._ask(
-            "nvmlDeviceGetCurrentClocksThrottleReasons"
-        )
+        celsius = self._ask("nvmlDeviceGetTemperatureV", GPU_SENSOR)
+        celsius = celsius or self._ask("nvmlDeviceGetTemperature", GPU_SENSOR)
+        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        reasons = reasons or self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         return Reading(
             sm_clock_mhz=min(map(float, sm)) if sm else None,
             memory_clock_mhz=min(map(float, memory)) if memory else None,
@@ -121,11 +113,9 @@ class Telemetry:
 
 @contextmanager
 def open_telemetry(device: Device, gpus: int = 1) -> Iterator[Telemetry | None]:
-    """Telemetry of the device that the cases run on; None for a CPU, without NVML, or where it does not see them all.
+    """Telemetry of the first visible GPUs; None for a CPU, without NVML, or where it does not see so many.
 
-    Args:
-        device: as TensorFlow has it: that NVML sees a GPU does not mean that cases run on it.
-        gpus: how many are used, the first of the visible ones.
+    The device is TensorFlow's: that NVML sees a GPU does not mean that cases run on it.
     """
     if device.kind != "gpu":
         yield None
@@ -135,44 +125,54 @@ def open_telemetry(device: Device, gpus: int = 1) -> Iterator[Telemetry | None]:
         yield Telemetry(nvml, handles) if handles and len(handles) == gpus else None
 
 
-@dataclass
 class Readings:
-    """Of one arm, a reading for each of its rounds.
+    """Of one arm, a reading for each of its rounds, in order."""
 
-    Attributes:
-        telemetry: where they come from.
-        taken: so far, in order.
-    """
-
-    telemetry: Telemetry
-    taken: list[Reading] = field(default_factory=list)
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
+        self.taken: list[Reading] = []
 
     def take(self) -> bool:
         """Take one, right after a round and outside the timed region; returns whether the GPU is throttled."""
         self.taken.append(self.telemetry.read())
         return self.taken[-1].throttled
 
-    @property
-    def sm_clock_mhz(self) -> float | None:
-        """Median."""
-        return _of(np.median, [reading.sm_clock_mhz for reading in self.taken])
+    def summary(self) -> dict[str, Any]:
+        """The fields of CaseRecord that say what was read."""
+
+        def of(figure: Callable[[list[float]], Any], name: str) -> float | None:
+            values = [float(value) for one in self.taken if (value := getattr(one, name)) is not None]
+            return float(figure(values)) if values else None
+
+        return {
+            "sm_clock_mhz": of(np.median, "sm_clock_mhz"),
+            "memory_clock_mhz": of(np.median, "memory_clock_mhz"),
+            "temperature_c": of(max, "temperature_c"),
+            "power_limited_share": of(np.mean, "power_limited"),
+        }
+
+
+class OthersOnCpu:
+    """What other processes use of the CPU while something is measured, as often as `watched` is entered."""
+
+    def __init__(self) -> None:
+        self._used: float | None = 0.0
+        self._seconds = 0.0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        before, began = machine.others_cpu_seconds(), time.monotonic()
+        yield
+        after, seconds = machine.others_cpu_seconds(), time.monotonic() - began
+        self._seconds += seconds
+        if self._used is None or before is None or after is None:
+            self._used = None
+        else:
+            self._used += max(after - before, 0.0)
 
     @property
-    def memory_clock_mhz(self) -> float | None:
-        """Median."""
-        return _of(np.median, [reading.memory_clock_mhz for reading in self.taken])
-
-    @property
-    def temperature_c(self) -> float | None:
-        """The highest."""
-        return _of(max, [reading.temperature_c for reading in self.taken])
-
-    @property
-    def power_limited_share(self) -> float | None:
-        """Of the readings that tell reasons."""
-        return _of(np.mean, [reading.power_limited for reading in self.taken])
-
-
-def _of(figure: Callable[[list[float]], Any], values: list[Any]) -> float | None:
-    known = [float(value) for value in values if value is not None]
-    return float(figure(known)) if known else None
+    def share(self) -> float | None:
+        """Of all cores' time; None where unknown."""
+        if self._used is None or not self._seconds:
+            return None
+        return round(self._used / (self._seconds * (os.cpu_count() or 1)), 4)

@@ -12,7 +12,8 @@ import re
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -69,24 +70,28 @@ def named_after(label: str) -> Iterator[None]:
     def maker(kind: str) -> Callable[..., str]:
         return lambda *names: f"__{kind}_{prefix}_{next(count)}_{re.sub(r'[^0-9A-Za-z_]', '_', str(names[-1]))}"
 
-    made = [
-        (module, name, getattr(module, name), maker(kind))
+    with ExitStack() as stack:
         for module, name, kind in (
             (concrete_function, "_inference_name", "inference"),
             (concrete_function, "_forward_name", "forward"),
             (concrete_function, "_backward_name", "backward"),
             (control_flow_util_v2, "unique_fn_name", "branch"),
             (control_flow_util_v2, "unique_grad_fn_name", "branch_gradient"),
-        )
-        if hasattr(module, name)
-    ]
-    for module, name, _, ours in made:
-        setattr(module, name, ours)
+        ):
+            if hasattr(module, name):
+                stack.enter_context(replaced(module, name, maker(kind)))
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another attribute in the place of a class's or a module's own, for a while."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        for module, name, before, _ in made:
-            setattr(module, name, before)
+        setattr(owner, name, before)
 
 
 def without_locals(error: BaseException) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.engine import device as devices
-from mpbench.engine.interleave import Arm, Plan, measure
+from mpbench.engine.interleave import Arm, measure
+from mpbench.engine.stopping import Plan
 from mpbench.stats.intervals import Interval, speedup_interval
 from mpbench.system import machine
 from mpbench.system.device import DEVICES

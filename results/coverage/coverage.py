@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpbench.engine.interleave import Arm, Plan, Series, measure
+from mpbench.engine.interleave import Arm, measure
+from mpbench.engine.stopping import Plan, Series
 from mpbench.stats.intervals import mean_interval
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))

@@ -16,7 +16,7 @@ def main() -> None:
     device = devices.activate("auto", require_gpu=False)
     import tensorflow as tf
 
-    from mpbench.engine.batch import labels, synthetic_batch
+    from mpbench.engine.batch import synthetic_batch, target_forms
     from mpbench.engine.models import build_model, compile_model
     from mpbench.engine.plan import StepSpec
 
@@ -25,7 +25,8 @@ def main() -> None:
         with tf.device(device.placement):
             model = build_model(name, 80, spec.precision)
             compile_model(model, spec.precision, False, spec.image_shape)
-            batch, targets = synthetic_batch(2, spec.image_shape), labels(model, 2, spec.image_shape)
+            batch = synthetic_batch(2, spec.image_shape)
+            targets = target_forms(model, spec.image_shape)[0].make(2)
             start = time.perf_counter()
             if built_first:
                 model.optimizer.build(model.trainable_variables)

@@ -13,11 +13,12 @@ import json
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mpbench.accuracy.weights import Weights, load_pooled_base
+from mpbench.accuracy.weights import Weights
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.profiles import RECIPES
 from mpbench.data import generated
@@ -39,30 +40,31 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from mpbench.accuracy.features import FeatureSpec, extract
-    from mpbench.accuracy.head import HeadSpec, build_head, compile_for, epoch_order, train_head
-    from mpbench.engine.models import dtype_policy, preprocessing
+    from mpbench.accuracy.base import ArmSpec, pooled_base, preprocessing
+    from mpbench.accuracy.features import extract
+    from mpbench.accuracy.head import build_head, compile_for, epoch_order, train_head
+    from mpbench.engine.models import dtype_policy
 
     data = generated.data_set(IMAGES, 42, lambda _: None).images
     labels = np.array([image.label for image in data])
     size, batch = options.image_size, RECIPE.batch_size
     decoded = np.stack([decode(read(image.path), size) for image in data])
 
-    def on_features(spec: FeatureSpec, head_spec: HeadSpec):  # type: ignore[no-untyped-def]
+    def on_features(spec: ArmSpec):  # type: ignore[no-untyped-def]
         start = time.perf_counter()
-        pooled = load_pooled_base(spec.model, size, spec.precision, spec.weights)
+        pooled = pooled_base(spec.model, size, spec.precision, spec.weights)
         features = extract(spec, pooled, data, lambda _: None)
-        trained = train_head(head_spec, features, labels, lambda _: None)
+        trained = train_head(spec, features, labels, lambda _: None)
         return time.perf_counter() - start, features, trained
 
-    def through_the_base(spec: FeatureSpec, head_spec: HeadSpec, features, epochs: int):  # type: ignore[no-untyped-def]
+    def through_the_base(spec: ArmSpec, features, epochs: int):  # type: ignore[no-untyped-def]
         start = time.perf_counter()
-        pooled = load_pooled_base(spec.model, size, spec.precision, spec.weights)
-        head = build_head(head_spec, features)
+        pooled = pooled_base(spec.model, size, spec.precision, spec.weights)
+        head = build_head(spec, features)
         with dtype_policy(spec.precision.policy), tf.device(device.placement):
             image = keras.Input((size, size, 3))
             whole = keras.Model(image, head(pooled(image, training=False)))
-            compile_for(head_spec, whole)
+            compile_for(spec, whole)
             inputs = preprocessing(spec.model)(decoded.astype(np.float32))
             kept = None
             for epoch in range(1, RECIPE.epochs + 1):
@@ -75,10 +77,10 @@ def main() -> None:
     for model in options.models:
         for name in ("float32", "mixed_float16"):
             precision = PRECISIONS[name]
-            spec = FeatureSpec(model, precision, Weights("random"), size, batch, False, False, device)
-            head_spec = HeadSpec(spec.label, precision, RECIPE, 2, False, device)
-            seconds, features, trained = on_features(spec, head_spec)
-            plain_seconds, weights = through_the_base(spec, head_spec, features, trained.epoch)
+            recipe = replace(RECIPE, image_size_px=size)
+            spec = ArmSpec(model, precision, Weights("random"), recipe, 2, False, False, device)
+            seconds, features, trained = on_features(spec)
+            plain_seconds, weights = through_the_base(spec, features, trained.epoch)
             ours = trained.model.get_weights()
             equal = all(np.array_equal(a, b) for a, b in zip(ours, weights, strict=True))
             row = {"model": model, "precision": name, "images": IMAGES, "image_size": size, "batch_size": batch}

@@ -20,7 +20,8 @@ import numpy as np
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.engine import device as devices
-from mpbench.engine.interleave import Arm, Plan, measure
+from mpbench.engine.interleave import Arm, measure
+from mpbench.engine.stopping import Plan
 from mpbench.stats.intervals import speedup_interval
 from mpbench.system import machine
 from mpbench.system.device import DEVICES
@@ -57,7 +58,7 @@ def main() -> None:
 
     def keras(steps: int) -> None:
         for _ in range(steps):
-            step._model.train_on_batch(step._batch, step._labels)
+            step.model.train_on_batch(step._batch, step._targets)
 
     keras(1)
     arms = [Arm("recorded", step.run), Arm("bare", bare), Arm("train_on_batch", keras)]

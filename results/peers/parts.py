@@ -18,7 +18,7 @@ from table import busy_blocks, rows_of
 from worker import PARTS, ArmSpec
 
 from mpbench.config.model_names import DEFAULT_MODELS
-from mpbench.engine.interleave import Plan
+from mpbench.engine.stopping import Plan
 from mpbench.system import machine
 from mpbench.text_table import render
 

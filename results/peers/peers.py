@@ -27,7 +27,8 @@ from mpbench.config.model_names import DEFAULT_MODELS
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.profiles import PROFILES
 from mpbench.config.settings import check_image_size
-from mpbench.engine.interleave import Arm, Plan, Series, measure
+from mpbench.engine.interleave import Arm, measure
+from mpbench.engine.stopping import Plan, Series
 from mpbench.system import machine
 from mpbench.system.device import DEVICES
 

@@ -33,7 +33,8 @@ from mpbench.data.decoding import decode, read
 from mpbench.data.images import find_images
 from mpbench.data.loader import Files, Loader
 from mpbench.engine import device as devices
-from mpbench.engine.interleave import Arm, Plan, Series, measure
+from mpbench.engine.interleave import Arm, measure
+from mpbench.engine.stopping import Plan, Series
 from mpbench.records.rounds import paired
 from mpbench.stats.intervals import speedup_interval
 from mpbench.system import machine

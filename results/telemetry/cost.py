@@ -25,7 +25,8 @@ import numpy as np
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.engine import device as devices
-from mpbench.engine.interleave import Arm, Plan, measure
+from mpbench.engine.interleave import Arm, measure
+from mpbench.engine.stopping import Plan
 from mpbench.engine.telemetry import Telemetry, open_telemetry
 from mpbench.errors import UsageProblem
 from mpbench.stats.intervals import speedup_interval

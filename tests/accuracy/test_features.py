@@ -6,27 +6,29 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from mpbench.data.data_set import LabelledImage
 from PIL import Image
 from tiny_models import pretended_application
 
 import mpbench
 from mpbench.accuracy import features as module
-from mpbench.accuracy.features import FeatureSpec, extract, pooled_features, watched_inference
-from mpbench.accuracy.weights import Weights, load_pooled_base
+from mpbench.accuracy.base import ArmSpec, pooled_base
+from mpbench.accuracy.features import extract, pooled_features, watched_inference
+from mpbench.accuracy.weights import Weights
 from mpbench.config.precisions import PRECISIONS
-from mpbench.data.data_set import LabelledImage
-from mpbench.engine.models import build_pooled_base
+from mpbench.config.profiles import RECIPES
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device
 
 pytestmark = pytest.mark.tensorflow
 
-SPEC = FeatureSpec(
+RECIPE = replace(RECIPES["quick"], image_size_px=16, batch_size=4)
+SPEC = ArmSpec(
     model="tiny_models:feature_map",
     precision=PRECISIONS["mixed_float16"],
     weights=Weights("factory"),
-    image_size_px=16,
-    batch_size=4,
+    recipe=RECIPE,
+    classes=2,
     thesis_preprocessing=False,
     jit=False,
     device=Device("cpu", "/CPU:0"),
@@ -51,7 +53,7 @@ APPLICATION = replace(SPEC, model="mobilenet_v2", weights=Weights("random"))
 @pytest.fixture
 def cached(tmp_path, monkeypatch):
     """The folder of the cache's entries, and a count of the extractions; keras.applications are a tiny model."""
-    monkeypatch.setattr("mpbench.engine.models._application", lambda name: pretended_application)
+    monkeypatch.setattr("mpbench.accuracy.base.application", lambda name: pretended_application)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     extractions = []
 
@@ -74,7 +76,7 @@ def compute(images, **changes):
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_features_are_those_of_the_model_in_the_order_of_the_images(images, precision):
     spec = replace(SPEC, precision=PRECISIONS[precision])
-    pooled = load_pooled_base(spec.model, 16, spec.precision, spec.weights)
+    pooled = pooled_base(spec.model, 16, spec.precision, spec.weights)
     features = extract(spec, pooled, images, lambda _: None)
     assert features.shape == (10, 8)
     assert str(features.dtype) == spec.precision.compute_dtype
@@ -98,8 +100,8 @@ def test_the_cache_is_used_and_gives_the_same_bits(images, cached):
         {"precision": PRECISIONS["float32"]},
         {"precision": PRECISIONS["float16"]},
         {"precision": PRECISIONS["mixed_bfloat16"]},
-        {"image_size_px": 18},
-        {"batch_size": 5},
+        {"recipe": replace(RECIPE, image_size_px=18)},
+        {"recipe": replace(RECIPE, batch_size=5)},
         {"thesis_preprocessing": True},
         {"model": "mobilenet"},
         {"weights": Weights("imagenet")},
@@ -154,19 +156,19 @@ def test_a_damaged_entry_is_computed_again(images, cached, damage):
 
 
 def test_a_full_disk_costs_no_result(images, cached, monkeypatch):
-    said = []
+    messages = []
     monkeypatch.setattr(np, "savez", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(28, "No space left")))
-    assert pooled_features(APPLICATION, images, digests(images), said.append).shape == (10, 8)
-    assert any("features not kept for the next run" in line for line in said)
+    assert pooled_features(APPLICATION, images, digests(images), messages.append).shape == (10, 8)
+    assert any("features not kept for the next run" in line for line in messages)
     assert list(cached[0].iterdir()) == []
 
 
 def test_the_layer_that_ceases_to_be_finite_is_named(images):
-    pooled = build_pooled_base("vgg16", 32, PRECISIONS["float32"])
+    pooled = pooled_base("vgg16", 32, PRECISIONS["float32"], Weights("random"))
     layer = pooled.layers[1].get_layer("block3_conv2")
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel * 1e36, bias])
-    spec = replace(SPEC, model="vgg16", precision=PRECISIONS["float32"], image_size_px=32)
+    spec = replace(SPEC, model="vgg16", precision=PRECISIONS["float32"], recipe=replace(RECIPE, image_size_px=32))
     with pytest.raises(CaseFailure, match=r"vgg16, float32: block3_conv2 is not finite .* for one of 0.png to 3.png"):
         extract(spec, pooled, images, lambda _: None)
 
@@ -184,13 +186,13 @@ def test_an_overflow_in_half_precision_is_named():
 
 def test_a_subclassed_base_is_watched_at_its_end(images):
     spec = replace(SPEC, model="tiny_models:SubclassedFeatures")
-    pooled = load_pooled_base(spec.model, 16, spec.precision, spec.weights)
+    pooled = pooled_base(spec.model, 16, spec.precision, spec.weights)
     assert extract(spec, pooled, images, lambda _: None).shape == (10, 600)
 
 
 def test_a_model_without_a_feature_map_has_no_base():
     with pytest.raises(CaseFailure, match="tiny_models:classifier does not end in a feature map"):
-        build_pooled_base("tiny_models:classifier", 16, PRECISIONS["float32"])
+        pooled_base("tiny_models:classifier", 16, PRECISIONS["float32"], Weights("factory"))
 
 
 def test_code_that_features_depend_on_exists():

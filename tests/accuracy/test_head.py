@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import pytest
 
+from mpbench.accuracy.base import ArmSpec, pooled_base, preprocessing
 from mpbench.accuracy.features import watched_inference
-from mpbench.accuracy.head import HeadSpec, build_head, compile_for, epoch_order, standardisation, train_head
+from mpbench.accuracy.head import build_head, compile_for, epoch_order, standardisation, train_head
+from mpbench.accuracy.weights import Weights
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.profiles import RECIPES
-from mpbench.engine.models import build_pooled_base, dtype_policy, preprocessing
+from mpbench.engine.models import dtype_policy
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device
 
@@ -25,7 +27,8 @@ def head_spec(precision, **changes):
     recipe = replace(
         RECIPES["quick"], batch_size=BATCH, image_size_px=SIZE_PX, epochs=2, **({"learning_rate": 1e-3} | changes)
     )
-    return HeadSpec(f"test, {precision}", PRECISIONS[precision], recipe, 2, False, Device("cpu", "/CPU:0"))
+    cpu = Device("cpu", "/CPU:0")
+    return ArmSpec("test", PRECISIONS[precision], Weights("random"), recipe, 2, False, False, cpu)
 
 
 def features_like(spec, count=64, channels=8):
@@ -38,7 +41,7 @@ def features_like(spec, count=64, channels=8):
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_training_on_features_is_training_through_the_whole_model(precision, standardise):
     spec = head_spec(precision, standardise=standardise)
-    pooled = build_pooled_base("vgg16", SIZE_PX, spec.precision)
+    pooled = pooled_base("vgg16", SIZE_PX, spec.precision, spec.weights)
     rng = np.random.default_rng(0)
     images = preprocessing("vgg16")(rng.integers(0, 256, (COUNT, SIZE_PX, SIZE_PX, 3)).astype(np.float32))
     labels = rng.integers(0, 2, COUNT)

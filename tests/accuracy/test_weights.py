@@ -1,12 +1,12 @@
-"""mpbench.accuracy.weights: which file is meant, and every way in which it may not fit."""
+"""accuracy.weights and accuracy.base: which file is meant, and every way in which it may not fit."""
 
 import keras
 import numpy as np
 import pytest
 
-from mpbench.accuracy.weights import Weights, find_weights, load_pooled_base
+from mpbench.accuracy.base import pooled_base
+from mpbench.accuracy.weights import Weights, find_weights
 from mpbench.config.precisions import PRECISIONS
-from mpbench.engine.models import build_pooled_base
 from mpbench.errors import UsageProblem
 
 pytestmark = pytest.mark.tensorflow
@@ -26,17 +26,17 @@ def saved(tmp_path_factory):
 
 
 def load(path, model="vgg16", precision=FLOAT32):
-    return load_pooled_base(model, SIZE_PX, precision, Weights("file", path))
+    return pooled_base(model, SIZE_PX, precision, Weights("file", path))
 
 
 def test_a_file_is_read_in_every_precision(saved):
     weights = find_weights(str(saved), "vgg16")
     assert weights.label == "vgg16_notop.weights.h5"
-    loaded = load_pooled_base("vgg16", SIZE_PX, FLOAT32, weights).get_weights()
-    started = build_pooled_base("vgg16", SIZE_PX, FLOAT32).get_weights()
+    loaded = pooled_base("vgg16", SIZE_PX, FLOAT32, weights).get_weights()
+    started = pooled_base("vgg16", SIZE_PX, FLOAT32, Weights("random")).get_weights()
     assert not np.array_equal(loaded[0], started[0])
     for name in ("mixed_float16", "float16"):
-        other = load_pooled_base("vgg16", SIZE_PX, PRECISIONS[name], weights).get_weights()
+        other = pooled_base("vgg16", SIZE_PX, PRECISIONS[name], weights).get_weights()
         for a, b in zip(loaded, other, strict=True):
             np.testing.assert_array_equal(a.astype(b.dtype), b)
 
@@ -112,20 +112,12 @@ def test_nan_in_a_weight_is_named(tmp_path):
         load(tmp_path / "vgg16.weights.h5")
 
 
-def test_a_file_of_zeros_is_refused(tmp_path):
-    base = keras.applications.VGG16(weights=None, include_top=False, input_shape=(SIZE_PX, SIZE_PX, 3))
-    base.set_weights([np.zeros_like(weights) for weights in base.get_weights()])
-    base.save_weights(tmp_path / "vgg16.weights.h5")
-    with pytest.raises(UsageProblem, match=r"vgg16.weights.h5: holds nothing but zeros for vgg16"):
-        load(tmp_path / "vgg16.weights.h5")
-
-
 def test_imagenet_without_a_network_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("keras.src.applications.vgg16.WEIGHTS_PATH_NO_TOP", "http://127.0.0.1:9/none.h5")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path), raising=False)
     with pytest.raises(UsageProblem, match=r"imagenet: those of vgg16 .* cannot be fetched .*: give --mp-weights FILE"):
-        load_pooled_base("vgg16", SIZE_PX, FLOAT32, Weights("imagenet"))
+        pooled_base("vgg16", SIZE_PX, FLOAT32, Weights("imagenet"))
 
 
 def test_the_identity_follows_the_content(tmp_path):

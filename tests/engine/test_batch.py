@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpbench.config.precisions import PRECISIONS
-from mpbench.engine.batch import Images, images_of, labels, synthetic_batch, target_forms
+from mpbench.engine.batch import Images, images_of, synthetic_batch, target_forms
 from mpbench.engine.models import build_model, compile_model
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.step import Step
@@ -22,6 +22,10 @@ def built(model, precision="float32", module="users_models"):
     model = build_model(f"{module}:{model}", 16, PRECISIONS[precision])
     compile_model(model, PRECISIONS[precision], False, SHAPE)
     return model
+
+
+def targets_of(model, count):
+    return np.asarray(target_forms(built(model), SHAPE)[0].make(count))
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "float16"])
@@ -72,10 +76,10 @@ def test_most_models_get_pixels_as_before():
 @pytest.mark.parametrize("phase", ["training", "inference"])
 @pytest.mark.parametrize("model", ["uint8_pixels", "divides_in_its_call", "embeds_pixels"])
 def test_what_was_guessed_is_said(model, phase):
-    said = []
-    step = Step(StepSpec(f"users_models:{model}", PRECISIONS["float32"], phase, 4, 16, None, CPU), said.append)
+    messages = []
+    step = Step(StepSpec(f"users_models:{model}", PRECISIONS["float32"], phase, 4, 16, None, CPU), messages.append)
     step.check()
-    assert [line for line in said if "its images are made so" in line] == [step.images.guessed]
+    assert [line for line in messages if "its images are made so" in line] == [step.images.note]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,7 @@ def test_what_was_guessed_is_said(model, phase):
     ],
 )
 def test_targets_are_such_as_the_loss_takes(model, classes):
-    targets = np.asarray(labels(built(model), 8, SHAPE))
+    targets = targets_of(model, 8)
     if classes is None:
         assert targets.shape == (8, 3)
         assert targets.dtype == np.float32
@@ -101,12 +105,12 @@ def test_targets_are_such_as_the_loss_takes(model, classes):
 
 
 def test_targets_of_a_model_for_images_of_any_size_are_of_these():
-    assert labels(built("masks_of_any_size"), 2, SHAPE).shape == (2, 16, 16)
+    assert targets_of("masks_of_any_size", 2).shape == (2, 16, 16)
 
 
 def test_a_loss_that_takes_neither_is_one_line_with_its_reason():
     with pytest.raises(CaseFailure) as caught:
-        labels(built("loss_that_takes_nothing"), 2, SHAPE)
+        targets_of("loss_that_takes_nothing", 2)
     assert "(ValueError: what is this?)" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -1,6 +1,7 @@
 """engine.compile_cache: what XLA has compiled comes back whole or not at all; what goes wrong ends no run."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,15 @@ def session(tmp_path, kept):
     def begin():
         nonlocal count
         count += 1
-        own, said = tmp_path / f"own{count}", []
+        own, messages = tmp_path / f"own{count}", []
         own.mkdir()
-        return CompileCache(kept, own, said.append), own, said
+        return CompileCache(kept, own, messages.append), own, messages
 
     return begin
 
 
 def test_what_is_compiled_is_found_by_the_next_run_and_is_not_new_to_it(session):
-    cache, own, said = session()
+    cache, own, messages = session()
     (own / "step.pb").write_bytes(b"executable")
     assert cache.new_files() == {"step.pb"}
     assert cache.new_files() == set()
@@ -44,7 +45,7 @@ def test_what_is_compiled_is_found_by_the_next_run_and_is_not_new_to_it(session)
     assert cache.new_files() == set()
     (own / "other.pb").write_bytes(b"another")
     assert cache.new_files() == {"other.pb"}
-    assert said == more == []
+    assert messages == more == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"exec", b"executablf", b"x" * 100])
@@ -54,24 +55,24 @@ def test_a_damaged_file_is_named_removed_and_never_seen_by_tensorflow(session, k
     cache.keep()
     (file,) = kept.iterdir()
     file.write_bytes(damage)
-    _, own, said = session()
+    _, own, messages = session()
     assert list(own.iterdir()) == []
-    assert said == [f"a compiled step is damaged, and compiled anew: {file}"]
+    assert messages == [f"a compiled step is damaged, and compiled anew: {file}"]
     assert not file.exists()
 
 
 def test_a_foreign_or_unreadable_entry_costs_a_line(session, kept):
     (kept / "0123456789abcdef.step.pb").mkdir()
     (kept / "notes.txt").write_text("mine")
-    _, own, said = session()
+    _, own, messages = session()
     assert list(own.iterdir()) == []
-    assert len(said) == 1
-    assert said[0].startswith("a compiled step cannot be used: ")
+    assert len(messages) == 1
+    assert messages[0].startswith("a compiled step cannot be used: ")
     assert (kept / "notes.txt").exists()
 
 
 def test_a_folder_that_is_gone_or_full_costs_a_line(session, kept, monkeypatch):
-    cache, own, said = session()
+    cache, own, messages = session()
     (own / "step.pb").write_bytes(b"executable")
 
     def full(source, target):
@@ -79,7 +80,7 @@ def test_a_folder_that_is_gone_or_full_costs_a_line(session, kept, monkeypatch):
 
     monkeypatch.setattr(compile_cache.shutil, "copyfile", full)
     cache.keep()
-    assert said == [f"compiled steps are not kept for the next run: {kept}: No space left on device"]
+    assert messages == [f"compiled steps are not kept for the next run: {kept}: No space left on device"]
     assert list(kept.iterdir()) == []
 
 
@@ -98,7 +99,7 @@ def test_the_oldest_go_first(session, kept, monkeypatch):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(compile_cache, "_tensorflow_is_loaded", lambda: False)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     monkeypatch.delenv(compile_cache.FLAG, raising=False)
     return tmp_path
 
@@ -106,7 +107,7 @@ def home(tmp_path, monkeypatch):
 def test_tensorflow_is_told_of_a_folder_that_goes_at_the_end(home, monkeypatch):
     monkeypatch.setenv(compile_cache.FLAG, "--tf_xla_auto_jit=0")
     endings = []
-    cache = open_cache(FACTS, endings.append, pytest.fail)
+    cache = open_cache(endings.append, pytest.fail)
     first, *flags = os.environ[compile_cache.FLAG].split()
     assert first == "--tf_xla_auto_jit=0"
     folder = Path(flags[0].removeprefix("--tf_xla_persistent_cache_directory="))
@@ -118,18 +119,21 @@ def test_tensorflow_is_told_of_a_folder_that_goes_at_the_end(home, monkeypatch):
     assert not folder.exists()
 
 
-def test_other_versions_and_cards_have_another_folder(home):
-    keys = {compile_cache._key(FACTS | change) for change in ({}, {"driver": "581"}, {"gpu": "H100"})}
+def test_other_versions_and_cards_have_another_folder(home, monkeypatch):
+    keys = set()
+    for change in ({}, {"driver": "581"}, {"gpu": "H100"}):
+        monkeypatch.setattr(compile_cache.machine, "machine_facts", lambda change=change: FACTS | change)
+        keys.add(compile_cache._key())
     assert len(keys) == 3
 
 
 def test_there_is_none_where_tensorflow_is_loaded_or_the_user_has_one_or_no_room(home, monkeypatch):
-    said = []
+    messages = []
     monkeypatch.setattr(compile_cache, "FREE_BYTES", 2**80)
-    assert open_cache(FACTS, pytest.fail, said.append) is None
-    assert "compiled steps are not kept: less than " in said[0]
+    assert open_cache(pytest.fail, messages.append) is None
+    assert "compiled steps are not kept: less than " in messages[0]
     monkeypatch.setenv(compile_cache.FLAG, "--tf_xla_persistent_cache_directory=/mine")
-    assert open_cache(FACTS, pytest.fail, pytest.fail) is None
+    assert open_cache(pytest.fail, pytest.fail) is None
     monkeypatch.delenv(compile_cache.FLAG)
-    monkeypatch.setattr(compile_cache, "_tensorflow_is_loaded", lambda: True)
-    assert open_cache(FACTS, pytest.fail, pytest.fail) is None
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert open_cache(pytest.fail, pytest.fail) is None

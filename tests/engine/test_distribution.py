@@ -23,7 +23,7 @@ MODEL = "tiny_models:classifier"
 
 
 @pytest.fixture(scope="module")
-def said():
+def messages():
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{SUPPORT}"}
     command = [sys.executable, str(SUPPORT / "replica_process.py")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_SECONDS)
@@ -32,8 +32,8 @@ def said():
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("mixed_float16", 2e-3)])
-def test_two_replicas_train_as_one_does_on_the_joined_batch(said, precision, tolerance):
-    found = said[precision]
+def test_two_replicas_train_as_one_does_on_the_joined_batch(messages, precision, tolerance):
+    found = messages[precision]
     assert found["steps"][0] == found["steps"][1]
     assert found["skipped"][0] == found["skipped"][1]
     assert found["between_replicas"] == 0
@@ -42,21 +42,21 @@ def test_two_replicas_train_as_one_does_on_the_joined_batch(said, precision, tol
     assert len(set(found["losses"])) == 2  # each has its own half
 
 
-def test_an_overflow_in_the_second_replica_alone_skips_the_update_on_both(said):
-    assert said["overflow"] == {"skipped": 2, "scale": 0.25, "moved": 0, "between_replicas": 0}
+def test_an_overflow_in_the_second_replica_alone_skips_the_update_on_both(messages):
+    assert messages["overflow"] == {"skipped": 2, "scale": 0.25, "moved": 0, "between_replicas": 0}
 
 
-def test_in_inference_each_replica_answers_for_its_own_batch(said):
-    assert said["inference"]["shapes"] == [[4, 5], [4, 5]]
-    assert said["inference"]["to_joined"] < 1e-6
+def test_in_inference_each_replica_answers_for_its_own_batch(messages):
+    assert messages["inference"]["shapes"] == [[4, 5], [4, 5]]
+    assert messages["inference"]["to_joined"] < 1e-6
 
 
-def test_metrics_that_replicas_cannot_share_are_named(said):
-    assert said["metrics"].startswith("its factory compiles metrics, whose variables replicas cannot make")
+def test_metrics_that_replicas_cannot_share_are_named(messages):
+    assert messages["metrics"].startswith("its factory compiles metrics, whose variables replicas cannot make")
 
 
-def test_a_batch_is_spread_to_all_replicas(said):
-    assert said["same_batch"] == [[1.0, 2.0], [1.0, 2.0]]
+def test_a_batch_is_spread_to_all_replicas(messages):
+    assert messages["same_batch"] == [[1.0, 2.0], [1.0, 2.0]]
 
 
 def test_a_worker_alone_agrees_with_itself():
@@ -128,7 +128,7 @@ same, release = steps.synthetic_batch, steps.Step.release
 steps.synthetic_batch = lambda *args: same(*args) * (-1) ** index  # each worker's own
 
 def released(self):
-    values = [w.numpy().astype("float64").ravel().tolist() for w in self._model.weights]
+    values = [w.numpy().astype("float64").ravel().tolist() for w in self.model.weights]
     with open(f"weights.{index}", "a") as file:
         print(json.dumps([f"{self.spec.precision.name}-replicas={self.spec.replicas}", values]), file=file)
     release(self)

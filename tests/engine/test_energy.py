@@ -61,8 +61,8 @@ def per_round(step_seconds):
     return max(1, round(0.1 / step_seconds))
 
 
-def measured(gpu, arms, steps, **kwargs):
-    return measure_energy(arms, steps, gpu.joules, clock=gpu.clock, **kwargs)
+def measured(gpu, arms, steps, utilisation=lambda: None, **kwargs):
+    return measure_energy(arms, steps, gpu.joules, utilisation, clock=gpu.clock, **kwargs)
 
 
 @settings(max_examples=25, deadline=None)
@@ -80,7 +80,7 @@ def test_a_late_counter_still_gives_the_energy_of_a_step(step_ms, watts, update_
     late = min(update_ms / 1000, 0.025 if step < 0.02 else 1.0) / ENERGY_PASS_SECONDS
     assert energy["a"].joules_per_step == pytest.approx(step * watts, rel=late + 0.001)
     assert energy["b"].joules_per_step == pytest.approx(step / 2 * 2.5 * watts, rel=late + 0.001)
-    assert energy["a"].spread <= 2 * late + 0.001
+    assert energy["a"].joules_spread <= 2 * late + 0.001
 
 
 def test_interleaved_rounds_of_a_tenth_of_a_second_would_smear_what_passes_keep_apart():
@@ -119,12 +119,12 @@ def test_the_spread_is_that_of_the_passes_and_the_figure_is_their_median():
 
     energy = measured(gpu, [arm], {"a": 10})["a"]
     assert energy.joules_per_step == pytest.approx(3.225, rel=0.01)
-    assert energy.spread == pytest.approx(0.45 / 3.225, abs=0.02)
+    assert energy.joules_spread == pytest.approx(0.45 / 3.225, abs=0.02)
 
 
 def test_utilisation_is_read_at_the_end_of_each_pass():
     gpu, seen = Gpu(), iter([90.0, 99.0])
-    energy = measured(gpu, [gpu.arm("a", 0.01, 300)], {"a": 10}, utilisation_percent=lambda: next(seen))
+    energy = measured(gpu, [gpu.arm("a", 0.01, 300)], {"a": 10}, utilisation=lambda: next(seen))
     assert energy["a"].utilisation_percent == 94.5
     assert measured(gpu, [gpu.arm("a", 0.01, 300)], {"a": 10})["a"].utilisation_percent is None
 
@@ -132,10 +132,10 @@ def test_utilisation_is_read_at_the_end_of_each_pass():
 def test_an_arm_that_raises_has_none_and_the_others_have_theirs():
     gpu = Gpu()
     arms = [gpu.arm("a", 0.01, 300), gpu.arm("b", 0.01, 300, fails_at=200)]
-    said = []
-    energy = measured(gpu, arms, {"a": 10, "b": 10}, progress=said.append)
+    messages = []
+    energy = measured(gpu, arms, {"a": 10, "b": 10}, progress=messages.append)
     assert list(energy) == ["a"]
-    assert said == ["measuring energy", "b: no energy: RuntimeError: b failed"]
+    assert messages == ["measuring energy", "b: no energy: RuntimeError: b failed"]
     assert energy["a"].joules_per_step == pytest.approx(3.0, rel=0.02)
 
 
@@ -149,14 +149,14 @@ def test_a_pass_with_a_skipped_step_is_left_out():
 
 def test_where_nothing_counts_nothing_runs():
     gpu = Gpu()
-    assert measure_energy([gpu.arm("a", 0.01, 300)], {"a": 10}, lambda: None, clock=gpu.clock) == {}
+    assert measure_energy([gpu.arm("a", 0.01, 300)], {"a": 10}, lambda: None, lambda: None, clock=gpu.clock) == {}
     assert gpu.log == []
     assert measured(gpu, [], {}) == {}
 
 
 def test_a_counter_that_stands_still_is_no_energy():
     gpu = Gpu()
-    assert measure_energy([gpu.arm("a", 0.01, 300)], {"a": 10}, lambda: 7.0, clock=gpu.clock) == {}
+    assert measure_energy([gpu.arm("a", 0.01, 300)], {"a": 10}, lambda: 7.0, lambda: None, clock=gpu.clock) == {}
 
 
 def test_a_counter_that_is_lost_or_begins_anew_is_no_energy():
@@ -164,4 +164,4 @@ def test_a_counter_that_is_lost_or_begins_anew_is_no_energy():
         gpu = Gpu()
         asked = iter(range(10**6))
         counter = lambda gpu=gpu, last=last, asked=asked: gpu.told if next(asked) < 5 else last  # noqa: E731
-        assert measure_energy([gpu.arm("a", 0.01, 300)], {"a": 10}, counter, clock=gpu.clock) == {}
+        assert measure_energy([gpu.arm("a", 0.01, 300)], {"a": 10}, counter, lambda: None, clock=gpu.clock) == {}

@@ -5,14 +5,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from tiny_plans import plan
+from tiny_plans import measure_group, plan
 
-from mpbench.engine import building, energy, timed
+from mpbench.engine import building, energy
 from mpbench.engine import group as groups
-from mpbench.engine.session import measure_group
+from mpbench.engine.interleave import Measurement
 from mpbench.engine.step import Step
 from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
-from mpbench.engine.timed import Timed
 from mpbench.errors import CaseFailure
 from mpbench.records.measured import Measured
 from mpbench.records.speed import BROKEN_OFF, SPEED
@@ -24,8 +23,8 @@ pytestmark = pytest.mark.tensorflow
 
 
 def test_both_arms_get_a_record_and_the_ratio_belongs_to_the_second():
-    said = []
-    outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), said.append)
+    messages = []
+    outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), messages.append)
     base, mixed = outcomes["float32"], outcomes["mixed_float16"]
     assert isinstance(base, Measured)
     assert isinstance(mixed, Measured)
@@ -33,8 +32,8 @@ def test_both_arms_get_a_record_and_the_ratio_belongs_to_the_second():
     assert mixed.record.interval.low <= mixed.record.speedup <= mixed.record.interval.high
     assert len(mixed.rounds) == mixed.record.rounds
     assert mixed.record.images_per_second == pytest.approx(4 / mixed.median_seconds)
-    assert said[0] == "tiny training, float32: building"
-    assert said[-1].startswith("tiny training: ")
+    assert messages[0] == "tiny training, float32: building"
+    assert messages[-1].startswith("tiny training: ")
 
 
 def test_a_baseline_found_wrong_afterwards_stands_under_no_ratio():
@@ -59,11 +58,11 @@ def test_arms_that_share_their_weights_are_refused():
 def test_of_several_workers_each_says_at_once_what_fails_there(monkeypatch):
     monkeypatch.setattr(groups, "agreement", lambda cluster: lambda mine: mine)
     monkeypatch.setattr(Step, "run", fails_when_measured(Step.run))
-    said = []
+    messages = []
     two = Cluster(("one:1", "two:1"))
-    outcomes = measure_group(replace(plan({"float32": "classifier", "tf32": "raises"}), cluster=two), said.append)
+    outcomes = measure_group(replace(plan({"float32": "classifier", "tf32": "raises"}), cluster=two), messages.append)
     assert all(isinstance(outcome, Exception) for outcome in outcomes.values())
-    found = [line for line in said if "Error: " in line]
+    found = [line for line in messages if "Error: " in line]
     assert [line.partition(": ")[0] for line in found] == ["tiny training, tf32", "tiny training"]
     assert "out of ideas" in found[0]
     assert found[1] == "tiny training: float32: RuntimeError: the device is lost"
@@ -81,10 +80,10 @@ def fails_when_measured(run):
 def test_a_step_that_another_worker_skipped_is_not_taken_off_the_warm_up(monkeypatch):
     def agreed(self, after_others):
         visit(self, after_others)
-        self.measurement.series["mixed_float16"].skipped_steps += 1
+        self.series["mixed_float16"].skipped_steps += 1
 
-    visit = Timed.visit
-    monkeypatch.setattr(Timed, "visit", agreed)
+    visit = Measurement.visit
+    monkeypatch.setattr(Measurement, "visit", agreed)
     record = measure_group(plan({"mixed_float16": "classifier"}), print)["mixed_float16"].record
     assert record.skipped_steps >= 1
     assert record.warmup_skipped_steps >= 0
@@ -156,7 +155,7 @@ def test_the_gpus_readings_enter_the_records_and_throttled_rounds_do_not_count(m
         opened.append(gpus)
         yield card
 
-    monkeypatch.setattr(timed, "open_telemetry", open_telemetry)
+    monkeypatch.setattr(groups, "open_telemetry", open_telemetry)
     outcomes = measure_group(plan({"float32": "classifier", "mixed_float16": "classifier"}), lambda line: None)
     assert opened == [1]
     records = [outcome.record for outcome in outcomes.values()]
@@ -189,7 +188,7 @@ ENDINGS = [KeyboardInterrupt, SystemExit, TimeoutError, RuntimeError]
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("point", ["energy", "profile", "keeping what was added"])
 def test_whatever_ends_a_group_after_its_last_round_costs_no_round(monkeypatch, point, ending):
-    kept, said = [], []
+    kept, messages = [], []
 
     def end(*_):
         raise ending("the end")
@@ -203,16 +202,16 @@ def test_whatever_ends_a_group_after_its_last_round_costs_no_round(monkeypatch, 
         return [m for m in kept if not any(one.record.noisy_because == BROKEN_OFF for one in m.values())]
 
     if point == "energy":
-        monkeypatch.setattr(Timed, "energy", end)
+        monkeypatch.setattr(groups.Group, "_add_energy", end)
     profile = end if point == "profile" else lambda step: {"no_step_profile": "not asked for"}
     arms = plan({"float32": "classifier", "mixed_float16": "classifier"})
     if issubclass(ending, Exception):
-        outcomes = measure_group(arms, said.append, keep, profile)
+        outcomes = measure_group(arms, messages.append, keep, profile)
         assert all(isinstance(one, Measured) for one in outcomes.values())
-        assert any("ended by" in line and "the end" in line for line in said)
+        assert any("ended by" in line and "the end" in line for line in messages)
     else:
         with pytest.raises(ending):
-            measure_group(arms, said.append, keep, profile)
+            measure_group(arms, messages.append, keep, profile)
     first = whole(kept)[0]
     assert set(first) == {"float32", "mixed_float16"}
     assert all(len(one.rounds) == one.record.rounds >= MIN_PAIRS for one in first.values())
@@ -222,12 +221,12 @@ def test_a_group_that_is_ended_between_visits_keeps_what_it_has_and_says_so(monk
     kept = []
 
     def visit(self, after_others):
-        if len(self.measurement.visits) == 2:
+        if len(self.visits) == 2:
             raise KeyboardInterrupt
         usual(self, after_others)
 
-    usual = Timed.visit
-    monkeypatch.setattr(Timed, "visit", visit)
+    usual = Measurement.visit
+    monkeypatch.setattr(Measurement, "visit", visit)
     with pytest.raises(KeyboardInterrupt):
         measure_group(plan({"float32": "classifier"}), print, kept.append)
     assert [list(measured) for measured in kept] == [["float32"]] * 2

@@ -1,4 +1,4 @@
-"""mpbench.engine.interleave on a simulated machine: interleaving, warm-up, stopping, and what they are worth."""
+"""engine.interleave and engine.stopping on a simulated machine: turns, warm-up, stopping, and what they are worth."""
 
 from dataclasses import replace
 
@@ -6,17 +6,14 @@ import pytest
 from simulation import STEP_SECONDS, Machine
 
 from mpbench.engine.interleave import (
-    LEAST_VISIT_BLOCKS,
     MAX_STEPS_PER_ROUND,
-    MIN_VISITS,
     ROUND_SECONDS,
-    VISIT_BLOCKS,
     WARMUP_WINDOW_ROUNDS,
     Arm,
     Measurement,
-    Plan,
     measure,
 )
+from mpbench.engine.stopping import LEAST_VISIT_BLOCKS, MIN_VISITS, VISIT_BLOCKS, Plan
 from mpbench.records.rounds import paired
 from mpbench.stats.intervals import MIN_PAIRS
 
@@ -111,7 +108,8 @@ def test_independent_noise_is_seldom_called_drifting_or_noisy():
 
 def test_visits_begin_where_they_say_and_after_others_with_a_block_that_does_not_count():
     machine = Machine()
-    measurement = Measurement([machine.arm("a"), machine.arm("b")], LONG, baseline="a", clock=machine.clock)
+    arms = [machine.arm("a"), replace(machine.arm("b"), baseline="a")]
+    measurement = Measurement(arms, LONG, clock=machine.clock)
     while not measurement.done:
         before = len(machine.log)
         measurement.visit(after_others=True)
@@ -280,12 +278,17 @@ def test_nothing_left_to_measure_ends_at_once():
     assert measure([], LONG) == {}
 
 
+def compared(arm):
+    """An arm of a group of four: `a` and `b` in two modes."""
+    baselines, references = {"b": "a", "b fast": "a fast"}, {"a fast": "a", "b fast": "b"}
+    return replace(arm, baseline=baselines.get(arm.name), reference=references.get(arm.name))
+
+
 def test_each_arm_can_have_a_baseline_and_a_reference_of_its_own():
     machine = Machine()
     steps = {"a": 1.0, "b": 2.0, "a fast": 0.5, "b fast": 0.25}
-    arms = [machine.arm(name, STEP_SECONDS * factor) for name, factor in steps.items()]
-    bases, references = {"b": "a", "b fast": "a fast"}, {"a fast": "a", "b fast": "b"}
-    series = measure(arms, LONG, baseline=bases, references=references, clock=machine.clock)
+    arms = [compared(machine.arm(name, STEP_SECONDS * factor)) for name, factor in steps.items()]
+    series = measure(arms, LONG, clock=machine.clock)
     speedups = {name: one.speedup and one.speedup.estimate for name, one in series.items()}
     assert speedups == {"a": None, "b": pytest.approx(0.5), "a fast": None, "b fast": pytest.approx(2.0)}
     over = {name: one.over_reference and one.over_reference.estimate for name, one in series.items()}
@@ -295,13 +298,7 @@ def test_each_arm_can_have_a_baseline_and_a_reference_of_its_own():
 
 def test_arms_that_could_not_be_built_are_nobodys_base_and_have_none():
     machine = Machine()
-    series = measure(
-        [machine.arm("a"), machine.arm("b fast")],
-        LONG,
-        baseline={"b": "a", "b fast": "a fast"},
-        references={"a fast": "a", "b fast": "b"},
-        clock=machine.clock,
-    )
+    series = measure([compared(machine.arm(name)) for name in ("a", "b fast")], LONG, clock=machine.clock)
     assert [(one.speedup, one.over_reference) for one in series.values()] == [(None, None)] * 2
     assert not any(one.noisy for one in series.values())
 

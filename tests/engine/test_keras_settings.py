@@ -8,9 +8,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from mpbench.engine import keras_settings
+from mpbench.engine.factories import check_factory
 from mpbench.engine.keras_settings import VARIABLES, check_process_settings
-from mpbench.engine.models import check_factory
 from mpbench.errors import UsageProblem
 
 pytestmark = pytest.mark.tensorflow
@@ -49,7 +48,7 @@ def test_variables_that_make_float32_less_are_refused(variable, monkeypatch):
     monkeypatch.setenv(variable, "0")
     check_process_settings("somebody")
     monkeypatch.setenv(variable, "1")
-    with pytest.raises(UsageProblem, match=f"^{variable}: '1': valid is without it"):
+    with pytest.raises(UsageProblem, match=f"^{variable}: '1': leave it out"):
         check_process_settings("somebody")
 
 
@@ -74,16 +73,6 @@ def test_keras_json_is_read_before_anything_is_built(tmp_path):
 
 def test_a_model_of_keras_2_is_called_so(monkeypatch):
     legacy = type("Functional", (), {"__module__": "tf_keras.src.engine.functional"})
-    monkeypatch.setattr("mpbench.engine.models.load_factory", lambda name: lambda shape: legacy())
-    with pytest.raises(UsageProblem, match="returned a Functional of tf_keras, which is Keras 2: valid is a Keras 3"):
+    monkeypatch.setattr("mpbench.engine.factories.load_factory", lambda name: lambda shape: legacy())
+    with pytest.raises(UsageProblem, match="returned a Functional of tf_keras: valid is a Keras 3 model"):
         check_factory("somebodys:net", 16)
-    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
-    with pytest.raises(UsageProblem, match=r"TF_USE_LEGACY_KERAS is set: tf.keras is then tf_keras"):
-        check_factory("somebodys:net", 16)
-
-
-def test_a_factory_that_fails_for_want_of_keras_2_is_told_why(monkeypatch):
-    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "True")
-    with pytest.raises(UsageProblem, match=r"out of ideas .TF_USE_LEGACY_KERAS is set"):
-        check_factory("tiny_models:raises", 16)
-    assert keras_settings.legacy_hint()

@@ -1,17 +1,19 @@
-"""mpbench.engine.tracing: what a step had on the device is gone when the next one needs it, however the step ended."""
+"""engine.tracing, engine.memory: what a step had on the device is gone when the next one needs it, however it ended."""
 
 import gc
 import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_plans import plan
+from tiny_plans import measure_group, plan
 
+from mpbench.engine import memory
 from mpbench.engine import step as stepping
-from mpbench.engine.session import measure_group
 from mpbench.engine.step import Step
 from mpbench.records.measured import Measured
+from mpbench.system.device import Device
 
 pytestmark = pytest.mark.tensorflow
 
@@ -110,3 +112,11 @@ def test_an_error_still_says_where_it_came_from(monkeypatch):
         names.append(trace.tb_frame.f_code.co_name)
         trace = trace.tb_next
     assert names[-2:] == ["trace", "planted"]
+
+
+def test_peak_memory_of_the_process_follows_a_large_array():
+    cpu = Device("cpu", "/CPU:0")
+    memory.reset_peak(cpu)
+    before = memory.peak_bytes(cpu)
+    np.ones(2**26)  # half a GiB, touched and gone
+    assert memory.peak_bytes(cpu) - before > 2**28

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from mpbench.config.model_names import APPLICATIONS, DEFAULT_MODELS, canonical_name, min_image_size_px
 from mpbench.config.precisions import PRECISIONS
-from mpbench.engine.models import CLASSES, build_model, check_factory, compile_model, load_factory
+from mpbench.engine.factories import check_factory, load_factory
+from mpbench.engine.models import CLASSES, build_model, compile_model
 from mpbench.errors import CaseFailure, UsageProblem
 
 pytestmark = pytest.mark.tensorflow

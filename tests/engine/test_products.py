@@ -4,7 +4,7 @@ import pytest
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.engine.plan import StepSpec
-from mpbench.engine.products import Work, described_work
+from mpbench.engine.products import Work, described_work, work_by_layer
 from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device
@@ -23,11 +23,9 @@ def step(model, precision="mixed_float16", phase="training", replicas=1):
 
 def work(model, precision="mixed_float16", phase="training"):
     """What the layers of its step compute."""
-    found = []
     one = step(model, precision, phase)
-    one._check_computes_as_named = found.extend
-    one.trace()
-    return found
+    calls = one._trace()
+    return work_by_layer(one.graph, calls)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -78,19 +76,19 @@ def test_float32_in_a_float32_arm_is_what_it_says(precision):
 
 
 def test_a_part_is_told_and_measured():
-    said = []
-    Step(step("a_third_hard_float32").spec, said.append)
+    messages = []
+    Step(step("a_third_hard_float32").spec, messages.append)
     products = "33 % of the FLOPs of its matrix products and convolutions in float32"
-    assert f"it computes {products} (hard 33 %), whatever its dtype policy says" in said
-    said.clear()
-    Step(step("a_third_declared_float32").spec, said.append)
-    assert f"it computes {products} (declared 33 %), as these layers declare" in said
+    assert f"it computes {products} (hard 33 %), whatever its dtype policy says" in messages
+    messages.clear()
+    Step(step("a_third_declared_float32").spec, messages.append)
+    assert f"it computes {products} (declared 33 %), as these layers declare" in messages
 
 
 def test_a_healthy_model_is_told_nothing():
-    said = []
-    Step(step("attention").spec, said.append)
-    assert said == ["building", "tracing and compiling"]
+    messages = []
+    Step(step("attention").spec, messages.append)
+    assert messages == ["building", "tracing and compiling"]
 
 
 def test_many_layers_are_named_by_the_largest():

@@ -14,7 +14,8 @@ CPU = SimpleNamespace(kind="cpu")
 
 def plan(label, batch_size=2, workers=1):
     member = SimpleNamespace(spec=SimpleNamespace(device=CPU, batch_size=batch_size))
-    return SimpleNamespace(label=label, members={"float32": member}, cluster=SimpleNamespace(workers=workers))
+    cluster = SimpleNamespace(workers=workers)
+    return SimpleNamespace(label=label, members={"float32": member}, cluster=cluster, device=CPU)
 
 
 class FakeGroup:
@@ -59,13 +60,13 @@ def fake(monkeypatch):
         log, fails = [], set()
 
     monkeypatch.setattr(session, "Group", Group)
-    monkeypatch.setattr(session.devices, "memory_in_use", lambda device: 0)
-    monkeypatch.setattr(session.devices, "free_memory_bytes", lambda device: 10**9)
+    monkeypatch.setattr(session.memory, "in_use_bytes", lambda device: 0)
+    monkeypatch.setattr(session.memory, "free_bytes", lambda device: 10**9)
     return Group
 
 
-def run(plans, **arguments):
-    return dict(session.measure_groups(plans, lambda line: None, **arguments))
+def run(plans, keep=lambda number, measured: None):
+    return dict(session.measure_groups(plans, lambda line: None, keep, None))
 
 
 def test_all_groups_are_built_first_and_each_is_visited_before_any_is_again(fake):
@@ -99,7 +100,7 @@ def test_a_group_that_finds_no_memory_beside_others_is_built_again_alone(fake):
 
 @pytest.mark.parametrize("free", [1, None])
 def test_where_memory_is_short_or_unknown_groups_are_built_one_at_a_time(fake, monkeypatch, free):
-    monkeypatch.setattr(session.devices, "free_memory_bytes", lambda device: free)
+    monkeypatch.setattr(session.memory, "free_bytes", lambda device: free)
     run([plan("a"), plan("b")])
     assert [entry[1] for entry in fake.log if entry[0] in ("build", "finish")] == ["a", "a", "b", "b"]
 

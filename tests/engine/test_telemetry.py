@@ -188,7 +188,7 @@ def test_a_driver_that_fails_in_the_middle_ends_the_readings_and_nothing_else():
     alive[0] = False
     assert (readings.take(), telemetry.joules(), telemetry.utilisation_percent()) == (False, None, None)
     assert readings.taken[1] == SILENT
-    assert (readings.sm_clock_mhz, readings.temperature_c, readings.power_limited_share) == (1500.0, 80.0, 1.0)
+    assert list(readings.summary().values()) == [1500.0, 1500.0, 80.0, 1.0]
     alive[0] = True
     readings.take()
     assert readings.taken[2] == SILENT
@@ -212,15 +212,13 @@ def test_what_is_recorded_of_an_arms_rounds():
         )
     )
     assert [readings.take() for _ in range(4)] == [False, False, True, False]
-    assert (readings.sm_clock_mhz, readings.memory_clock_mhz) == (1650.0, 2619.0)
-    assert (readings.temperature_c, readings.power_limited_share) == (90.0, 0.5)
+    assert readings.summary() == {
+        "sm_clock_mhz": 1650.0,
+        "memory_clock_mhz": 2619.0,
+        "temperature_c": 90.0,
+        "power_limited_share": 0.5,
+    }
 
 
 def test_of_no_reading_nothing_is_recorded():
-    readings = Readings(of_one())
-    assert {
-        readings.sm_clock_mhz,
-        readings.memory_clock_mhz,
-        readings.temperature_c,
-        readings.power_limited_share,
-    } == {None}
+    assert set(Readings(of_one()).summary().values()) == {None}

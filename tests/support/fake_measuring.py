@@ -22,9 +22,9 @@ ROUNDS = int(os.environ.get("FAKE_ROUNDS", "8"))
 DRAW = random.Random(os.getpid())
 
 
-def measure_groups(plans, progress, keep, profile):
+def measure(self, plans, keep):
     for number, plan in enumerate(plans):
-        yield number, measure_group(plan, progress)
+        yield number, measure_group(plan, self.progress)
 
 
 def measure_group(plan, progress):
@@ -61,8 +61,8 @@ def compare(self, model, precision):
 
 
 def pytest_configure():
-    run.measure_groups = measure_groups
-    run.load_factory = run.check_factory = lambda *args: None
+    run.Run._measure = measure
+    run.check_factories = lambda *args: None
     devices.activate = lambda *args: Device("cpu", "/CPU:0")
     Experiment.prepare = lambda self, models: None
     Experiment.images = SimpleNamespace(digest="0" * 64)

@@ -28,7 +28,7 @@ def step(precision, phase, count):
 
 def weights(one, replica):
     """All weights on one replica, as a flat vector."""
-    values = [getattr(weight.value, "values", [weight.value] * 2)[replica] for weight in one._model.weights]
+    values = [getattr(weight.value, "values", [weight.value] * 2)[replica] for weight in one.model.weights]
     return np.concatenate([np.ravel(value.numpy()) for value in values])
 
 
@@ -37,24 +37,24 @@ def halves(tensor, count):
     if count == 1:
         return tensor
     parts = tf.split(tensor, count)
-    return replicas._started().experimental_distribute_values_from_function(
+    return replicas._strategy.experimental_distribute_values_from_function(
         lambda context: parts[context.replica_id_in_sync_group]
     )
 
 
 CPU = devices.activate("cpu", require_gpu=False, replicas=2)
 replicas.start(CPU, 2, Cluster())
-said = {"same_batch": [np.asarray(one).tolist() for one in replicas.spread(tf.constant([1.0, 2.0]), 2).values]}
+messages = {"same_batch": [np.asarray(one).tolist() for one in replicas.spread(tf.constant([1.0, 2.0]), 2).values]}
 joined, targets = steps.synthetic_batch(IMAGES, (16, 16, 3)), tf.range(IMAGES) % 5
 steps.synthetic_batch = lambda *args: joined
 steps.target_forms = lambda *args: [Targets("class numbers", lambda images: targets)]
-steps.replicas.spread = halves
+replicas.spread = halves
 for precision in ("float32", "mixed_float16"):
     shared, alone = step(precision, "training", 2), step(precision, "training", 1)
     for one in (shared, alone):
         one.run(3)
         one.check()
-    said[precision] = {
+    messages[precision] = {
         "steps": [shared.steps, alone.steps],
         "skipped": [shared.skipped_steps(), alone.skipped_steps()],
         "between_replicas": float(np.abs(weights(shared, 0) - weights(shared, 1)).max()),
@@ -67,19 +67,19 @@ before, skipped_before, scale_before = weights(shared, 0), shared.skipped_steps(
 sound = shared._batch
 planted = [sound.values[0], tf.fill(sound.values[1].shape, float("nan"))]
 # Its step is traced again, with what the second replica alone cannot take.
-shared._batch = replicas._started().experimental_distribute_values_from_function(
+shared._batch = replicas._strategy.experimental_distribute_values_from_function(
     lambda context: planted[context.replica_id_in_sync_group]
 )
-shared._call, _ = shared._trace()
+shared._trace()
 shared.run(2)
-said["overflow"] = {
+messages["overflow"] = {
     "skipped": shared.skipped_steps() - skipped_before,
     "scale": shared.loss_scale() / scale_before,
     "moved": float(np.abs(weights(shared, 0) - before).max()),
     "between_replicas": float(np.abs(weights(shared, 0) - weights(shared, 1)).max()),
 }
 answers = step("float32", "inference", 2)
-said["inference"] = {
+messages["inference"] = {
     "shapes": [list(one.shape) for one in tf.nest.flatten(answers._last)],
     "to_joined": float(
         np.abs(np.concatenate(tf.nest.flatten(answers._last)) - step("float32", "inference", 1)._last.numpy()).max()
@@ -88,5 +88,5 @@ said["inference"] = {
 try:
     Step(StepSpec("tiny_models:compiled_with_metrics", PRECISIONS["float32"], "training", 4, 16, False, CPU, 2))
 except CaseFailure as failure:
-    said["metrics"] = str(failure)
-print(json.dumps(said))
+    messages["metrics"] = str(failure)
+print(json.dumps(messages))

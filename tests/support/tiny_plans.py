@@ -19,4 +19,11 @@ def plan(models, phase="training"):
         )
         for name, model in models.items()
     }
-    return GroupPlan(f"tiny {phase}", "", members, PROFILE, 0.01)
+    return GroupPlan(f"tiny {phase}", "", members, PROFILE)
+
+
+def measure_group(plan, progress, keep=lambda measured: None, profile=None):
+    """What became of the arms of one group, measured alone."""
+    from mpbench.engine.session import measure_groups
+
+    return dict(measure_groups([plan], progress, lambda _, measured: keep(measured), profile))[0]

@@ -94,7 +94,7 @@ def test_a_fed_step_computes_what_the_model_does_of_the_same_images(precision):
         diagnostic.after()
         step = diagnostic.skipped_steps.__self__
         pixels = np.broadcast_to(np.arange(36, 40)[:, None, None, None], (BATCH, 16, 16, 3))
-        expected = step._model.predict((pixels / 128 - 1).astype(np.float32), verbose=0)
+        expected = step.model.predict((pixels / 128 - 1).astype(np.float32), verbose=0)
         np.testing.assert_allclose(np.asarray(step._last), expected, rtol=1e-3)
         diagnostic.check()
 
@@ -111,7 +111,7 @@ def test_both_share_one_step_and_the_last_gives_it_back():
         diagnostics["device"].release()
         diagnostics["pipeline"].check()
         diagnostics["pipeline"].release()
-        assert not hasattr(step, "_model")
+        assert not hasattr(step, "model")
     keras.backend.clear_session()
 
 

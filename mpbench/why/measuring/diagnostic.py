@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpbench.engine.building import explained
-from mpbench.engine.interleave import Arm, Plan, Series, measure
-from mpbench.engine.timed import others_share
+from mpbench.engine.interleave import Arm, measure
+from mpbench.engine.memory import explained
+from mpbench.engine.stopping import Plan, Series
+from mpbench.engine.telemetry import OthersOnCpu
 from mpbench.errors import CaseFailure
 from mpbench.records.diagnostics import DiagnosticRecord
 from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
 from mpbench.stats.intervals import MIN_PAIRS, time_interval
-from mpbench.system import machine
 from mpbench.system.device import Device
 
 Progress = Callable[[str], None]
@@ -32,7 +32,7 @@ class Diagnostic:
     Attributes:
         run: runs it so many times back to back and returns when the device has finished; has run at least once.
         record: makes its record from the fields that `measure_diagnostics` knows (see there), given by keyword.
-        skipped_steps, before, after: as in `measure.Arm`.
+        skipped_steps, before, after: as in `interleave.Arm`.
         seconds: what the record's rounds are, made of the seconds per run that were measured: where a run holds many
             calls, or the call of the function that holds them is no part of what is timed.
         check: raises CaseFailure where what it computed cannot be right.
@@ -79,7 +79,7 @@ def measure_diagnostics(
         builders: of the group.
         plan: when to stop.
         common: fields of DiagnosticRecord that are the same for the whole group.
-        device, size: for the message where memory runs out, as `group.explained` takes them.
+        device, size: for the message where memory runs out, as `memory.explained` takes them.
         progress: takes one line.
 
     Returns:
@@ -94,13 +94,15 @@ def measure_diagnostics(
             diagnostics.update({name: built[name] for name in builder.names})
         except Exception as error:  # one precision's failure must not cost the others their measurement
             outcomes.update(dict.fromkeys(builder.names, explained(error, device, size)))
-    others_before, began = machine.others_cpu_seconds(), time.monotonic()
+    others = OthersOnCpu()
     arms = [Arm(name, p.run, p.skipped_steps, before=p.before, after=p.after) for name, p in diagnostics.items()]
-    series = measure(arms, plan, clock=clock, progress=progress)
-    share = others_share(others_before, machine.others_cpu_seconds(), time.monotonic() - began)
+    with others.watched():
+        series = measure(arms, plan, clock=clock, progress=progress)
     for name, diagnostic in diagnostics.items():
         try:
-            outcomes[name] = _result(diagnostic, series[name], {**common, "others_cpu_share": share}, plan.tolerance)
+            outcomes[name] = _result(
+                diagnostic, series[name], {**common, "others_cpu_share": others.share}, plan.tolerance
+            )
         except Exception as error:
             outcomes[name] = explained(error, device, size)
         diagnostic.release()

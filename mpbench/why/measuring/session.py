@@ -16,9 +16,10 @@ from mpbench.config.profiles import SEED, Profile
 from mpbench.config.settings import Settings, check_image_size
 from mpbench.data.images import checked_images, find_images
 from mpbench.engine import device as devices
-from mpbench.engine.interleave import Plan
-from mpbench.engine.models import check_factory, load_factory
-from mpbench.engine.run import Outcomes, Run
+from mpbench.engine.factories import check_factories
+from mpbench.engine.outcomes import Outcomes
+from mpbench.engine.run import Run
+from mpbench.engine.stopping import Plan
 from mpbench.errors import UsageProblem
 from mpbench.records.diagnostics import INPUTS, DiagnosticRecord
 from mpbench.records.measured import Measured
@@ -119,7 +120,7 @@ class Diagnostics:
 
     def __init__(self, run: Run) -> None:
         self.cases: dict[str, DiagnosticCase] = {}
-        self.outcomes: Outcomes[DiagnosticCase, Measured[DiagnosticRecord]] = Outcomes()
+        self.outcomes: Outcomes[Measured[DiagnosticRecord]] = Outcomes()
         self._run = run
         self._loader: Loader | None = None
 
@@ -145,18 +146,15 @@ class Diagnostics:
         models = sorted({case["model"] for case in cases if "model" in dict(case.params)})
         profile = self._profile()
         check_image_size(models, profile.image_size_px)
-        for name in models:
-            if ":" in name:
-                load_factory(name)
-                self._run.progress(f"{name}: checking the factory")
-                check_factory(name, profile.image_size_px)
+        check_factories(models, [profile.image_size_px], self._run.progress)
         if any(case.kind in ("input", "end_to_end") for case in cases):
             self._loader = self._load()
 
     def result(self, case: DiagnosticCase) -> Measured[DiagnosticRecord]:
         """The measurement of one case; see `Outcomes.result`."""
-        group = [other for other in self.cases.values() if other.group == case.group]
-        return self.outcomes.result(case, [group], self._measure)
+        group = {other.arm: other for other in self.cases.values() if other.group == case.group}
+        ids = {arm: other.id for arm, other in group.items()}
+        return self.outcomes.result(case.id, [ids], lambda keep: self._measure(list(group.values())))
 
     def run_once(self, case: DiagnosticCase) -> None:
         """Build one case, run it and check it, without measuring; raises as `result` does."""
@@ -174,22 +172,21 @@ class Diagnostics:
             self._loader.close()
 
     def _measure(
-        self, groups: Sequence[Mapping[str, DiagnosticCase]], keep: object
+        self, cases: Sequence[DiagnosticCase]
     ) -> Iterator[tuple[int, Mapping[str, Measured[DiagnosticRecord] | Exception]]]:
-        for number, members in enumerate(groups):
-            yield number, self._measure_group(list(members.values()))
-
-    def _measure_group(self, cases: Sequence[DiagnosticCase]) -> Mapping[str, Measured[DiagnosticRecord] | Exception]:
         from mpbench.why.measuring.diagnostic import measure_diagnostics
 
         first, label = cases[0], cases[0].label
-        return measure_diagnostics(
-            self._builders(cases),
-            Plan(self._profile().max_seconds * TIME_SHARES.get(first.kind, 1.0), self._profile().tolerance),
-            self._common(first),
-            self._run.activate(),
-            f"{self._size()}, {label}",
-            lambda text: self._run.progress(f"{label}: {text}"),
+        yield (
+            0,
+            measure_diagnostics(
+                self._builders(cases),
+                Plan(self._profile().max_seconds * TIME_SHARES.get(first.kind, 1.0), self._profile().tolerance),
+                self._common(first),
+                self._run.activate(),
+                f"{self._size()}, {label}",
+                lambda text: self._run.progress(f"{label}: {text}"),
+            ),
         )
 
     def _profile(self) -> Profile:

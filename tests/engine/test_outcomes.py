@@ -1,24 +1,15 @@
-"""engine.run and engine.interrupts: what was measured outlives whatever ends a group after its rounds."""
+"""engine.outcomes and engine.interrupts: what was measured outlives whatever ends a group after its rounds."""
 
 import os
 import signal
-from dataclasses import dataclass
 
 import pytest
 
 from mpbench.engine.interrupts import held_interrupts
-from mpbench.engine.run import Outcomes
+from mpbench.engine.outcomes import Outcomes
 from mpbench.errors import CaseFailure
 
-
-@dataclass(frozen=True)
-class Case:
-    id: str
-    arm: str
-    group: tuple = ("g",)
-
-
-CASES = [Case("one", "float32"), Case("two", "mixed_float16"), Case("three", "tf32")]
+IDS = {"float32": "one", "mixed_float16": "two", "tf32": "three"}
 TIMES = {"float32": "times", "mixed_float16": "times"}
 
 
@@ -30,47 +21,47 @@ def outcomes():
     return found
 
 
-def result(outcomes, case, measure):
-    return outcomes.result(case, [CASES], measure)
+def result(outcomes, id, measure):
+    return outcomes.result(id, [IDS], measure)
 
 
 def test_a_group_is_measured_once_and_told_once_where_nothing_is_added(outcomes):
     calls = []
 
-    def measure(groups, keep):
-        calls.extend(sorted(members) for members in groups)
+    def measure(keep):
+        calls.append("measured")
         keep(0, TIMES)
         yield 0, {**TIMES, "tf32": CaseFailure("no")}
 
-    assert [result(outcomes, case, measure) for case in CASES[:2]] == ["times", "times"]
+    assert [result(outcomes, id, measure) for id in ("one", "two")] == ["times", "times"]
     with pytest.raises(CaseFailure, match="no"):
-        result(outcomes, CASES[2], measure)
-    assert calls == [["float32", "mixed_float16", "tf32"]]
+        result(outcomes, "three", measure)
+    assert calls == ["measured"]
     assert outcomes.journal == [{"one": "times", "two": "times"}]
 
 
 def test_what_is_added_afterwards_is_told_once_more(outcomes):
-    def measure(groups, keep):
+    def measure(keep):
         keep(0, TIMES)
         yield 0, dict.fromkeys(TIMES, "times and energy") | {"tf32": CaseFailure("no")}
 
-    assert result(outcomes, CASES[0], measure) == "times and energy"
+    assert result(outcomes, "one", measure) == "times and energy"
     assert outcomes.journal == [{"one": "times", "two": "times"}, dict.fromkeys(("one", "two"), "times and energy")]
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, TimeoutError("slow"), SystemExit])
 def test_what_ends_the_group_after_its_rounds_costs_no_round(outcomes, ending):
-    def measure(groups, keep):
+    def measure(keep):
         keep(0, TIMES)
         raise ending
         yield
 
     with pytest.raises(ending if isinstance(ending, type) else type(ending)):
-        result(outcomes, CASES[0], measure)
+        result(outcomes, "one", measure)
     assert outcomes.journal == [{"one": "times", "two": "times"}]
-    assert result(outcomes, CASES[1], None) == "times"
+    assert result(outcomes, "two", None) == "times"
     with pytest.raises(CaseFailure, match="measuring its group ended with"):
-        result(outcomes, CASES[2], None)
+        result(outcomes, "three", None)
 
 
 @pytest.fixture
