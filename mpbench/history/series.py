@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpbench.errors import printable
-from mpbench.records.comparable import configuration
+from mpbench.records.comparable import configuration, in_words
 from mpbench.records.runs import SavedRun
 from mpbench.stats.change_points import MIN_SIZE, Step, change_points
 from mpbench.stats.intervals import Floats
@@ -87,7 +87,7 @@ def all_series(runs: Iterable[SavedRun]) -> list[Series]:
             if (name, case.rounds) in seen:
                 continue
             seen.add((name, tuple(case.rounds)))
-            settings = configuration(run, case)
+            settings = configuration(run.facts, case.record)
             figures = [(TIMES, settings, case.median_seconds)]
             if case.record.speedup is not None:
                 figures.append((SPEEDUPS, settings | {"baseline": case.record.baseline}, case.record.speedup))
@@ -100,7 +100,7 @@ def all_series(runs: Iterable[SavedRun]) -> list[Series]:
     for (figure, name), of_case in found.items():
         differing = _differing([agreed for agreed, _, _ in of_case.values()])
         for agreed, its_runs, values in of_case.values():
-            label = ", ".join(f"{of} {_value(agreed[of])}" for of in differing)
+            label = ", ".join(f"{of} {in_words(agreed[of])}" for of in differing)
             series.append(Series(name, figure, agreed, label, its_runs, values))
     return sorted(series, key=lambda s: s.figure != TIMES)
 
@@ -288,12 +288,6 @@ def _in_unit(series: Series) -> Floats:
 
 def _differing(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in configurations[0] if len({other[name] for other in configurations}) > 1]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "none" if value is None else str(value)
 
 
 def _short(fullname: str) -> str:
