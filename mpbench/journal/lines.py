@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from mpbench.records.fields import as_object, must_be
 from mpbench.records.kinds import KINDS
 from mpbench.records.older import with_current_names
 from mpbench.records.runs import checked_run
@@ -22,9 +23,6 @@ from mpbench.system.storage import is_plain_name
 
 SCHEMA_VERSIONS = {"journal": 1, **{kind.schema_key: kind.schema for kind in KINDS}}
 """Of the lines and of the records in them: a journal with a later one of any is left alone."""
-
-MIN_ROUND_SECONDS, MAX_ROUND_SECONDS = 1e-12, 1e9
-"""No clock and no patience goes beyond; within them no statistic overflows."""
 
 BENCHMARK_TYPES: dict[str, tuple[type, ...]] = {
     "group": (str, type(None)),
@@ -113,6 +111,11 @@ class Contents:
     cases: dict[str, Finished]
     damaged: dict[int, str]
     whole_bytes: int
+
+    @property
+    def began(self) -> str:
+        """When its session began, for people."""
+        return f"{self.header.began[:16].replace('T', ' ')} UTC" if self.header else "?"
 
 
 def parse(content: bytes) -> Contents:
@@ -224,47 +227,48 @@ def _header(entry: Mapping[str, Any]) -> Header:
         if version > known:
             raise ValueError(f"of a later version of mpbench ({name} {version}; this one reads {known})")
     fields = {name: entry.get(name) for name in Header.__dataclass_fields__}
-    for name, value in fields.items():
-        valid = {"machine_info": dict, "commit_info": dict, "settings": dict, "cases": list}.get(name, str)
-        if not isinstance(value, valid):
-            raise ValueError(f"{name} is no {valid.__name__}")
-    header = Header(**fields)  # type: ignore[arg-type]  # checked above
+    header = Header(**fields)  # type: ignore[arg-type]  # checked now
+    for name in ("began", "name", "machine", "version"):
+        _check_text(name, fields[name])
+    for name in ("machine_info", "commit_info", "settings"):
+        as_object(fields[name], name)
     _names(header.cases)
-    _time(header.began)
+    _check_time(header.began)
     if not is_plain_name(header.name) or not is_plain_name(header.machine):
-        raise ValueError("name or machine is no name for a file")
+        raise ValueError("name and machine must be names of files")
     return header
 
 
 def _finished(entry: Mapping[str, Any], header: Header) -> Finished:
-    benchmark, rounds = entry.get("benchmark"), entry.get("rounds")
+    benchmark, rounds, code = entry.get("benchmark"), entry.get("rounds"), entry.get("code", {})
     if entry.get("kind") != "case" or not isinstance(benchmark, dict) or set(benchmark) != set(BENCHMARK_TYPES):
         raise ValueError("not a case")
     for key, types in BENCHMARK_TYPES.items():
         if not isinstance(benchmark[key], types):
             raise ValueError(f"{key} is of the wrong type")
-    if not isinstance(rounds, list) or not rounds or not set(map(type, rounds)) <= {float, int}:
-        raise ValueError("rounds is no list of numbers")
-    if not all(MIN_ROUND_SECONDS <= seconds <= MAX_ROUND_SECONDS for seconds in rounds):
-        raise ValueError("a round is no possible time")
     for key in ("group", "measurement", "time"):
-        if not isinstance(entry.get(key), str):
-            raise ValueError(f"{key} is no text")
-    _time(entry["time"])
-    code = entry.get("code", {})
-    if not isinstance(code, dict) or not all(isinstance(digest, str) for digest in code.values()):
-        raise ValueError("code is no object of texts")
-    case = Finished(benchmark, [float(s) for s in rounds], entry["group"], entry["measurement"], entry["time"], code)
+        _check_text(key, entry.get(key))
+    _check_time(entry["time"])
+    if not all(isinstance(digest, str) for digest in as_object(code, "code").values()):
+        raise ValueError("code must hold texts only")
+    if not isinstance(rounds, list):
+        raise must_be("a list", "rounds", rounds)
+    case = Finished(benchmark, rounds, entry["group"], entry["measurement"], entry["time"], code)
     saved_run(header, [case], lambda rounds: {})  # raises where it cannot be believed
     return case
 
 
 def _names(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError("cases is no list of names")
+        raise must_be("a list of names", "cases", value)
     return value
 
 
-def _time(text: str) -> None:
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise must_be("a text", name, value)
+
+
+def _check_time(text: str) -> None:
     if datetime.fromisoformat(text).utcoffset() != timezone.utc.utcoffset(None):
-        raise ValueError(f"{text} is no time in UTC")
+        raise ValueError(f"{text} must be a time in UTC")
