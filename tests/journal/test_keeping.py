@@ -173,7 +173,7 @@ def test_another_program_is_not_resumed(helped, file):
     assert f"was measured otherwise: changed since then: {file}: use the same again" in line
     assert journalled(helped)
     status, output = run(helped, "--mp-resume", "--mp-batch-size=3")
-    assert "batch_size 2 -> 3, changed since then" in output
+    assert "batch_size 64 -> 3, changed since then" in output
 
 
 def test_a_program_that_was_edited_while_it_was_measured_is_not_resumed(project):
@@ -190,7 +190,7 @@ def test_resuming_what_was_measured_otherwise_is_refused(project):
     kill_at(project, 2)
     status, output = run(project, "--mp-resume", "--mp-batch-size=3", "--mp-max-time=9")
     assert status == pytest.ExitCode.USAGE_ERROR
-    assert "was measured otherwise: batch_size 2 -> 3, max_time 20.0 -> 9.0: use the same again" in output
+    assert "was measured otherwise: batch_size 64 -> 3, max_time 60.0 -> 9.0: use the same again" in output
     assert journalled(project) >= 2
     status, output = run(project, "--mp-resume", "--benchmark-storage=elsewhere")
     assert status == 0
