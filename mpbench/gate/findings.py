@@ -144,7 +144,7 @@ class Findings:
         self.figures, self.rules = figures, rules
         self.baselines: defaultdict[Key, Baseline] = defaultdict(Baseline)
         self._memory: dict[Scale, float] = {}
-        times = [figure for figure, name in figures.keys if figure is Figure.TIME and self._now((figure, name))]
+        times = [name for name in figures.new.speed if figures.level(figures.new, (Figure.TIME, name))]
         # A time is red in one direction, a speedup in both: either of its two cases may have become slower.
         self._tests = max(len(times) + 2 * len(figures.bases), 1)
         for run in figures.timeline:
@@ -156,9 +156,6 @@ class Findings:
                     self.baselines[key].enter(run, outcome, near, rules.last)
         self.found = self._judged(figures.new)
         self.found |= self._crept()
-
-    def _now(self, key: Key) -> Level | None:
-        return self.figures.level(self.figures.new, key)
 
     def moved(self, key: Key) -> float | None:
         """By how much a level that was accepted lately differs from the one before, in logarithms; None without one."""

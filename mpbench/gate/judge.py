@@ -11,13 +11,16 @@ from collections.abc import Iterable, Sequence
 from mpbench.errors import printable
 from mpbench.gate.checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
 from mpbench.gate.figures import Figures, Key, baseline_of, group_of, no_figure
-from mpbench.gate.findings import CHANGED, Findings, Found
+from mpbench.gate.findings import CHANGED, CREEPS, Findings, Found
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import Figure, Kind, Verdict
 from mpbench.records.arms import by_function
 from mpbench.records.comparable import Difference
 from mpbench.records.runs import SavedRun
-from mpbench.stats.change_test import MIN_ROUNDS, Finding, Outcome
+from mpbench.stats.change_test import MIN_ROUNDS, Outcome
+
+TIMES_OF = {Figure.SPEEDUP: Figure.TIME, Figure.SPEEDUP_CREEP: Figure.CREEP}
+"""Which times tell why a speedup has changed."""
 
 BLAME_ODDS = 100.0
 """By which the times must speak for one of the two to be blamed for a changed speedup."""
@@ -98,53 +101,39 @@ class _Judge:
     def suspects(self) -> list[str]:
         """The cases of each group of which one's time or speedup is to be measured again."""
         cases = self._new.speed
-        groups = {group_of(case) for name, case in cases.items() if self._is_suspect(name)}
+        groups = {group_of(cases[name]) for figure, name in self._found if self._is_suspect((figure, name))}
         return [name for name, case in cases.items() if group_of(case) in groups]
 
-    def _is_suspect(self, name: str) -> bool:
-        fails_if_faster = self._rules.thresholds(name)[1] is not None
-        for time, speedup in ((Figure.TIME, Figure.SPEEDUP), (Figure.CREEP, Figure.SPEEDUP_CREEP)):
-            found = self._found.get((time, name))
-            if found and found.suspect and (found.finding.shift > 0 or fails_if_faster):
-                return True
-            found = self._found.get((speedup, name))
-            if found and found.suspect:
-                base = self._figures.bases[name]
-                odds = self._log_odds(time, name, found.finding)
-                if odds > math.log(SUSPECT_ODDS) or fails_if_faster or self._rules.thresholds(base)[1] is not None:
-                    return True
-        return False
+    def _is_suspect(self, key: Key) -> bool:
+        (figure, name), found = key, self._found[key]
+        if not found.suspect or self._fails_if_faster(name):
+            return found.suspect
+        if figure not in TIMES_OF:
+            return found.finding.shift > 0
+        return self._log_odds(key) > math.log(SUSPECT_ODDS) or self._fails_if_faster(self._figures.bases[name])
+
+    def _fails_if_faster(self, name: str) -> bool:
+        return self._rules.thresholds(name)[1] is not None
 
     def _on_time(self, name: str) -> Verdict:
         key = Figure.TIME, name
         if reason := no_figure(self._new.speed[name]):
             return Verdict(name, Figure.TIME, Kind.UNSURE, reason)
-        if key not in self._found:
-            return self._without_baseline(key, self._figures.differing[name])
-        found = self._found[key]
-        outcome, faster = found.finding.outcome, self._rules.thresholds(name)[1]
-        red = outcome is Outcome.SLOWER or (outcome is Outcome.FASTER and faster is not None)
-        rest = "" if found.rest is None else f", relative to the other cases ({100 * math.expm1(found.rest):+.1f} %)"
-        detail = f"{_because(found)}{rest}"
-        return Verdict(
-            name, Figure.TIME, Kind[outcome.name], detail, found.finding.change, red, accepted=self._accepted(key)
-        )
+        return self._on(key) if key in self._found else self._without_baseline(key, self._figures.differing[name])
 
     def _on_speedup(self, name: str) -> Verdict | None:
         """None where it has no speedup and earlier runs had none."""
         key, figures = (Figure.SPEEDUP, name), self._figures
         if not figures.level(self._new, key):
             return self._on_lost_speedup(name)
+        if key in self._found:
+            return self._on(key)
         base = figures.bases[name]
-        if key not in self._found:
-            differing = figures.differing[name] or figures.differing[base]
-            if not differing and figures.comparable[name] and figures.comparable[base]:
-                was = figures.comparable[name][-1].speed[name].record.baseline
-                differing = [Difference("baseline", was, self._new.speed[name].record.baseline)]
-            return self._without_baseline(key, differing)
-        found = self._found[key]
-        kind, red, detail = self._blamed(Figure.TIME, name, found)
-        return Verdict(name, Figure.SPEEDUP, kind, detail, found.finding.change, red, accepted=self._accepted(key))
+        differing = figures.differing[name] or figures.differing[base]
+        if not differing and figures.comparable[name] and figures.comparable[base]:
+            was = figures.comparable[name][-1].speed[name].record.baseline
+            differing = [Difference("baseline", was, self._new.speed[name].record.baseline)]
+        return self._without_baseline(key, differing)
 
     def _on_lost_speedup(self, name: str) -> Verdict | None:
         """Where an earlier run in the same settings had a speedup and this one cannot have one."""
@@ -164,45 +153,54 @@ class _Judge:
 
     def _on_creep(self, name: str) -> Verdict | None:
         """On what has crept in: only where it fails, and the last runs alone do not say so."""
-        found, now = self._found.get((Figure.CREEP, name)), self._found.get((Figure.TIME, name))
-        slower = Outcome.SLOWER
-        if found and found.finding.outcome is slower and now and now.finding.outcome is not slower:
-            detail = f"{_because(found)} 10 to 20 runs ago"
-            return Verdict(name, Figure.CREEP, Kind.SLOWER, detail, found.finding.change, red=True)
-        found, now = self._found.get((Figure.SPEEDUP_CREEP, name)), self._found.get((Figure.SPEEDUP, name))
-        if found and found.finding.outcome in CHANGED and now and now.finding.outcome is not found.finding.outcome:
-            kind, red, detail = self._blamed(Figure.CREEP, name, found)
-            if red and kind is Kind.SLOWER:
-                detail += ", in 10 to 20 runs"
-                return Verdict(name, Figure.SPEEDUP_CREEP, kind, detail, found.finding.change, red)
+        for figure, creep in CREEPS.items():
+            now, then = self._found.get((figure, name)), self._found.get((creep, name))
+            if now and then and now.finding.outcome is not then.finding.outcome:
+                verdict = self._on((creep, name))
+                if verdict.red and verdict.kind is Kind.SLOWER:
+                    return verdict
         return None
 
-    def _blamed(self, time: Figure, name: str, found: Found) -> tuple[Kind, bool, str]:
-        """Kind, redness and reason of a speedup's verdict: which of its two cases a change is due to.
+    def _on(self, key: Key) -> Verdict:
+        """On a figure of which something was found."""
+        figure, name = key
+        found = self._found[key]
+        outcome, detail = found.finding.outcome, _because(found, figure in CREEPS.values())
+        kind = Kind[outcome.name]
+        if figure in (Figure.TIME, Figure.CREEP):
+            red = outcome is Outcome.SLOWER or (outcome is Outcome.FASTER and self._fails_if_faster(name))
+            if found.rest is not None:
+                detail += f", relative to the other cases ({100 * math.expm1(found.rest):+.1f} %)"
+        elif outcome in CHANGED:
+            kind, red, blame = self._blamed(key)
+            detail += f": {blame}"
+        else:
+            red = False
+        return Verdict(name, figure, kind, detail, found.finding.change, red, self._accepted(key))
 
-        Args:
-            time: TIME or CREEP: what of the two cases is asked.
-        """
-        finding, base, detail = found.finding, self._figures.bases[name], _because(found)
-        if finding.outcome not in CHANGED:
-            return Kind[finding.outcome.name], False, detail
+    def _blamed(self, key: Key) -> tuple[Kind, bool, str]:
+        """Of a speedup that has changed: which of its two cases that is due to, and whether it fails for it."""
+        name = key[1]
+        finding, base = self._found[key].finding, self._figures.bases[name]
         slower, faster = (name, base) if finding.outcome is Outcome.SLOWER else (base, name)
-        odds = self._log_odds(time, name, finding)
+        odds = self._log_odds(key)
         if odds >= math.log(BLAME_ODDS):
-            return Kind.SLOWER, True, f"{detail}: {slower} became slower"
+            return Kind.SLOWER, True, f"{slower} became slower"
         if odds <= -math.log(BLAME_ODDS):
             least = self._rules.thresholds(faster)[1]
             red = least is not None and abs(finding.shift) >= -math.log1p(-least)
-            return Kind.FASTER, red, f"{detail}: {faster} became faster"
+            return Kind.FASTER, red, f"{faster} became faster"
         either = f"whether {slower} became slower or {faster} faster cannot be told"
-        return Kind.UNSURE, False, f"{detail}: {either}, times differ too much between runs"
+        return Kind.UNSURE, False, f"{either}, times differ too much between runs"
 
-    def _log_odds(self, time: Figure, name: str, speedup: Finding) -> float:
+    def _log_odds(self, key: Key) -> float:
         """Logarithm of the odds that the slower of the two slowed down against that the faster one sped up.
 
         Either explains the speedup's shift d. The mean of the two times' shifts is then +d/2 or -d/2, with the spread
         of times between runs: the ratio of the two likelihoods, after Student since the spread is an estimate.
         """
+        figure, name = key
+        time, speedup = TIMES_OF[figure], self._found[key].finding
         one, other = self._found.get((time, name)), self._found.get((time, self._figures.bases[name]))
         if one is None or other is None or (one.rest is None) != (other.rest is None):
             return 0.0
@@ -228,9 +226,9 @@ class _Judge:
         return Verdict(name, figure, Kind.NEW, several if self._before > 1 else "no earlier run has it")
 
 
-def _because(found: Found) -> str:
+def _because(found: Found, long_ago: bool) -> str:
     finding = found.finding
-    runs = f"against {finding.runs} run{'s' if finding.runs > 1 else ''}"
+    runs = f"against {finding.runs} run{'s' if finding.runs > 1 else ''}{' 10 to 20 runs ago' if long_ago else ''}"
     if found.again:
         each = ", ".join(f"{100 * math.expm1(shift):+.1f} %" for shift in found.again)
         runs += f", measured again: {each}"

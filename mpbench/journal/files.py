@@ -67,17 +67,12 @@ class Journal:
     def resume(cls, dead: DeadJournal, selected: list[str]) -> Journal:
         """Go on with a dead session's journal, which has a header.
 
-        Raises:
-            OSError: it cannot be written.
+        Args:
+            selected: full names of the cases of this session.
         """
         assert dead.contents.header is not None
         journal = cls(dead.path, os.dup(dead.descriptor), dead.contents.header, dead.contents)
         journal.selected = selected
-        try:
-            journal._write([{"kind": "resumed", "cases": selected}])
-        except OSError:
-            journal.close()
-            raise
         return journal
 
     def append(self, finished: Sequence[Finished]) -> bool:
@@ -117,7 +112,7 @@ class Journal:
         with locked(storage):
             new = Journal.create(storage, self.header)
             try:
-                new._write([{"kind": "resumed", "cases": self.selected}, *_entries(self.cases.values())])
+                new._write(_entries(self.cases.values()))
             except OSError:
                 new.remove()
                 raise

@@ -15,7 +15,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mpbench.records.fields import as_object, must_be
 from mpbench.records.kinds import KINDS
 from mpbench.records.older import with_current_names
 from mpbench.records.runs import checked_run
@@ -24,16 +23,26 @@ from mpbench.system.storage import is_plain_name
 SCHEMA_VERSIONS = {"journal": 1, **{kind.schema_key: kind.schema for kind in KINDS}}
 """Of the lines and of the records in them: a journal with a later one of any is left alone."""
 
-BENCHMARK_TYPES: dict[str, tuple[type, ...]] = {
-    "group": (str, type(None)),
-    "name": (str,),
-    "fullname": (str,),
-    "params": (dict, type(None)),
-    "param": (str, type(None)),
-    "extra_info": (dict,),
-    "options": (dict,),
+Types = Mapping[str, tuple[type, ...]]
+
+HEADER_TYPES: Types = {
+    **dict.fromkeys(("began", "name", "machine", "version"), (str,)),
+    **dict.fromkeys(("machine_info", "commit_info", "settings"), (dict,)),
+    "cases": (list,),
 }
-"""Keys of one of pytest-benchmark's entries, but for its statistics."""
+CASE_TYPES: Types = {
+    "benchmark": (dict,),
+    "rounds": (list,),
+    **dict.fromkeys(("group", "measurement", "time"), (str,)),
+    "code": (dict,),
+}
+BENCHMARK_TYPES: Types = {
+    **dict.fromkeys(("name", "fullname"), (str,)),
+    **dict.fromkeys(("group", "param"), (str, type(None))),
+    "params": (dict, type(None)),
+    **dict.fromkeys(("extra_info", "options"), (dict,)),
+}
+"""Of the first line, of a case's, and of pytest-benchmark's entry in it, but for its statistics."""
 
 _LINE = re.compile(rb'\{"crc32":(\d{1,10}),"entry":(\{.*\})\}')
 
@@ -100,14 +109,12 @@ class Contents:
 
     Attributes:
         header: None where not even that had been written.
-        selected: full names of the cases that the last session on this journal was to measure.
         cases: by full name, in the order measured.
         damaged: what is wrong with each line that was left out, by its number; a torn last one is not among them.
         whole_bytes: up to the end of the last whole line.
     """
 
     header: Header | None
-    selected: tuple[str, ...]
     cases: dict[str, Finished]
     damaged: dict[int, str]
     whole_bytes: int
@@ -116,6 +123,11 @@ class Contents:
     def began(self) -> str:
         """When its session began, for people."""
         return f"{self.header.began[:16].replace('T', ' ')} UTC" if self.header else "?"
+
+    @property
+    def total(self) -> int:
+        """How many cases there are, measured or not."""
+        return len({*(self.header.cases if self.header else ()), *self.cases})
 
 
 def parse(content: bytes) -> Contents:
@@ -127,20 +139,18 @@ def parse(content: bytes) -> Contents:
     *lines, torn = content.split(b"\n")
     whole_bytes = len(content) - len(torn)
     if not lines:
-        return Contents(None, (), {}, {}, 0)
+        return Contents(None, {}, {}, 0)
     try:
         header = _header(_entry(lines[0]))
     except ValueError as error:
         raise UnreadableJournal(f"no header: {error}") from None
-    selected = header.cases
     measured: dict[str, dict[str, Finished]] = {}
     damaged: dict[int, str] = {}
     for number, text in enumerate(lines[1:], 2):
         try:
             entry = _entry(text)
             if entry.get("kind") == "resumed":
-                selected = _names(entry.get("cases"))
-                continue
+                continue  # in journals of earlier versions
             case = _finished(entry, header)
         except ValueError as error:
             damaged[number] = str(error)
@@ -150,7 +160,7 @@ def parse(content: bytes) -> Contents:
             earlier = {}
         measured[case.group] = earlier | {case.fullname: case}
     cases = {name: case for group in measured.values() for name, case in group.items()}
-    return Contents(header, tuple(selected), cases, damaged, whole_bytes)
+    return Contents(header, cases, damaged, whole_bytes)
 
 
 def saved_run(header: Header, cases: Sequence[Finished], statistics: Statistics) -> dict[str, Any]:
@@ -226,13 +236,9 @@ def _header(entry: Mapping[str, Any]) -> Header:
             raise ValueError(f"the {name} version is missing")
         if version > known:
             raise ValueError(f"of a later version of mpbench ({name} {version}; this one reads {known})")
-    fields = {name: entry.get(name) for name in Header.__dataclass_fields__}
-    header = Header(**fields)  # type: ignore[arg-type]  # checked now
-    for name in ("began", "name", "machine", "version"):
-        _check_text(name, fields[name])
-    for name in ("machine_info", "commit_info", "settings"):
-        as_object(fields[name], name)
-    _names(header.cases)
+    header = Header(**_typed(entry, HEADER_TYPES))
+    if not all(isinstance(name, str) for name in header.cases):
+        raise ValueError("cases must be names")
     _check_time(header.began)
     if not is_plain_name(header.name) or not is_plain_name(header.machine):
         raise ValueError("name and machine must be names of files")
@@ -240,33 +246,23 @@ def _header(entry: Mapping[str, Any]) -> Header:
 
 
 def _finished(entry: Mapping[str, Any], header: Header) -> Finished:
-    benchmark, rounds, code = entry.get("benchmark"), entry.get("rounds"), entry.get("code", {})
-    if entry.get("kind") != "case" or not isinstance(benchmark, dict) or set(benchmark) != set(BENCHMARK_TYPES):
+    if entry.get("kind") != "case":
         raise ValueError("not a case")
-    for key, types in BENCHMARK_TYPES.items():
-        if not isinstance(benchmark[key], types):
-            raise ValueError(f"{key} is of the wrong type")
-    for key in ("group", "measurement", "time"):
-        _check_text(key, entry.get(key))
-    _check_time(entry["time"])
-    if not all(isinstance(digest, str) for digest in as_object(code, "code").values()):
-        raise ValueError("code must hold texts only")
-    if not isinstance(rounds, list):
-        raise must_be("a list", "rounds", rounds)
-    case = Finished(benchmark, rounds, entry["group"], entry["measurement"], entry["time"], code)
+    case = Finished(**_typed({"code": {}, **entry}, CASE_TYPES))
+    _typed(case.benchmark, BENCHMARK_TYPES)
+    _check_time(case.time)
+    if not all(isinstance(digest, str) for digest in case.code.values()):
+        raise ValueError("code must hold texts")
     saved_run(header, [case], lambda rounds: {})  # raises where it cannot be believed
     return case
 
 
-def _names(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise must_be("a list of names", "cases", value)
-    return value
-
-
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise must_be("a text", name, value)
+def _typed(found: Mapping[str, Any], types: Types) -> dict[str, Any]:
+    """The fields by name; raises ValueError for one that is missing or of the wrong type."""
+    for name, valid in types.items():
+        if name not in found or not isinstance(found[name], valid):
+            raise ValueError(f"{name} is missing or of the wrong type")
+    return {name: found[name] for name in types}
 
 
 def _check_time(text: str) -> None:

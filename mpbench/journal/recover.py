@@ -109,8 +109,7 @@ def _recover_one(storage: Path, journal: DeadJournal, say: Say, warn: Say, stati
     cases = _unsaved(contents, _saved_rounds(storage))
     if cases:
         target = publish_run(storage, header.machine, header.name, encoded(saved_run(header, cases, statistics)))
-        total = len({*contents.selected, *contents.cases})
-        say(f"{target}: {len(cases)} of {total} cases, begun {contents.began}, from {path}")
+        say(f"{target}: {len(cases)} of {contents.total} cases, begun {contents.began}, from {path}")
     else:
         say(f"{path}: all of its cases are saved already: removed")
     if contents.damaged:

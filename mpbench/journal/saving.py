@@ -76,9 +76,8 @@ class RunSaver:
             return restored
         for journal in left[-NAMED_JOURNALS:]:
             contents = journal.contents
-            total = len({*contents.selected, *contents.cases})
             self._say(
-                f"an interrupted run, begun {contents.began}, has left {len(contents.cases)} of {total} cases "
+                f"an interrupted run, begun {contents.began}, has left {len(contents.cases)} of {contents.total} cases "
                 f"in {shown(journal.path)}: `{self._recover}` saves them, --mp-resume measures the rest"
             )
         if len(left) > NAMED_JOURNALS:

@@ -111,11 +111,11 @@ def test_resuming_after_kills_in_a_row_measures_only_what_is_missing(project):
     before = [json.loads(line)["entry"] for line in path.read_text().splitlines()[1:]]
     lines, output = kill_at(project, 13, "--mp-resume")
     assert f"--mp-resume: {len(before)} of 15 cases are taken from .benchmarks/journal/" in output
-    assert lines > len(before) + 1
+    assert lines > len(before)
     # Other precisions, had they been asked for, would make other groups; the order of these does not matter.
     status, output = run(project, "--benchmark-autosave", "--mp-resume", "--mp-precisions=mixed_float16,float32")
     assert status == 0
-    assert f": {lines - 1} of 15 cases are taken" in output  # one line of the journal is the second session's
+    assert f": {lines} of 15 cases are taken" in output
     assert "measuring 2 arms" not in output
     (run_,) = saved(project)
     assert size(run_) == 15

@@ -91,7 +91,7 @@ def session(folder, day, machine=None, profile="paper", given=(), **changes):
     path = saved_run(folder, time=time, commit="c", records_and_rounds=pairs, machine=machine)
     of_session = header(machine_info=read_json(path)["machine_info"], settings=options)
     measured = [finished(*pair, "vgg16 training") for pair in pairs]
-    return read_run(path), Contents(of_session, (), {case.fullname: case for case in measured}, {}, 0)
+    return read_run(path), Contents(of_session, {case.fullname: case for case in measured}, {}, 0)
 
 
 def compared(then, now):
