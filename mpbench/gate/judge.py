@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from mpbench.errors import printable
 from mpbench.gate.checks import accuracy_verdicts, missing_verdicts, skipped_step_verdicts
 from mpbench.gate.figures import Figures, Key, baseline_of, group_of, no_figure
 from mpbench.gate.findings import CHANGED, CREEPS, Findings, Found
@@ -141,7 +140,7 @@ class _Judge:
         having = [run for run in figures.comparable[name] if run.speed[name].record.speedup is not None]
         bases = [base for run in having if (base := baseline_of(by_function(run.speed), run.speed[name]))]
         if not bases or case.record.control or no_figure(case):
-            return None  # where its time cannot be judged, that has been said
+            return None  # that its time cannot be judged is a verdict of its own
         if bases[-1] not in self._new.speed:
             return None  # MISSING, unless it was not selected
         reason = "this run has none, earlier ones had"
@@ -211,11 +210,11 @@ class _Judge:
         return (degrees + 1) / 2 * (against - towards)
 
     def _accepted(self, key: Key) -> str:
-        """What is said of a level that was accepted lately; empty without one."""
+        """Words about a level that was accepted lately; empty without one."""
         moved, since = self._findings.moved(key), self._findings.baselines[key].since
         if moved is None or since is None:
             return ""
-        commit = printable(since.commit[:7]) or f"{since.time:%Y-%m-%d}"
+        commit = since.commit[:7] or f"{since.time:%Y-%m-%d}"
         return f"new level accepted: {100 * math.expm1(moved):+.1f} %, since {commit}"
 
     def _without_baseline(self, key: Key, differing: Sequence[Difference]) -> Verdict:

@@ -21,15 +21,16 @@ def gate_lines(verdicts: Sequence[Verdict], rules: Rules | None = None) -> list[
     loosened = [f"  the rules are looser than the defaults: {words}"] if rules and (words := looser(rules)) else []
     if not verdicts:
         return ["GATE PASSED: no cases to judge", *loosened]
-    told = [verdict for verdict in verdicts if verdict.kind is not Kind.SAME]
+    shown = [verdict for verdict in verdicts if verdict.kind is not Kind.SAME]
     lines = [outcome(verdicts)]
-    lines += [f"  {line}" for red in (True, False) for line in _told([v for v in told if v.red == red])]
+    lines += [f"  {line}" for red in (True, False) for line in _grouped([v for v in shown if v.red == red])]
     lines += [f"  {verdict.accepted}: {verdict.name}" for verdict in verdicts if verdict.accepted]
     unused = [f"  {line}" for line in unused_patterns(rules, {v.case for v in verdicts})] if rules else []
     return [*lines, f"  {counts(verdicts)}", *loosened, *unused]
 
 
-def _told(verdicts: Sequence[Verdict]) -> list[str]:
+def _grouped(verdicts: Sequence[Verdict]) -> list[str]:
+    """Each in a line; those that say the same of many cases in one."""
     alike: dict[tuple[Kind, str], list[Verdict]] = {}
     for verdict in verdicts:
         alike.setdefault((verdict.kind, verdict.detail if verdict.change is None else verdict.name), []).append(verdict)

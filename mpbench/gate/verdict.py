@@ -1,4 +1,4 @@
-"""What the gate judges of a case, and what it says of it."""
+"""What the gate judges of a case, and its verdict on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Figure(Enum):
 
 
 class Kind(Enum):
-    """What is said of it, as it is printed: each `stats.change_test.Outcome`, and what takes no test of a change."""
+    """What the verdict is, as it is printed: each `stats.change_test.Outcome`, and what takes no test of a change."""
 
     SLOWER = "SLOWER"
     FASTER = "FASTER"
@@ -36,12 +36,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of one figure.
+    """The verdict on one figure.
 
     Attributes:
         case: full name.
         figure: what is judged of it; TIME where the case as a whole is MISSING or NOT SELECTED.
-        kind: what is said.
+        kind: what the verdict is.
         detail: why, in words; may be empty.
         change: of the figure, a fraction (0.05: 5 % more), with its 95 % interval; None without one.
         red: whether it fails the gate.

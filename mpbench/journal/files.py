@@ -212,7 +212,7 @@ def opened(path: Path) -> Iterator[int | None]:
 
     Raises:
         OSError: it cannot be opened.
-        UnreadableJournal: it is no regular file.
+        UnreadableJournal: it is not a regular file.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -234,7 +234,7 @@ def read(descriptor: int) -> Contents:
     """What is in a journal.
 
     Raises:
-        UnreadableJournal: it is no journal, or a later version's.
+        UnreadableJournal: it is not a journal, or a later version's.
         OSError: it cannot be read.
     """
     os.lseek(descriptor, 0, os.SEEK_SET)

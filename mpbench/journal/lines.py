@@ -134,7 +134,7 @@ def parse(content: bytes) -> Contents:
     """What is in a journal.
 
     Raises:
-        UnreadableJournal: it is no journal, or a later version's.
+        UnreadableJournal: it is not a journal, or a later version's.
     """
     *lines, torn = content.split(b"\n")
     whole_bytes = len(content) - len(torn)
@@ -195,7 +195,7 @@ def encoded(run: Mapping[str, Any], *, strictly: bool = False) -> bytes:
     """A run's bytes on the disk: as pytest-benchmark's, but for the width of its margin, half of a file of rounds.
 
     Raises:
-        ValueError: strictly, and a number in it is none that every reader of JSON takes.
+        ValueError: strictly, and a number in it is not one that every reader of JSON takes.
     """
     return json.dumps(run, indent=1, default=_unserializable, allow_nan=not strictly).encode()
 

@@ -83,9 +83,9 @@ PROFILES = {"paper": (64, 224), "quick": (2, 80)}
 def session(folder, day, machine=None, profile="paper", given=(), **changes):
     """A session's saved run, and its journal; `given` are the options besides --mp-profile."""
     batch_size, image_size = PROFILES[profile]
-    options = {"profile": profile, "batch_size": None, "image_size_px": None, "max_seconds": 9.0, "tolerance": 0.1}
+    options = {"profile": profile, "batch_size": None, "image_size": None, "max_time": 9.0, "tolerance": 0.1}
     options |= dict(given)
-    sizes = {"batch_size": options["batch_size"] or batch_size, "image_size": options["image_size_px"] or image_size}
+    sizes = {"batch_size": options["batch_size"] or batch_size, "image_size": options["image_size"] or image_size}
     pairs = cases(150, 100, profile=profile, **sizes, **changes)
     time = f"2026-05-{day:02}T12:00:00+00:00"
     path = saved_run(folder, time=time, commit="c", records_and_rounds=pairs, machine=machine)
@@ -126,9 +126,8 @@ def explained(then, now):
     ("then", "now", "words"),
     [
         ({}, {}, ""),
-        ({}, {"machine": {"numpy": "1.0"}}, ""),
-        ({"profile": "quick"}, {"given": {"batch_size": 2, "image_size_px": 80}}, ""),
-        ({"profile": "quick", "given": {"batch_size": 64, "image_size_px": 224}}, {}, ""),
+        ({"profile": "quick"}, {"given": {"batch_size": 2, "image_size": 80}}, ""),
+        ({"profile": "quick", "given": {"batch_size": 64, "image_size": 224}}, {}, ""),
         ({}, {"profile": "quick"}, "batch_size 64 -> 2, image_size"),
         ({}, {"given": {"batch_size": 2}}, "batch_size 64 -> 2"),
         ({}, {"machine": {"driver": "590"}}, "driver 580.65.06 -> 590"),
@@ -146,16 +145,17 @@ def test_all_who_compare_two_runs_agree(tmp_path, then, now, words):
 
 
 def test_resuming_asks_for_more(tmp_path):
-    then, now = session(tmp_path, 1), session(tmp_path, 2, given={"max_seconds": 60.0, "baseline": "tf32"})
+    then, now = session(tmp_path, 1), session(tmp_path, 2, given={"max_time": 60.0, "baseline": "tf32"})
     assert not any(found(then, now) for found in (compared, judged, charted, reported))
-    assert resumed(then, now) == ["max_seconds 9.0 -> 60.0", "baseline none -> tf32"]
+    assert resumed(then, now) == ["max_time 9.0 -> 60.0", "baseline none -> tf32"]
     now[1].header.machine_info["python_version"] = "3.11"
+    now[1].header.machine_info["node"] = "bench-2"
     now[1].header.commit_info["id"] = "another"
-    assert resumed(then, now)[:2] == ["python 3.12.3 -> 3.11", "commit abc -> another"]
+    assert resumed(then, now)[:3] == ["node bench-1 -> bench-2", "python 3.12.3 -> 3.11", "commit abc -> another"]
 
 
 def test_resuming_accuracy_cases_asks_for_their_recipe(tmp_path):
-    paper_sizes = {"batch_size": 64, "image_size_px": 224}
+    paper_sizes = {"batch_size": 64, "image_size": 224}
     then, now = session(tmp_path, 1), session(tmp_path, 2, profile="quick", given=paper_sizes)
     assert not resumed(then, now)
     then[1].cases["accuracy"] = finished(accuracy_record(), [0.1], "accuracy")
