@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,6 @@ class Figures:
             shared = [name for name in run.speed if name in configurations]
             alike = [n for n in shared if configuration(run.facts, run.speed[n].record) == configurations[n]]
             self._levels[id(run)] = self._levels_of(run, alike, bases)
-        self._groups = [group_of(case) for case in new.speed.values()]
-        self._means = {id: self._all_means(levels) for id, levels in self._levels.items()}
-        self._shifts: dict[object, dict[int, float] | None] = {}
 
     def _levels_of(self, run: SavedRun, names: Iterable[str], bases: Mapping[str, str]) -> dict[Key, Level]:
         """Of the times of some of its cases, and of the logarithms of their speedups."""
@@ -102,11 +100,6 @@ class Figures:
                 if len(logs) >= MIN_ROUNDS:
                     found[Figure.SPEEDUP, name] = level(logs)
         return found
-
-    def _all_means(self, levels: Mapping[Key, Level]) -> np.ndarray:
-        """Of the times of all cases of the new run, in its order, shape (cases,); NaN where there is none."""
-        of_cases = [levels.get((Figure.TIME, name)) for name in self.new.speed]
-        return np.array([math.nan if one is None else one.mean for one in of_cases])
 
     @property
     def keys(self) -> list[Key]:
@@ -135,27 +128,20 @@ class Figures:
         if len(runs) < MIN_HISTORY:
             return None
         group = group_of(self.new.speed[name])
-        key = group, tuple(map(id, runs)), tuple(map(id, others))
-        if key not in self._shifts:
-            elsewhere = np.array([other != group for other in self._groups])
-            self._shifts[key] = self._median_shifts(elsewhere, runs, others)
-        return self._shifts[key]
-
-    def _median_shifts(
-        self, elsewhere: np.ndarray, runs: Sequence[SavedRun], others: Sequence[SavedRun]
-    ) -> dict[int, float] | None:
-        means = np.array([self._means[id(run)][elsewhere] for run in (*runs, *others)])
-        n = len(runs)
-        means = means[:, ~np.isnan(means[: n + 1]).any(axis=0)]
-        if means.shape[1] < MIN_OTHERS:
+        usual: dict[Key, float] = {}
+        for key in ((Figure.TIME, other) for other, case in self.new.speed.items() if group_of(case) != group):
+            levels = [self.level(run, key) for run in (*runs, others[0])]
+            if all(levels):
+                usual[key] = median(level.mean for level in levels[:-1] if level)
+        shifts = {}
+        for run in (*runs, *others):
+            found = [level.mean - mean for key, mean in usual.items() if (level := self.level(run, key))]
+            if len(found) >= MIN_OTHERS:
+                shifts[id(run)] = median(found)
+        if id(others[0]) not in shifts:
             return None
-        deviations = means - np.median(means[:n], axis=0)
-        enough = (~np.isnan(deviations)).sum(axis=1) >= MIN_OTHERS
-        medians = np.nanmedian(deviations[enough], axis=1)
-        known = [run for run, ok in zip((*runs, *others), enough, strict=True) if ok]
-        shifts = {id(run): float(shift) for run, shift in zip(known, medians, strict=True)}
-        usual = [shifts[id(run)] for run in runs]
-        return None if is_unusual(shifts[id(others[0])], usual, LEAST_TIME_SD, USUAL_SHIFT_LEVEL) else shifts
+        of_runs = [shifts[id(run)] for run in runs]
+        return None if is_unusual(shifts[id(others[0])], of_runs, LEAST_TIME_SD, USUAL_SHIFT_LEVEL) else shifts
 
 
 def no_figure(case: SpeedCase) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from mpbench.records.kinds import KINDS
 from mpbench.records.older import with_current_names
@@ -23,26 +23,16 @@ from mpbench.system.storage import is_plain_name
 SCHEMA_VERSIONS = {"journal": 1, **{kind.schema_key: kind.schema for kind in KINDS}}
 """Of the lines and of the records in them: a journal with a later one of any is left alone."""
 
-Types = Mapping[str, tuple[type, ...]]
-
-HEADER_TYPES: Types = {
-    **dict.fromkeys(("began", "name", "machine", "version"), (str,)),
-    **dict.fromkeys(("machine_info", "commit_info", "settings"), (dict,)),
-    "cases": (list,),
-}
-CASE_TYPES: Types = {
-    "benchmark": (dict,),
-    "rounds": (list,),
-    **dict.fromkeys(("group", "measurement", "time"), (str,)),
-    "code": (dict,),
-}
-BENCHMARK_TYPES: Types = {
-    **dict.fromkeys(("name", "fullname"), (str,)),
-    **dict.fromkeys(("group", "param"), (str, type(None))),
+BENCHMARK_TYPES: Mapping[str, tuple[type, ...]] = {
+    "group": (str, type(None)),
+    "name": (str,),
+    "fullname": (str,),
     "params": (dict, type(None)),
-    **dict.fromkeys(("extra_info", "options"), (dict,)),
+    "param": (str, type(None)),
+    "extra_info": (dict,),
+    "options": (dict,),
 }
-"""Of the first line, of a case's, and of pytest-benchmark's entry in it, but for its statistics."""
+"""Keys of one of pytest-benchmark's entries, but for its statistics."""
 
 _LINE = re.compile(rb'\{"crc32":(\d{1,10}),"entry":(\{.*\})\}')
 
@@ -236,7 +226,7 @@ def _header(entry: Mapping[str, Any]) -> Header:
             raise ValueError(f"the {name} version is missing")
         if version > known:
             raise ValueError(f"of a later version of mpbench ({name} {version}; this one reads {known})")
-    header = Header(**_typed(entry, HEADER_TYPES))
+    header = Header(**_typed(entry, _types_of(Header)))
     if not all(isinstance(name, str) for name in header.cases):
         raise ValueError("cases must be names")
     _check_time(header.began)
@@ -248,7 +238,7 @@ def _header(entry: Mapping[str, Any]) -> Header:
 def _finished(entry: Mapping[str, Any], header: Header) -> Finished:
     if entry.get("kind") != "case":
         raise ValueError("not a case")
-    case = Finished(**_typed({"code": {}, **entry}, CASE_TYPES))
+    case = Finished(**_typed({"code": {}, **entry}, _types_of(Finished)))
     _typed(case.benchmark, BENCHMARK_TYPES)
     _check_time(case.time)
     if not all(isinstance(digest, str) for digest in case.code.values()):
@@ -257,7 +247,11 @@ def _finished(entry: Mapping[str, Any], header: Header) -> Finished:
     return case
 
 
-def _typed(found: Mapping[str, Any], types: Types) -> dict[str, Any]:
+def _types_of(fields_of: type) -> dict[str, tuple[type, ...]]:
+    return {name: (get_origin(hint) or hint,) for name, hint in get_type_hints(fields_of).items()}
+
+
+def _typed(found: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
     """The fields by name; raises ValueError for one that is missing or of the wrong type."""
     for name, valid in types.items():
         if name not in found or not isinstance(found[name], valid):

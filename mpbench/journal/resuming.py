@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mpbench.config.options import OPTIONS
-from mpbench.config.profiles import DEFAULT_PROFILE, DEFAULT_RECIPE, PROFILES, RECIPES
+from mpbench.config.settings import Settings
 from mpbench.errors import printable
 from mpbench.journal.lines import Contents, Finished, Header
 from mpbench.records.accuracy import ACCURACY
@@ -23,6 +24,9 @@ FREE_SETTINGS = {
     *(option.setting for option in OPTIONS if option.free_on_resume or option.chief_only),
 }
 """They pick the cases and do not change how one is measured: a session that resumes may have others."""
+
+PROFILE_SETTINGS = ("profile", "batch_size", "image_size", "max_time", "tolerance", "weights")
+"""What a profile sets where nothing was given."""
 
 NAMED_FILES = 5
 """Of those that have changed."""
@@ -78,26 +82,18 @@ def _conditions(header: Header, cases: Mapping[str, Finished]) -> dict[str, Any]
     }
 
 
-def _resolved(settings: Mapping[str, Any], cases: Mapping[str, Finished]) -> dict[str, Any]:
-    """Settings with what the profile gives where nothing was given; for accuracy cases alone its name must agree."""
-    name, infos = settings.get("profile"), [case.benchmark["extra_info"] for case in cases.values()]
-    profile = PROFILES.get(name or DEFAULT_PROFILE.get(infos[0]["device"], ""))
-    if profile is None:
-        return dict(settings)
-    defaults = {
-        "batch_size": profile.batch_size,
-        "image_size": profile.image_size_px,
-        "tolerance": profile.tolerance,
-        "max_time": profile.max_seconds,
-    }
-    found = {**settings, **{setting: settings.get(setting) or value for setting, value in defaults.items()}}
-    found["profile"] = None
-    if any(kind_of(info) is ACCURACY for info in infos):
-        recipe = RECIPES[name or DEFAULT_RECIPE]
-        found["profile"] = name or DEFAULT_RECIPE
-        found["batch_size of accuracy"] = settings.get("batch_size") or recipe.batch_size
-        found["image_size of accuracy"] = settings.get("image_size") or recipe.image_size_px
-    return found
+def _resolved(settings: dict[str, Any], cases: Mapping[str, Finished]) -> dict[str, Any]:
+    """Settings with what a profile gives for some cases in place of its name and of what was not given."""
+    infos = [case.benchmark["extra_info"] for case in cases.values()]
+    try:
+        own = Settings(**settings)
+        profile, recipe = own.resolved_profile(infos[0]["device"]), asdict(own.recipe)
+    except (TypeError, KeyError):  # of another version, hence of another program
+        return settings
+    given = {name: value for name, value in settings.items() if name not in PROFILE_SETTINGS}
+    of_speed = {name: value for name, value in asdict(profile).items() if name != "name"}
+    of_accuracy = {f"{name} (accuracy)": value for name, value in recipe.items()}
+    return given | of_speed | (of_accuracy if any(kind_of(info) is ACCURACY for info in infos) else {})
 
 
 def _changed_code(contents: Contents, root: Path) -> list[str]:

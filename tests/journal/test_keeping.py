@@ -190,7 +190,7 @@ def test_resuming_what_was_measured_otherwise_is_refused(project):
     kill_at(project, 2)
     status, output = run(project, "--mp-resume", "--mp-batch-size=3", "--mp-max-time=9")
     assert status == pytest.ExitCode.USAGE_ERROR
-    assert "was measured otherwise: batch_size 64 -> 3, max_time 60.0 -> 9.0: use the same again" in output
+    assert "was measured otherwise: batch_size 64 -> 3, max_seconds 60.0 -> 9.0: use the same again" in output
     assert journalled(project) >= 2
     status, output = run(project, "--mp-resume", "--benchmark-storage=elsewhere")
     assert status == 0

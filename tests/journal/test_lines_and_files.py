@@ -119,7 +119,7 @@ def test_a_damaged_line_in_the_middle_is_named_and_the_rest_is_kept():
         ({"rounds": [1e-320] * 20}, "a round is not between 1e-09 and 1e+06 s"),
         ({"rounds": [0.1] * 3}, "3 rounds where the record says 20"),
         ({"benchmark": 7}, "benchmark is missing or of the wrong type"),
-        ({"benchmark": {}}, "name is missing or of the wrong type"),
+        ({"benchmark": {}}, "group is missing or of the wrong type"),
         ({"benchmark": VGG[0].benchmark | {"params": "x"}}, "params is missing or of the wrong type"),
         ({"benchmark": VGG[0].benchmark | {"fullname": ""}}, "fullname"),
         ({"benchmark": VGG[0].benchmark | {"extra_info": {}}}, "none is a case of mpbench"),

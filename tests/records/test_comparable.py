@@ -1,5 +1,6 @@
 """records.comparable: what must agree before two figures may be compared, and that all who compare go by it."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from journals import finished, header
 from saved_runs import FACTS as MACHINE
 from saved_runs import cases, saved_run
 
+from mpbench.config.settings import read_settings
 from mpbench.gate.judge import judge
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import Kind
@@ -77,19 +79,16 @@ def test_an_accuracy_comparison_goes_by_its_recipe():
     assert differences(of(), of(weights="random", data="elsewhere")) == [Difference("weights", "imagenet", "random")]
 
 
-PROFILES = {"paper": (64, 224), "quick": (2, 80)}
-
-
-def session(folder, day, machine=None, profile="paper", given=(), **changes):
-    """A session's saved run, and its journal; `given` are the options besides --mp-profile."""
-    batch_size, image_size = PROFILES[profile]
-    options = {"profile": profile, "batch_size": None, "image_size": None, "max_time": 9.0, "tolerance": 0.1}
-    options |= dict(given)
-    sizes = {"batch_size": options["batch_size"] or batch_size, "image_size": options["image_size"] or image_size}
-    pairs = cases(150, 100, profile=profile, **sizes, **changes)
+def session(folder, day, machine=None, profile="paper", **options):
+    """A session's saved run, and its journal; `options` are given besides --mp-profile."""
+    typed = {"mp_profile": profile, "mp_max_time": "9", "mp_tolerance": "10"}
+    typed |= {f"mp_{name}": str(value) for name, value in options.items()}
+    settings = read_settings(typed, has_tf32=lambda: False)
+    own = settings.resolved_profile("gpu")
+    pairs = cases(150, 100, profile=profile, batch_size=own.batch_size, image_size=own.image_size_px)
     time = f"2026-05-{day:02}T12:00:00+00:00"
     path = saved_run(folder, time=time, commit="c", records_and_rounds=pairs, machine=machine)
-    of_session = header(machine_info=read_json(path)["machine_info"], settings=options)
+    of_session = header(machine_info=read_json(path)["machine_info"], settings=asdict(settings))
     measured = [finished(*pair, "vgg16 training") for pair in pairs]
     return read_run(path), Contents(of_session, {case.fullname: case for case in measured}, {}, 0)
 
@@ -126,10 +125,10 @@ def explained(then, now):
     ("then", "now", "words"),
     [
         ({}, {}, ""),
-        ({"profile": "quick"}, {"given": {"batch_size": 2, "image_size": 80}}, ""),
-        ({"profile": "quick", "given": {"batch_size": 64, "image_size": 224}}, {}, ""),
+        ({"profile": "quick"}, {"batch_size": 2, "image_size": 80}, ""),
+        ({"profile": "quick", "batch_size": 64, "image_size": 224}, {}, ""),
         ({}, {"profile": "quick"}, "batch_size 64 -> 2, image_size"),
-        ({}, {"given": {"batch_size": 2}}, "batch_size 64 -> 2"),
+        ({}, {"batch_size": 2}, "batch_size 64 -> 2"),
         ({}, {"machine": {"driver": "590"}}, "driver 580.65.06 -> 590"),
         ({"machine": {"threads": "OMP_NUM_THREADS=4"}}, {}, "threads OMP_NUM_THREADS=4 -> none"),
     ],
@@ -145,9 +144,9 @@ def test_all_who_compare_two_runs_agree(tmp_path, then, now, words):
 
 
 def test_resuming_asks_for_more(tmp_path):
-    then, now = session(tmp_path, 1), session(tmp_path, 2, given={"max_time": 60.0, "baseline": "tf32"})
+    then, now = session(tmp_path, 1), session(tmp_path, 2, max_time=60, cache="memory")
     assert not any(found(then, now) for found in (compared, judged, charted, reported))
-    assert resumed(then, now) == ["max_time 9.0 -> 60.0", "baseline none -> tf32"]
+    assert resumed(then, now) == ["cache none -> memory", "max_seconds 9.0 -> 60.0"]
     now[1].header.machine_info["python_version"] = "3.11"
     now[1].header.machine_info["node"] = "bench-2"
     now[1].header.commit_info["id"] = "another"
@@ -155,8 +154,7 @@ def test_resuming_asks_for_more(tmp_path):
 
 
 def test_resuming_accuracy_cases_asks_for_their_recipe(tmp_path):
-    paper_sizes = {"batch_size": 64, "image_size": 224}
-    then, now = session(tmp_path, 1), session(tmp_path, 2, profile="quick", given=paper_sizes)
+    then, now = session(tmp_path, 1), session(tmp_path, 2, profile="quick", batch_size=64, image_size=224)
     assert not resumed(then, now)
     then[1].cases["accuracy"] = finished(accuracy_record(), [0.1], "accuracy")
-    assert resumed(then, now) == ["profile paper -> quick"]
+    assert "learning_rate (accuracy) 0.0001 -> 0.0003" in resumed(then, now)
