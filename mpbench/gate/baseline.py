@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from mpbench.records.runs import SavedRun
-from mpbench.stats.change_test import FASTER, MIN_HISTORY, SAME, SLOWER
+from mpbench.stats.change_test import MIN_HISTORY, Outcome
 
 CONFIRMING_COMMITS = 3
 """A level that so many commits in a row are at is the new normal: half of the default five, rounded up."""
@@ -39,22 +39,22 @@ class Baseline:
     entered: int = 0
     _waiting: list[SavedRun] = field(default_factory=list)
     _elsewhere: list[SavedRun] = field(default_factory=list)
-    _direction: str = ""
+    _direction: Outcome | None = None
 
-    def enter(self, run: SavedRun, kind: str, near: bool, last: int) -> None:
+    def enter(self, run: SavedRun, outcome: Outcome | None, near: bool, last: int) -> None:
         """Take in a run that was judged.
 
         Args:
             run: the run.
-            kind: what was found of the figure; empty where there was nothing to compare with.
+            outcome: what was found of the figure; None where there was nothing to compare with.
             near: whether its shift is within the thresholds.
             last: runs that make a level.
         """
         self.entered += 1
-        if kind in (SLOWER, FASTER):
-            if kind != self._direction:
+        if outcome in (Outcome.SLOWER, Outcome.FASTER):
+            if outcome is not self._direction:
                 self._elsewhere.clear()
-            self._direction = kind
+            self._direction = outcome
             self._elsewhere.append(run)
             self._waiting.append(run)
             if len({commit_of(one) for one in self._elsewhere}) >= min(CONFIRMING_COMMITS, (last + 1) // 2):
@@ -64,10 +64,10 @@ class Baseline:
                 self._waiting.clear()
                 self._elsewhere.clear()
             return
-        if kind and not near and len(self.level) >= MIN_HISTORY:
+        if outcome and not near and len(self.level) >= MIN_HISTORY:
             self._waiting.append(run)
             return
-        if kind in (SAME, "") or len(self.level) < (last if near else MIN_HISTORY):
+        if outcome in (Outcome.SAME, None) or len(self.level) < (last if near else MIN_HISTORY):
             self.level.append(run)
         self.stretches[-1] += [*self._waiting, run]
         self._waiting.clear()

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import scipy
 
+from mpbench.gate.figures import comparable
 from mpbench.gate.rules import Rules
-from mpbench.gate.verdict import ACCURACY, FAILED, MISSING, NEW, NOT_COMPARABLE, NOT_SELECTED, SKIPPED, Verdict
+from mpbench.gate.verdict import Figure, Kind, Verdict
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.comparable import COMPARABLE_FACTS
 from mpbench.records.runs import SavedRun
 from mpbench.records.speed import SpeedCase
-from mpbench.stats.change_test import SAME
 
 SKIPPED_SHARE_RISE = 0.01
 """Rise of the share of steps that loss scaling dropped, below which it does not count."""
@@ -50,9 +49,9 @@ def missing_verdicts(new: SavedRun, before: Sequence[SavedRun], rules: Rules) ->
             continue
         if new.was_asked_for(name):
             detail = "the last run has it" if ago == 1 else f"it ran {ago} runs ago"
-            verdicts.append(Verdict(name, MISSING, rules.missing_fails, None, detail))
+            verdicts.append(Verdict(name, Figure.TIME, Kind.MISSING, detail, red=rules.missing_fails))
         else:
-            verdicts.append(Verdict(name, NOT_SELECTED, False, None, "this run was not asked for it"))
+            verdicts.append(Verdict(name, Figure.TIME, Kind.NOT_SELECTED, "this run was not asked for it"))
     return verdicts
 
 
@@ -75,7 +74,7 @@ def skipped_step_verdicts(new: SavedRun, earlier: Mapping[str, Sequence[SavedRun
         now, before = dropped / (dropped + kept), their_dropped / (their_dropped + their_kept)
         if now > before + SKIPPED_SHARE_RISE and _at_least(dropped, kept, their_dropped, their_kept) <= SKIPPED_ALPHA:
             detail = f"loss scaling dropped {now:.1%} of the steps, in earlier runs {before:.1%}"
-            verdicts.append(Verdict(f"{SKIPPED}{name}", FAILED, True, None, detail))
+            verdicts.append(Verdict(name, Figure.SKIPPED_STEPS, Kind.FAILED, detail, red=True))
     return verdicts
 
 
@@ -98,28 +97,24 @@ def accuracy_verdicts(new: SavedRun, before: Sequence[SavedRun], rules: Rules) -
     for name, case in new.accuracy.items():
         record = case.record
         reasons = accuracy_problems(record)
-        had = [(run, run.accuracy[name].record) for run in before if name in run.accuracy]
-        having = [(run, then) for run, then in had if _inputs(then) == _inputs(record)]
-        place = _place(new, record)
-        earlier = [then for run, then in having if _place(run, then) == place][-rules.last :]
+        runs, differing = comparable(new, case, [run for run in before if name in run.accuracy])
+        earlier = [run.accuracy[name].record for run in runs[-rules.last :]]
         for precision, now, theirs in (
             (record.precision, record.accuracy, [r.accuracy for r in earlier]),
             (record.baseline, record.baseline_accuracy, [r.baseline_accuracy for r in earlier]),
         ):
             if theirs and _has_fallen(now, usual := float(np.median(theirs)), record.margin, record.validation_images):
                 reasons.append(f"accuracy in {precision} fell from {usual:.2%} to {now:.2%}: more than the margin")
-        kind = FAILED if reasons else SAME if earlier else NEW
-        detail = "; ".join(reasons) or f"McNemar p {record.mcnemar_exact_p:.3f}"
-        if kind == NEW and having:
-            then = _place(*having[-1])
-            kind = NOT_COMPARABLE
-            detail = ", ".join(
-                f"{field} {then[field]} -> {place[field]}" for field in place if then[field] != place[field]
-            )
+        if reasons:
+            kind, detail = Kind.FAILED, "; ".join(reasons)
+        elif differing:
+            kind, detail = Kind.NOT_COMPARABLE, ", ".join(map(str, differing))
+        else:
+            kind, detail = Kind.SAME if earlier else Kind.NEW, f"McNemar p {record.mcnemar_exact_p:.3f}"
         wider = [r.margin for r in earlier if r.margin < record.margin]
         if wider:
             detail += f"; its margin is {100 * record.margin:g} points, that of earlier runs {100 * wider[-1]:g}"
-        verdicts.append(Verdict(f"{ACCURACY}{name}", kind, bool(reasons), None, detail))
+        verdicts.append(Verdict(name, Figure.ACCURACY, kind, detail, red=bool(reasons)))
     return verdicts
 
 
@@ -154,16 +149,3 @@ def accuracy_problems(record: AccuracyRecord) -> list[str]:
         margin = f"{100 * record.margin:g} points"
         problems.append(f"not shown to be equivalent within {margin} (p {record.equivalence_p:.2g})")
     return problems
-
-
-def _inputs(r: AccuracyRecord) -> tuple[object, ...]:
-    """What an accuracy is of."""
-    images = r.data_digest, r.weights, r.preprocessing, r.image_size, r.batch_size, r.profile
-    return *images, r.baseline, r.precision
-
-
-def _place(run: SavedRun, record: AccuracyRecord) -> dict[str, object]:
-    """Where and with what it was computed."""
-    return {name: run.facts.get(name) for name in COMPARABLE_FACTS} | {
-        name: getattr(record, name) for name in ("device", "device_name", "jit")
-    }

@@ -48,18 +48,18 @@ def run_gate(args: argparse.Namespace) -> int:
     rules = read_rules(args.rules) if args.rules else default_rules(Path())
     if args.last is not None:
         if args.last < 1:
-            raise UsageProblem(f"--last: {args.last} is not valid: valid is a whole number of runs, 1 or more")
+            raise UsageProblem(f"--last: {args.last}: must be a whole number of runs, 1 or more")
         rules = replace(rules, last=args.last)
     rules = rules.with_missing(args.missing)
     if args.storage is not None and not args.storage.is_dir():
-        raise UsageProblem(f"--storage: {args.storage}: no such folder: valid is one of saved runs")
+        raise UsageProblem(f"--storage: {args.storage}: no such folder: must be one of saved runs")
     try:
         new = read_run(args.new)
         for line in new.denied:
             warn(f"{new.path}: {line}")
         against = read_run(args.against) if args.against else None
-        told = _ignored if against else warn  # with --against only what confirms the run is looked for
-        stored = load_runs(args.storage or Path(DEFAULT_FOLDER), told)
+        # With --against only what confirms the run is looked for.
+        stored = load_runs(args.storage or Path(DEFAULT_FOLDER), (lambda _: None) if against else warn)
         earlier = [run for run in stored if run.path.resolve() != new.path.resolve()]
         if against:
             confirming = [run for run in earlier if new.id and run.confirms == new.id]
@@ -74,7 +74,3 @@ def run_gate(args: argparse.Namespace) -> int:
         lines.append(f"  {later} of {len(earlier)} other runs are later than this one: they do not count")
     show(lines)
     return status
-
-
-def _ignored(line: str) -> None:
-    """Say nothing."""

@@ -28,7 +28,7 @@ class SessionGate:
         warn: takes one line for each saved run that cannot be read.
 
     Raises:
-        UsageProblem: the storage is no folder, the rules are malformed, or there are runs from the future.
+        UsageProblem: the storage is a server, the rules are malformed, or there are runs from the future.
     """
 
     def __init__(self, storage: str | None, root: Path, missing: str | None, warn: Callable[[str], None]) -> None:
@@ -62,8 +62,8 @@ def storage_folder(storage: str) -> Path:
     """The folder that `--benchmark-storage` means.
 
     Raises:
-        UsageProblem: it is no folder but a server.
+        UsageProblem: it is a server.
     """
     if "://" in storage and not storage.startswith("file://"):
-        raise UsageProblem(f"--benchmark-storage: {storage}: valid with --mp-gate is a folder, file://PATH")
+        raise UsageProblem(f"--benchmark-storage: {storage}: with --mp-gate it must be a folder")
     return expanded(storage.removeprefix("file://"))

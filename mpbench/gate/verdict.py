@@ -1,44 +1,65 @@
-"""What the gate says about one case, speedup or comparison."""
+"""What the gate judges of a case, and its verdict on it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 from mpbench.stats.intervals import Interval
 
-SPEEDUP, ACCURACY, SKIPPED, CREEP = "speedup of ", "accuracy of ", "skipped steps of ", "creep of "
-NEW, MISSING, NOT_COMPARABLE, FAILED = "NEW", "MISSING", "NOT COMPARABLE", "FAILED"
-NOT_SELECTED = "NOT SELECTED"
+
+class Figure(Enum):
+    """What is judged of a case; the value stands before the case's name where it is printed."""
+
+    TIME = ""
+    SPEEDUP = "speedup of "
+    CREEP = "creep of "
+    SPEEDUP_CREEP = "creep of speedup of "
+    SKIPPED_STEPS = "skipped steps of "
+    ACCURACY = "accuracy of "
+
+
+class Kind(Enum):
+    """What the verdict is, as it is printed: each `stats.change_test.Outcome`, and what takes no test of a change."""
+
+    SLOWER = "SLOWER"
+    FASTER = "FASTER"
+    SAME = "SAME"
+    UNSURE = "UNSURE"
+    FAILED = "FAILED"
+    NEW = "NEW"
+    NOT_COMPARABLE = "NOT COMPARABLE"
+    MISSING = "MISSING"
+    NOT_SELECTED = "NOT SELECTED"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said about one case or speedup.
+    """The verdict on one figure.
 
     Attributes:
-        name: the case's full name, with one of the prefixes above for what is not its time.
-        kind: one of the constants above or of `evidence`.
+        case: full name.
+        figure: what is judged of it; TIME where the case as a whole is MISSING or NOT SELECTED.
+        kind: what the verdict is.
+        detail: why, in words; may be empty.
+        change: of the figure, a fraction (0.05: 5 % more), with its 95 % interval; None without one.
         red: whether it fails the gate.
-        change: of the time or of the speedup, a fraction (0.05: 5 % more), with its 95 % interval; None without one.
-        detail: in words, may be empty.
         accepted: of a level that was accepted lately, in words; empty without one.
     """
 
-    name: str
-    kind: str
-    red: bool
-    change: Interval | None
-    detail: str
+    case: str
+    figure: Figure
+    kind: Kind
+    detail: str = ""
+    change: Interval | None = None
+    red: bool = False
     accepted: str = ""
 
     @property
-    def case(self) -> str:
-        """The case's full name alone."""
-        name = self.name
-        for prefix in (CREEP, SPEEDUP, ACCURACY, SKIPPED):
-            name = name.removeprefix(prefix)
-        return name
+    def name(self) -> str:
+        """What is judged, as it is printed."""
+        return f"{self.figure.value}{self.case}"
 
 
 def is_red(verdicts: Iterable[Verdict]) -> bool:

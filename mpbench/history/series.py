@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mpbench.errors import printable
-from mpbench.records.comparable import configuration
+from mpbench.records.comparable import configuration, in_words
 from mpbench.records.runs import SavedRun
 from mpbench.stats.change_points import MIN_SIZE, Step, change_points
 from mpbench.stats.long_run import Floats
@@ -79,29 +78,26 @@ def all_series(runs: Iterable[SavedRun]) -> list[Series]:
         runs: oldest first. What was measured once counts once, whatever has copied it: no two measurements are alike.
     """
     seen: set[tuple[str, tuple[float, ...]]] = set()
-    found: dict[tuple[str, str], dict[tuple[Any, ...], tuple[dict[str, Any], list[SavedRun], list[float]]]] = {}
+    points: dict[tuple[str, str], dict[tuple[Any, ...], list[tuple[SavedRun, float]]]] = {}
     for run in runs:
-        if run.confirms:
-            continue
-        for name, case in run.speed.items():
-            if (name, case.rounds) in seen:
+        for name, case in ({} if run.confirms else run.speed).items():
+            if (measurement := (name, tuple(case.rounds))) in seen:
                 continue
-            seen.add((name, tuple(case.rounds)))
-            settings = configuration(run, case)
+            seen.add(measurement)
+            settings = configuration(run.facts, case.record)
             figures = [(TIMES, settings, case.median_seconds)]
             if case.record.speedup is not None:
                 figures.append((SPEEDUPS, settings | {"baseline": case.record.baseline}, case.record.speedup))
-            for figure, agreed, value in figures:
-                of_case = found.setdefault((figure, name), {})
-                _, its_runs, values = of_case.setdefault(tuple(agreed.values()), (agreed, [], []))
-                its_runs.append(run)
-                values.append(value)
+            for figure, of_figure, value in figures:
+                of_name = points.setdefault((figure, name), {})
+                of_name.setdefault(tuple(of_figure.items()), []).append((run, value))
     series = []
-    for (figure, name), of_case in found.items():
-        differing = _differing([agreed for agreed, _, _ in of_case.values()])
-        for agreed, its_runs, values in of_case.values():
-            label = ", ".join(f"{of} {_value(agreed[of])}" for of in differing)
-            series.append(Series(name, figure, agreed, label, its_runs, values))
+    for (figure, name), of_case in points.items():
+        shared = set.intersection(*map(set, of_case))
+        for agreed, measured in of_case.items():
+            label = ", ".join(f"{field} {in_words(value)}" for field, value in agreed if (field, value) not in shared)
+            its_runs, values = zip(*measured, strict=True)
+            series.append(Series(name, figure, dict(agreed), label, its_runs, values))
     return sorted(series, key=lambda s: s.figure != TIMES)
 
 
@@ -216,7 +212,7 @@ def draw(series: Series, panel: Any) -> None:
         panel.plot([times[first], times[end - 1]], [scale * level] * 2, color=LEVEL_COLOUR, linewidth=1.2)
     for step in series.steps:
         panel.axvline(times[step.index], color=RULE_COLOUR, linewidth=0.8, linestyle=":", zorder=0)
-    title = "\n".join(filter(None, [_short(series.case), printable(series.label)]))
+    title = "\n".join(filter(None, [_short(series.case), series.label]))
     panel.set_title(title, fontsize=8, parse_math=False)
     panel.set_ylabel("ms" if series.figure == TIMES else f"speedup over {_baselines([series])}", parse_math=False)
     low, high = min(values), max(values)
@@ -234,9 +230,9 @@ def _rows(series: Sequence[Series], unit: str, blocks: str) -> list[dict[str, st
         values = _in_unit(s)
         places = 2 if s.figure == TIMES else 3
         short, enough = names[s.case], len(values) >= MIN_RUNS
-        row = {"case": short if alike[short] == 1 else printable(s.case)}
+        row = {"case": short if alike[short] == 1 else s.case}
         if labelled:
-            row["measured with"] = printable(s.label)
+            row["measured with"] = s.label
         rows.append(
             row
             | {
@@ -252,7 +248,7 @@ def _rows(series: Sequence[Series], unit: str, blocks: str) -> list[dict[str, st
 
 
 def _baselines(series: Iterable[Series]) -> str:
-    return printable("/".join(dict.fromkeys(str(s.configuration["baseline"]) for s in series)))
+    return "/".join(dict.fromkeys(str(s.configuration["baseline"]) for s in series))
 
 
 def described(series: Series, step: Step) -> str:
@@ -267,7 +263,7 @@ def _runs_ago(series: Series, step: Step) -> int:
 
 
 def _commit(run: SavedRun) -> str:
-    commit = printable(run.commit[:COMMIT_CHARACTERS]) or "an unknown commit"
+    commit = run.commit[:COMMIT_CHARACTERS] or "an unknown commit"
     return f"{commit} with changes" if run.dirty else commit
 
 
@@ -286,19 +282,9 @@ def _in_unit(series: Series) -> Floats:
     return np.asarray(series.values, dtype=float) * (1000 if series.figure == TIMES else 1)
 
 
-def _differing(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [name for name in configurations[0] if len({other[name] for other in configurations}) > 1]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "none" if value is None else str(value)
-
-
 def _short(fullname: str) -> str:
     """A case's name without its file."""
-    return printable(fullname.rsplit("::", 1)[-1])
+    return fullname.rsplit("::", 1)[-1]
 
 
 def _number(n: int, of: str) -> str:

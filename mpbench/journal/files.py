@@ -13,12 +13,13 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mpbench.errors import printable, reason
 from mpbench.journal.lines import SCHEMA_VERSIONS, Contents, Finished, Header, UnreadableJournal, line, parse
 from mpbench.records.runs import MAX_RUN_BYTES
 from mpbench.system.cache import flush_entries
@@ -36,7 +37,7 @@ class Journal:
         self.header = header
         self.selected = header.cases
         self.cases: dict[str, Finished] = dict(contents.cases) if contents else {}
-        self._descriptor: int | None = descriptor
+        self._descriptor = descriptor
         self._end_bytes = contents.whole_bytes if contents else 0
         self._unwritten: dict[str, Finished] = {}
 
@@ -47,53 +48,31 @@ class Journal:
         Raises:
             OSError: it cannot be written.
         """
-        journal = cls(*_new_file(storage, header), header)
+        folder = storage / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        began = datetime.fromisoformat(header.began)
+        path = folder / f"{began:%Y%m%dT%H%M%S%f}Z-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        journal = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), header)
         try:
-            journal._begin()
+            fcntl.flock(journal._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            journal._write([{"kind": "header", "schemas": SCHEMA_VERSIONS, **asdict(header)}])
+            for parent in (folder, storage):
+                flush_entries(parent)
         except OSError:
             journal.remove()
             raise
         return journal
 
-    def _begin(self) -> None:
-        """Lock a new file and put the header on the disk."""
-        assert self._descriptor is not None
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._end_bytes = 0
-        self._write([{"kind": "header", "schemas": SCHEMA_VERSIONS, **asdict(self.header)}])
-        for parent in (self.path.parent, self.path.parent.parent):
-            flush_entries(parent)
-
-    def _begin_anew(self) -> None:
-        """In a new file with all cases, as whoever removed the storage has removed the journal with it: what is written
-        to a file without a name is lost when it is closed."""
-        storage, old = self.path.parent.parent, (self.path, self._descriptor, self._end_bytes)
-        with locked(storage):
-            self.path, self._descriptor = _new_file(storage, self.header)
-            try:
-                self._begin()
-                self._write([{"kind": "resumed", "cases": self.selected}, *_entries(self.cases.values())])
-            except OSError:
-                self.remove()
-                self.path, self._descriptor, self._end_bytes = old
-                raise
-        os.close(old[1])  # type: ignore[arg-type]  # whoever writes has one
-
     @classmethod
-    def resume(cls, path: Path, descriptor: int, contents: Contents, selected: list[str]) -> Journal:
-        """Go on with a dead session's journal, locked by `opened`.
+    def resume(cls, dead: DeadJournal, selected: list[str]) -> Journal:
+        """Go on with a dead session's journal, which has a header.
 
-        Raises:
-            OSError: it cannot be written.
+        Args:
+            selected: full names of the cases of this session.
         """
-        assert contents.header is not None
-        journal = cls(path, os.dup(descriptor), contents.header, contents)
+        assert dead.contents.header is not None
+        journal = cls(dead.path, os.dup(dead.descriptor), dead.contents.header, dead.contents)
         journal.selected = selected
-        try:
-            journal._write([{"kind": "resumed", "cases": selected}])
-        except OSError:
-            journal.close()
-            raise
         return journal
 
     def append(self, finished: Sequence[Finished]) -> bool:
@@ -107,14 +86,14 @@ class Journal:
         """
         # First: an interruption while writing must not make them look unmeasured.
         groups = {case.group for case in finished}
-        self.cases = {name: case for name, case in self.cases.items() if case.group not in groups}
-        self.cases |= {case.fullname: case for case in finished}
-        self._unwritten = {name: case for name, case in self._unwritten.items() if case.group not in groups}
-        self._unwritten |= {case.fullname: case for case in finished}
+        for cases in (self.cases, self._unwritten):
+            for name in [name for name, case in cases.items() if case.group in groups]:
+                del cases[name]
+            cases.update({case.fullname: case for case in finished})
         removed = self._is_removed()
         if removed:
             self._unwritten = dict(self.cases)
-            self._begin_anew()
+            self._go_on_in_new_file()
         else:
             self._write(_entries(self._unwritten.values()))
         self._unwritten = {}
@@ -122,12 +101,23 @@ class Journal:
 
     def _is_removed(self) -> bool:
         """Whether its file is no longer where it was, or another one is there."""
-        if self._descriptor is None:
-            return False
         try:
             return not os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
         except (FileNotFoundError, NotADirectoryError):
             return True
+
+    def _go_on_in_new_file(self) -> None:
+        """With all cases, since what is written to a file that was removed is lost when it is closed."""
+        storage = self.path.parent.parent
+        with locked(storage):
+            new = Journal.create(storage, self.header)
+            try:
+                new._write(_entries(self.cases.values()))
+            except OSError:
+                new.remove()
+                raise
+        self.close()
+        self.path, self._descriptor, self._end_bytes = new.path, new._descriptor, new._end_bytes
 
     @property
     def lacks_some(self) -> bool:
@@ -135,8 +125,6 @@ class Journal:
         return bool(self._unwritten)
 
     def _write(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        if self._descriptor is None:
-            return
         rest = b"".join(line(entry) for entry in entries)
         end = self._end_bytes + len(rest)
         try:
@@ -158,23 +146,56 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Let go of it; what is in it stays."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def _new_file(storage: Path, header: Header) -> tuple[Path, int]:
-    """An empty journal, open."""
-    folder = storage / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    began = datetime.fromisoformat(header.began)
-    path = folder / f"{began:%Y%m%dT%H%M%S%f}Z-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
-    return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        """Let go of it, once; what is in it stays."""
+        os.close(self._descriptor)
 
 
 def _entries(cases: Iterable[Finished]) -> list[dict[str, Any]]:
     return [{"kind": "case", **asdict(case)} for case in cases]
+
+
+@dataclass(frozen=True)
+class DeadJournal:
+    """What a session has left that was killed.
+
+    Attributes:
+        path: its file.
+        descriptor: of it, open and locked.
+        contents: what could be read of it.
+    """
+
+    path: Path
+    descriptor: int
+    contents: Contents
+
+    @property
+    def damaged_lines(self) -> list[str]:
+        """A message for each line that was left out."""
+        damaged = self.contents.damaged.items()
+        return [f"line {number} is left out: {printable(problem)}" for number, problem in damaged]
+
+
+def examined(storage: Path, held: ExitStack) -> tuple[list[DeadJournal], list[Path], dict[Path, str]]:
+    """The journals of a storage, oldest first.
+
+    Args:
+        held: what dead sessions have left is locked until it ends.
+
+    Returns:
+        What dead sessions have left; journals of live ones; those that cannot be used, with the reason.
+    """
+    dead, live, unusable = list[DeadJournal](), list[Path](), dict[Path, str]()
+    for path in journals(storage):
+        try:
+            if (descriptor := held.enter_context(opened(path))) is None:
+                live.append(path)
+            else:
+                dead.append(DeadJournal(path, descriptor, read(descriptor)))
+        except FileNotFoundError:
+            continue  # its session has just ended well
+        except (OSError, UnreadableJournal) as error:
+            unusable[path] = printable(reason(error))
+    return dead, live, unusable
 
 
 def journals(storage: Path) -> list[Path]:
@@ -191,7 +212,7 @@ def opened(path: Path) -> Iterator[int | None]:
 
     Raises:
         OSError: it cannot be opened.
-        UnreadableJournal: it is no regular file.
+        UnreadableJournal: it is not a regular file.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -213,7 +234,7 @@ def read(descriptor: int) -> Contents:
     """What is in a journal.
 
     Raises:
-        UnreadableJournal: it is no journal, or a later version's.
+        UnreadableJournal: it is not a journal, or a later version's.
         OSError: it cannot be read.
     """
     os.lseek(descriptor, 0, os.SEEK_SET)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from mpbench.records.kinds import KINDS
 from mpbench.records.older import with_current_names
@@ -23,10 +23,7 @@ from mpbench.system.storage import is_plain_name
 SCHEMA_VERSIONS = {"journal": 1, **{kind.schema_key: kind.schema for kind in KINDS}}
 """Of the lines and of the records in them: a journal with a later one of any is left alone."""
 
-MIN_ROUND_SECONDS, MAX_ROUND_SECONDS = 1e-12, 1e9
-"""No clock and no patience goes beyond; within them no statistic overflows."""
-
-BENCHMARK_TYPES: dict[str, tuple[type, ...]] = {
+BENCHMARK_TYPES: Mapping[str, tuple[type, ...]] = {
     "group": (str, type(None)),
     "name": (str,),
     "fullname": (str,),
@@ -102,42 +99,48 @@ class Contents:
 
     Attributes:
         header: None where not even that had been written.
-        selected: full names of the cases that the last session on this journal was to measure.
         cases: by full name, in the order measured.
         damaged: what is wrong with each line that was left out, by its number; a torn last one is not among them.
         whole_bytes: up to the end of the last whole line.
     """
 
     header: Header | None
-    selected: tuple[str, ...]
     cases: dict[str, Finished]
     damaged: dict[int, str]
     whole_bytes: int
+
+    @property
+    def began(self) -> str:
+        """When its session began, for people."""
+        return f"{self.header.began[:16].replace('T', ' ')} UTC" if self.header else "?"
+
+    @property
+    def total(self) -> int:
+        """How many cases there are, measured or not."""
+        return len({*(self.header.cases if self.header else ()), *self.cases})
 
 
 def parse(content: bytes) -> Contents:
     """What is in a journal.
 
     Raises:
-        UnreadableJournal: it is no journal, or a later version's.
+        UnreadableJournal: it is not a journal, or a later version's.
     """
     *lines, torn = content.split(b"\n")
     whole_bytes = len(content) - len(torn)
     if not lines:
-        return Contents(None, (), {}, {}, 0)
+        return Contents(None, {}, {}, 0)
     try:
         header = _header(_entry(lines[0]))
     except ValueError as error:
         raise UnreadableJournal(f"no header: {error}") from None
-    selected = header.cases
     measured: dict[str, dict[str, Finished]] = {}
     damaged: dict[int, str] = {}
     for number, text in enumerate(lines[1:], 2):
         try:
             entry = _entry(text)
             if entry.get("kind") == "resumed":
-                selected = _names(entry.get("cases"))
-                continue
+                continue  # in journals of earlier versions
             case = _finished(entry, header)
         except ValueError as error:
             damaged[number] = str(error)
@@ -147,7 +150,7 @@ def parse(content: bytes) -> Contents:
             earlier = {}
         measured[case.group] = earlier | {case.fullname: case}
     cases = {name: case for group in measured.values() for name, case in group.items()}
-    return Contents(header, tuple(selected), cases, damaged, whole_bytes)
+    return Contents(header, cases, damaged, whole_bytes)
 
 
 def saved_run(header: Header, cases: Sequence[Finished], statistics: Statistics) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def encoded(run: Mapping[str, Any], *, strictly: bool = False) -> bytes:
     """A run's bytes on the disk: as pytest-benchmark's, but for the width of its margin, half of a file of rounds.
 
     Raises:
-        ValueError: strictly, and a number in it is none that every reader of JSON takes.
+        ValueError: strictly, and a number in it is not one that every reader of JSON takes.
     """
     return json.dumps(run, indent=1, default=_unserializable, allow_nan=not strictly).encode()
 
@@ -223,48 +226,39 @@ def _header(entry: Mapping[str, Any]) -> Header:
             raise ValueError(f"the {name} version is missing")
         if version > known:
             raise ValueError(f"of a later version of mpbench ({name} {version}; this one reads {known})")
-    fields = {name: entry.get(name) for name in Header.__dataclass_fields__}
-    for name, value in fields.items():
-        valid = {"machine_info": dict, "commit_info": dict, "settings": dict, "cases": list}.get(name, str)
-        if not isinstance(value, valid):
-            raise ValueError(f"{name} is no {valid.__name__}")
-    header = Header(**fields)  # type: ignore[arg-type]  # checked above
-    _names(header.cases)
-    _time(header.began)
+    header = Header(**_typed(entry, _types_of(Header)))
+    if not all(isinstance(name, str) for name in header.cases):
+        raise ValueError("cases must be names")
+    _check_time(header.began)
     if not is_plain_name(header.name) or not is_plain_name(header.machine):
-        raise ValueError("name or machine is no name for a file")
+        raise ValueError("name and machine must be names of files")
     return header
 
 
 def _finished(entry: Mapping[str, Any], header: Header) -> Finished:
-    benchmark, rounds = entry.get("benchmark"), entry.get("rounds")
-    if entry.get("kind") != "case" or not isinstance(benchmark, dict) or set(benchmark) != set(BENCHMARK_TYPES):
+    if entry.get("kind") != "case":
         raise ValueError("not a case")
-    for key, types in BENCHMARK_TYPES.items():
-        if not isinstance(benchmark[key], types):
-            raise ValueError(f"{key} is of the wrong type")
-    if not isinstance(rounds, list) or not rounds or not set(map(type, rounds)) <= {float, int}:
-        raise ValueError("rounds is no list of numbers")
-    if not all(MIN_ROUND_SECONDS <= seconds <= MAX_ROUND_SECONDS for seconds in rounds):
-        raise ValueError("a round is no possible time")
-    for key in ("group", "measurement", "time"):
-        if not isinstance(entry.get(key), str):
-            raise ValueError(f"{key} is no text")
-    _time(entry["time"])
-    code = entry.get("code", {})
-    if not isinstance(code, dict) or not all(isinstance(digest, str) for digest in code.values()):
-        raise ValueError("code is no object of texts")
-    case = Finished(benchmark, [float(s) for s in rounds], entry["group"], entry["measurement"], entry["time"], code)
+    case = Finished(**_typed({"code": {}, **entry}, _types_of(Finished)))
+    _typed(case.benchmark, BENCHMARK_TYPES)
+    _check_time(case.time)
+    if not all(isinstance(digest, str) for digest in case.code.values()):
+        raise ValueError("code must hold texts")
     saved_run(header, [case], lambda rounds: {})  # raises where it cannot be believed
     return case
 
 
-def _names(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError("cases is no list of names")
-    return value
+def _types_of(fields_of: type) -> dict[str, tuple[type, ...]]:
+    return {name: (get_origin(hint) or hint,) for name, hint in get_type_hints(fields_of).items()}
 
 
-def _time(text: str) -> None:
+def _typed(found: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """The fields by name; raises ValueError for one that is missing or of the wrong type."""
+    for name, valid in types.items():
+        if name not in found or not isinstance(found[name], valid):
+            raise ValueError(f"{name} is missing or of the wrong type")
+    return {name: found[name] for name in types}
+
+
+def _check_time(text: str) -> None:
     if datetime.fromisoformat(text).utcoffset() != timezone.utc.utcoffset(None):
-        raise ValueError(f"{text} is no time in UTC")
+        raise ValueError(f"{text} must be a time in UTC")

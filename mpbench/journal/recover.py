@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mpbench.errors import UsageProblem, printable, reason
-from mpbench.journal.files import journals, opened, read
-from mpbench.journal.lines import Contents, Finished, Statistics, UnreadableJournal, encoded, saved_run
-from mpbench.records.runs import load_runs, read_json
+from mpbench.errors import UsageProblem, harmless, printable, reason
+from mpbench.journal.files import DeadJournal, examined, journals
+from mpbench.journal.lines import Contents, Finished, Statistics, encoded, saved_run
+from mpbench.records.runs import load_runs
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run
 from mpbench.terminal import show, warn
 
@@ -47,12 +48,12 @@ def run_recover(options: argparse.Namespace, statistics: Statistics) -> int:
         UsageProblem: there is no such folder, or it cannot be written to.
     """
     if options.folder and options.storage:
-        raise UsageProblem(f"recover: --storage={options.storage} and {options.folder}: valid is one of them")
+        raise UsageProblem(f"recover: --storage={options.storage} and {options.folder}: use one of them")
     given = options.storage or options.folder
     folder = Path(given or DEFAULT_FOLDER)
     if not folder.is_dir():
         if given:
-            raise UsageProblem(f"recover: {folder}: no such folder: valid is one of saved runs")
+            raise UsageProblem(f"recover: {folder}: no such folder: must be one of saved runs")
         show([f"nothing to recover: there is no {folder} here"])
         return FINE
     if not journals(folder):  # needs no lock, hence no folder that can be written to
@@ -76,44 +77,39 @@ def recover(storage: Path, say: Say, warn: Say, statistics: Statistics) -> int:
     Raises:
         UsageProblem: the storage cannot be locked.
     """
-    done = left = 0
     try:
-        with locked(storage):
-            for path in journals(storage):
+        with locked(storage), ExitStack() as held:
+            dead, live, unusable = examined(storage, held)
+            for path in live:
+                say(f"{path}: its session is running: left alone")
+            for journal in dead:
+                for line in journal.damaged_lines:
+                    warn(f"{journal.path}: {line}")
                 try:
-                    with opened(path) as descriptor:
-                        if descriptor is None:
-                            say(f"{path}: its session is running: left alone")
-                            continue
-                        _recover_one(storage, path, read(descriptor), say, warn, statistics)
-                        done += 1
-                except FileNotFoundError:
-                    continue  # its session has just ended well
+                    _recover_one(storage, journal, say, warn, statistics)
                 except (OSError, ValueError) as error:
-                    warn(f"left alone: {path}: {printable(reason(error))}")
-                    left += 1
+                    unusable[journal.path] = printable(reason(error))
+            for path, problem in unusable.items():
+                warn(f"left alone: {path}: {problem}")
     except OSError as error:
-        raise UsageProblem(f"recover: {storage}: {reason(error)}: valid is a folder that can be written to") from None
-    if not done and not left:
+        raise UsageProblem(f"recover: {storage}: {reason(error)}: must be a folder that can be written to") from None
+    if not dead and not unusable:
         say(f"nothing to recover in {storage}")
-    return LEFT_SOMETHING if left else FINE
+    return LEFT_SOMETHING if unusable else FINE
 
 
-def _recover_one(storage: Path, path: Path, contents: Contents, say: Say, warn: Say, statistics: Statistics) -> None:
-    for number, problem in contents.damaged.items():
-        warn(f"{path}: line {number} is left out: {printable(problem)}")
-    header = contents.header
+def _recover_one(storage: Path, journal: DeadJournal, say: Say, warn: Say, statistics: Statistics) -> None:
+    path, contents, header = journal.path, journal.contents, journal.contents.header
     if header is None or (not contents.cases and not contents.damaged):
         path.unlink()
         say(f"{path}: no case had been finished: removed")
         return
     if not contents.cases:
-        raise UnreadableJournal("none of its cases can be read")
+        raise ValueError("none of its cases can be read")
     cases = _unsaved(contents, _saved_rounds(storage))
     if cases:
         target = publish_run(storage, header.machine, header.name, encoded(saved_run(header, cases, statistics)))
-        total = len({*contents.selected, *contents.cases})
-        say(f"{target}: {len(cases)} of {total} cases, begun {header.began[:16].replace('T', ' ')} UTC, from {path}")
+        say(f"{target}: {len(cases)} of {contents.total} cases, begun {contents.began}, from {path}")
     else:
         say(f"{path}: all of its cases are saved already: removed")
     if contents.damaged:
@@ -126,17 +122,11 @@ def _recover_one(storage: Path, path: Path, contents: Contents, say: Say, warn: 
 def _unsaved(contents: Contents, saved: SavedRounds) -> list[Finished]:
     """The cases of each group that no saved run holds whole: paired rounds stay together."""
     cases = contents.cases.values()
-    missing = {case.group for case in cases if (case.fullname, tuple(case.rounds)) not in saved}
+    missing = {case.group for case in cases if (harmless(case.fullname), tuple(case.rounds)) not in saved}
     return [case for case in cases if case.group in missing]
 
 
 def _saved_rounds(storage: Path) -> SavedRounds:
     """Name and rounds of each case saved below a folder; what cannot be read holds none."""
-    rounds: SavedRounds = set()
-    for run in load_runs(storage, lambda _: None):
-        for benchmark in read_json(run.path)["benchmarks"]:
-            stats = benchmark.get("stats")
-            data = stats.get("data") if isinstance(stats, dict) else None
-            if isinstance(data, list) and all(isinstance(seconds, (float, int)) for seconds in data):
-                rounds.add((str(benchmark.get("fullname")), tuple(data)))
-    return rounds
+    runs = load_runs(storage, lambda _: None)
+    return {(name, tuple(case.rounds)) for run in runs for name, case in run.cases.items()}

@@ -1,33 +1,20 @@
-"""What is kept of one session: its journal from the first case on, then the saved run; and what is said about both.
+"""What is kept of one session, its journal from the first case on and then the saved run, and the messages about both.
 
 Knows records and files, not pytest.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from mpbench.config.options import OPTIONS
 from mpbench.errors import UsageProblem, described, printable, reason
-from mpbench.journal.files import Journal, journals, opened, read
-from mpbench.journal.lines import Contents, Finished, Header, UnreadableJournal, encoded
-from mpbench.records.runs import NO_COMMIT, facts_of
-from mpbench.records.speed import BROKEN_OFF
-from mpbench.system.code import digest_of
+from mpbench.journal.files import DeadJournal, Journal, examined
+from mpbench.journal.lines import Finished, Header, encoded
+from mpbench.journal.resuming import whole_groups, why_not_resumed
 from mpbench.system.storage import DEFAULT_FOLDER, locked, publish_run, write_file
-
-FREE_SETTINGS = {
-    "given_precisions",
-    *(option.setting for option in OPTIONS if option.free_on_resume or option.chief_only),
-}
-"""They pick the cases and do not change how one is measured: a session that resumes may have others."""
-
-NAMED_FILES = 5
-"""Of those that have changed."""
 
 NAMED_JOURNALS = 3
 """Of those that dead sessions have left: more lines would hide the rest of the start."""
@@ -54,7 +41,7 @@ class RunSaver:
         """Where the session's run was saved."""
 
     def begin(self, header: Header, resume: bool, groups: Mapping[str, str]) -> dict[str, Finished]:
-        """Say what dead sessions have left, and open this session's journal.
+        """Tell what dead sessions have left, and open this session's journal.
 
         Args:
             header: of this session.
@@ -72,13 +59,13 @@ class RunSaver:
             with locked(self.storage), ExitStack() as held:
                 left = self._left_behind(held)
                 if resume and left:
-                    path, descriptor, contents = self._fitting(left, header)
-                    self.journal = Journal.resume(path, descriptor, contents, header.cases)
-                    restored = _whole_groups(contents.cases, groups)
-                    left = [entry for entry in left if entry[0] != path]
+                    journal = self._fitting(left, header)
+                    left.remove(journal)
+                    self.journal = Journal.resume(journal, header.cases)
+                    restored = whole_groups(journal.contents.cases, groups)
                     self._say(
-                        f"--mp-resume: {len(restored)} of {len(groups)} cases are taken from {shown(path)}, "
-                        f"begun {_shown_time(contents)}"
+                        f"--mp-resume: {len(restored)} of {len(groups)} cases are taken from {shown(journal.path)}, "
+                        f"begun {journal.contents.began}"
                     )
                 else:
                     if resume:
@@ -87,49 +74,37 @@ class RunSaver:
         except OSError as error:
             self._say(f"no journal: {shown(self.storage)}: {reason(error)}: a run that is killed will be lost")
             return restored
-        for path, _, contents in left[-NAMED_JOURNALS:]:
-            total = len({*contents.selected, *contents.cases})
+        for journal in left[-NAMED_JOURNALS:]:
+            contents = journal.contents
             self._say(
-                f"an interrupted run, begun {_shown_time(contents)}, has left {len(contents.cases)} of {total} cases "
-                f"in {shown(path)}: `{self._recover}` saves them, --mp-resume measures the rest"
+                f"an interrupted run, begun {contents.began}, has left {len(contents.cases)} of {contents.total} cases "
+                f"in {shown(journal.path)}: `{self._recover}` saves them, --mp-resume measures the rest"
             )
         if len(left) > NAMED_JOURNALS:
             self._say(f"and {len(left) - NAMED_JOURNALS} older ones")
         return restored
 
-    def _left_behind(self, held: ExitStack) -> list[tuple[Path, int, Contents]]:
+    def _left_behind(self, held: ExitStack) -> list[DeadJournal]:
         """Dead sessions' journals that hold something, oldest first, locked; empty ones are removed."""
-        left = []
-        for path in journals(self.storage):
-            try:
-                descriptor = held.enter_context(opened(path))
-                if descriptor is None:
-                    continue
-                contents = read(descriptor)
-            except FileNotFoundError:
-                continue
-            except (OSError, UnreadableJournal) as error:
-                self._say(f"left alone: {shown(path)}: {printable(reason(error))}")
-                continue
-            for number, problem in contents.damaged.items():
-                self._say(f"{shown(path)}: line {number} is left out: {printable(problem)}")
-            if contents.cases:
-                left.append((path, descriptor, contents))
-            elif not contents.damaged:
-                path.unlink()
-        return left
+        dead, _, unusable = examined(self.storage, held)
+        for path, problem in unusable.items():
+            self._say(f"left alone: {shown(path)}: {problem}")
+        for journal in dead:
+            for line in journal.damaged_lines:
+                self._say(f"{shown(journal.path)}: {line}")
+            if not journal.contents.cases and not journal.contents.damaged:
+                journal.path.unlink()
+        return [journal for journal in dead if journal.contents.cases]
 
-    def _fitting(self, left: Sequence[tuple[Path, int, Contents]], header: Header) -> tuple[Path, int, Contents]:
-        for entry in reversed(left):
-            old = entry[2].header
-            if old is not None and not differences(old, header) and not changed_code(entry[2], self._root):
-                return entry
-        path, _, contents = left[-1]
-        assert contents.header is not None
-        fields = ", ".join([*differences(contents.header, header), *changed_code(contents, self._root)])
+    def _fitting(self, left: Sequence[DeadJournal], header: Header) -> DeadJournal:
+        """The newest journal that this session can go on with; raises UsageProblem, about the newest, without one."""
+        for journal in reversed(left):
+            if not why_not_resumed(journal.contents, header, self._root):
+                return journal
+        reasons = ", ".join(why_not_resumed(left[-1].contents, header, self._root))
         raise UsageProblem(
-            f"--mp-resume: {shown(path)} was measured otherwise: {fields}: valid is the same again; "
-            f"`{self._recover}` saves what it holds"
+            f"--mp-resume: {shown(left[-1].path)} was measured otherwise: {reasons}: "
+            f"use the same again; `{self._recover}` saves what it holds"
         )
 
     def finished(self, cases: Sequence[Finished]) -> None:
@@ -227,71 +202,12 @@ class RunSaver:
         return "python -m mpbench recover" + ("" if default else f" {shown(self.storage)}")
 
 
-def differences(old: Header, new: Header) -> list[str]:
-    """What must agree before a session may go on with another's journal and does not, as `field old -> new`."""
-    before, now = _conditions(old), _conditions(new)
-    names = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
-    return [f"{name} {printable(str(before.get(name)))} -> {printable(str(now.get(name)))}" for name in names]
-
-
-def changed_code(contents: Contents, root: Path) -> list[str]:
-    """Which files of the program that measured a journal's cases are others now: a commit's id does not tell."""
-    noted = {(key, digest) for case in contents.cases.values() for key, digest in case.code.items()}
-    now = {key: digest_of(key, root) for key, _ in noted}
-    changed = sorted({key for key, digest in noted if not digest or digest != now[key]})
-    more = f" and {len(changed) - NAMED_FILES} more" if len(changed) > NAMED_FILES else ""
-    found = [f"changed since then: {printable(', '.join(changed[:NAMED_FILES]))}{more}"] if changed else []
-    commit = contents.header.commit_info if contents.header else {}
-    unknown = commit.get("dirty") or commit.get("id") in NO_COMMIT
-    if unknown and not all(case.code for case in contents.cases.values()):
-        found.append("without a commit, by a version that did not note its files")
-    return found
-
-
-def _conditions(header: Header) -> dict[str, Any]:
-    settings = json.loads(json.dumps(header.settings))  # a journal has lists where a session has tuples
-    try:
-        facts = facts_of(header.machine_info)
-    except ValueError as problem:
-        facts = {"machine_info": str(problem)}
-    return {
-        **facts,
-        "python": header.machine_info.get("python_version"),
-        "commit": header.commit_info.get("id"),
-        "uncommitted changes": header.commit_info.get("dirty"),
-        **{name: value for name, value in settings.items() if name not in FREE_SETTINGS},
-    }
-
-
-def _whole_groups(cases: Mapping[str, Finished], groups: Mapping[str, str]) -> dict[str, Finished]:
-    """The selected cases whose group's selected cases were all measured together, and to the end.
-
-    Speedups are of paired rounds, and a group is measured in several visits.
-    """
-    whole = {}
-    for group in set(groups.values()):
-        wanted = [name for name, of_group in groups.items() if of_group == group]
-        found = [cases[name] for name in wanted if name in cases and not _broken_off(cases[name])]
-        together = {(case.group, case.measurement) for case in found}
-        if len(found) == len(wanted) and together == {(group, found[0].measurement)}:
-            whole.update({case.fullname: case for case in found})
-    return whole
-
-
-def _broken_off(case: Finished) -> bool:
-    return bool(case.benchmark["extra_info"].get("noisy_because") == BROKEN_OFF)
-
-
 def _names(run: Mapping[str, Any]) -> set[str]:
     return {str(benchmark["fullname"]) for benchmark in run["benchmarks"]}
 
 
 def _cases(number: int) -> str:
     return f"{number} measured case{' is' if number == 1 else 's are'}"
-
-
-def _shown_time(contents: Contents) -> str:
-    return contents.header.began[:16].replace("T", " ") + " UTC" if contents.header else "?"
 
 
 def shown(path: Path) -> str:

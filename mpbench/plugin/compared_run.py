@@ -18,7 +18,7 @@ from typing import Any
 
 from mpbench.errors import UsageProblem, printable
 from mpbench.plugin.benchmark_stats import benchmark_statistics
-from mpbench.records.comparable import COMPARABLE_FACTS, not_comparable
+from mpbench.records.comparable import configuration, differences, not_comparable
 from mpbench.records.kinds import is_of_later_version, kind_of
 from mpbench.records.limits import MAX_NUMBER
 from mpbench.records.runs import SavedRun, UnreadableRun, checked_run, facts_of, read_json
@@ -203,8 +203,7 @@ def shown(path: Path) -> str:
 
 def differing_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Of two machine_info: the facts that must agree and do not, as `driver 550 -> 580`."""
-    before, after = facts_of(then), facts_of(now)
-    return _changes({name: before.get(name) for name in COMPARABLE_FACTS}, {n: after.get(n) for n in COMPARABLE_FACTS})
+    return list(map(str, differences(configuration(facts_of(then)), configuration(facts_of(now)))))
 
 
 def differing_fields(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.comparable import COMPARABLE_FACTS, configuration
+from mpbench.records.comparable import COMPARABLE_FACTS, configuration, differences
 from mpbench.records.diagnostics import PeakRecord
 from mpbench.records.rounds import numbers
 from mpbench.records.runs import SavedRun
@@ -54,9 +54,8 @@ def side_by_side(one: SavedRun, other: SavedRun) -> Table:
         speedups: list[Cell] = [_speedup(case.record) if case else "" for case in pair]
         differing = ""
         if pair[0] and pair[1]:
-            then, now = configuration(one, pair[0]), configuration(other, pair[1])
-            fields = [name for name in now if then[name] != now[name]]
-            differing = ", ".join(f"{field} {then[field]} -> {now[field]}" for field in fields)
+            then, now = configuration(one.facts, pair[0].record), configuration(other.facts, pair[1].record)
+            differing = ", ".join(map(str, differences(then, now)))
         rows.append((name, *ms, *speedups, differing))
     columns = ("case", "earlier, ms", "this, ms", "earlier speedup", "this speedup", "measured differently")
     return Table(f"Run of {one.time:%Y-%m-%d %H:%M} beside this one (UTC)", columns, tuple(rows), sortable=True)

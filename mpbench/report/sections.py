@@ -11,7 +11,7 @@ from mpbench.config.precisions import CPU_NOTE
 from mpbench.gate.judge import judge
 from mpbench.gate.lines import outcome
 from mpbench.gate.rules import Rules
-from mpbench.gate.verdict import Verdict
+from mpbench.gate.verdict import Kind, Verdict
 from mpbench.history.series import MIN_RUNS
 from mpbench.records.runs import SavedRun
 from mpbench.records.speed import SpeedCase
@@ -36,7 +36,6 @@ from mpbench.report.photographs import photographs
 from mpbench.report.summary import Ending
 from mpbench.report.tables import DOUBTS, Beside, energy_tables, mode_tables, notes, sweep_table
 from mpbench.report.thesis_tables import thesis_tables
-from mpbench.stats.change_test import FASTER, SAME, SLOWER
 from mpbench.why.reading.input_verdict import INPUT_BOUND
 from mpbench.why.reading.matched import Step, matched
 
@@ -235,7 +234,7 @@ def _drawn(drawings: Sequence[Drawing]) -> list[Block]:
 
 
 def _outcome(verdicts: Sequence[Verdict]) -> Note:
-    if not any(verdict.kind in (SAME, SLOWER, FASTER) for verdict in verdicts):
+    if not any(verdict.kind in (Kind.SAME, Kind.SLOWER, Kind.FASTER) for verdict in verdicts):
         return Note("UNSURE", "Nothing of this run can be judged against the earlier ones; the table says why.")
     return Note("GATE", outcome(verdicts).removeprefix("GATE "))
 
@@ -248,7 +247,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Table:
         if c is not None:
             text = f"{100 * c.estimate:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
             change = Number(text, c.estimate)
-        rows.append((verdict.kind, verdict.name, change, verdict.detail))
+        rows.append((verdict.kind.value, verdict.name, change, verdict.detail))
     return Table("Verdicts", ("verdict", "case", "change, % [interval]", "because"), tuple(rows), sortable=True)
 
 

@@ -8,13 +8,13 @@ spans, where they are text: no HTML, link, mention or further cell.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mpbench.config.precisions import CPU_NOTE
-from mpbench.gate.verdict import NEW, NOT_SELECTED, Verdict, is_red
+from mpbench.gate.lines import counts
+from mpbench.gate.verdict import Kind, Verdict, is_red
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
@@ -28,7 +28,6 @@ from mpbench.report.tables import (
     tables_beside,
     throttled_rounds,
 )
-from mpbench.stats.change_test import SAME, UNSURE
 from mpbench.stats.intervals import Interval
 
 MAX_BYTES = 1_000_000
@@ -157,18 +156,14 @@ def _judgement(verdicts: Sequence[Verdict] | None) -> str:
         return "The gate was not asked (`--mp-gate`): nothing is compared with earlier runs"
     if not verdicts:
         return "The gate has judged nothing"
-    counts = _counts(verdicts)
+    every = counts(verdicts)
     if is_red(verdicts):
-        return f"The gate failed: {_counts(v for v in verdicts if v.red)} for sure; all verdicts: {counts}"
-    if not any(verdict.change for verdict in verdicts) and any(verdict.kind == UNSURE for verdict in verdicts):
-        return f"The gate passed: nothing can be judged ({counts})"
+        return f"The gate failed: {counts(v for v in verdicts if v.red)} for sure; all verdicts: {every}"
+    if not any(verdict.change for verdict in verdicts) and any(verdict.kind is Kind.UNSURE for verdict in verdicts):
+        return f"The gate passed: nothing can be judged ({every})"
     if not any(verdict.change for verdict in verdicts):
-        return f"The gate passed: there is no earlier run to compare with yet ({counts})"
-    return f"The gate passed: nothing is slower for sure; all verdicts: {counts}"
-
-
-def _counts(verdicts: Iterable[Verdict]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in Counter(verdict.kind for verdict in verdicts).items())
+        return f"The gate passed: there is no earlier run to compare with yet ({every})"
+    return f"The gate passed: nothing is slower for sure; all verdicts: {every}"
 
 
 def _failures(failures: Sequence[Failure]) -> list[str]:
@@ -182,10 +177,9 @@ def _judged(verdicts: Sequence[Verdict]) -> list[str]:
     """What is red, what is UNSURE, what else changed, and new levels; SAME, NEW and NOT SELECTED are only counted."""
     short = _shortened([verdict.name for verdict in verdicts])
     red = [verdict for verdict in verdicts if verdict.red]
-    unsure = [verdict for verdict in verdicts if verdict.kind == UNSURE and not verdict.red]
-    other = [
-        verdict for verdict in verdicts if not verdict.red and verdict.kind not in (UNSURE, SAME, NEW, NOT_SELECTED)
-    ]
+    counted = (Kind.UNSURE, Kind.SAME, Kind.NEW, Kind.NOT_SELECTED)
+    unsure = [verdict for verdict in verdicts if verdict.kind is Kind.UNSURE and not verdict.red]
+    other = [verdict for verdict in verdicts if not verdict.red and verdict.kind not in counted]
     parts = []
     for heading, these, reason in (
         ("Red", red, "why"),
@@ -195,7 +189,7 @@ def _judged(verdicts: Sequence[Verdict]) -> list[str]:
         if these:
             rows = [
                 {
-                    "verdict": verdict.kind,
+                    "verdict": verdict.kind.value,
                     "what": code(short(verdict.name)),
                     "change [95 % interval]": _change(verdict.change),
                     reason: code(verdict.detail) if verdict.detail else "",

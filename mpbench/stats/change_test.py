@@ -42,18 +42,13 @@ CONFIDENCE = 0.95
 """Of the intervals shown, and of the one that must lie within the thresholds for SAME."""
 
 
-class Kind(str, Enum):
-    """What became of a figure."""
+class Outcome(Enum):
+    """Whether a figure has changed."""
 
+    SLOWER = "SLOWER"
     FASTER = "FASTER"
     SAME = "SAME"
-    SLOWER = "SLOWER"
     UNSURE = "UNSURE"
-
-    __str__ = str.__str__  # as it is saved and shown
-
-
-FASTER, SAME, SLOWER, UNSURE = Kind
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,7 @@ class Finding:
     """What was found of one figure.
 
     Attributes:
-        kind: what became of it.
+        outcome: whether it has changed.
         shift: of the new run from the earlier ones, in logarithms.
         change: the same as a fraction, with its 95 % interval.
         spread, degrees: standard deviation of the shift if nothing has changed, in logarithms, and its degrees of
@@ -119,7 +114,7 @@ class Finding:
         advice: how many more rounds would settle an UNSURE, or that none would; empty for the others.
     """
 
-    kind: Kind
+    outcome: Outcome
     shift: float
     change: Interval
     spread: float
@@ -225,20 +220,20 @@ def compare(
     change = Interval(*(math.expm1(shift + side * reach * sd) for side in (0, -1, 1)))
     advice = ""
     if slowdown >= limits.slower and p <= limits.alpha:
-        kind = SLOWER
+        outcome = Outcome.SLOWER
     elif -slowdown >= limits.faster and p <= limits.alpha:
-        kind = FASTER
+        outcome = Outcome.FASTER
     elif slowdown + reach * sd < limits.slower and -slowdown + reach * sd < limits.faster:
-        kind = SAME
+        outcome = Outcome.SAME
     else:
-        kind = UNSURE
+        outcome = Outcome.UNSURE
         # What would settle it: to be sure of a difference where there seems to be one, else of there being none.
         if slowdown >= limits.slower or -slowdown >= limits.faster:
             wanted = abs(slowdown) / float(scipy.special.stdtrit(degrees, 1 - limits.alpha))
         else:
             wanted = min(limits.slower - slowdown, limits.faster + slowdown) / reach
         advice = _advice(new, wanted**2 - fixed, between, count)
-    return Finding(kind, shift, change, sd, degrees, p, count, advice)
+    return Finding(outcome, shift, change, sd, degrees, p, count, advice)
 
 
 def _between(

@@ -30,9 +30,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from mpbench.gate.judge import judge, open_book, speed_verdicts
+from mpbench.gate.judge import assess, judge
 from mpbench.gate.rules import Rules
-from mpbench.gate.verdict import SPEEDUP, Verdict, is_red
+from mpbench.gate.verdict import Figure, Verdict, is_red
 from mpbench.records.measured import Measured
 from mpbench.records.runs import SavedRun, read_run
 from mpbench.records.speed import CaseRecord, SpeedCase
@@ -190,7 +190,7 @@ def judged_with_levels(seed: int, how: Levels, earlier: int, slowdown: float) ->
     suspected has been measured again."""
     machine = LevelledMachine(how, np.random.default_rng(seed))
     runs = [machine.process() for _ in range(earlier)]
-    then, book = machine.state(), None
+    then = machine.state()
     results = []
     for _ in range(NEXT_RUNS):
         result = {}
@@ -198,15 +198,13 @@ def judged_with_levels(seed: int, how: Levels, earlier: int, slowdown: float) ->
         for figure, factors in (("false_alarms", {}), ("slowdowns_found", {name: slowdown})):
             machine.back_to(then)
             new = machine.process(factors)
-            book = book or open_book(new, runs, Rules())
-            book.turn_to(new)
-            verdicts, again = speed_verdicts(book)
+            verdicts, again = assess(new, runs, Rules())
             if not again and is_red(verdicts):
                 raise AssertionError("red, but no suspect")
             result[f"{figure}_alone"] = name in _named(verdicts) if factors else is_red(verdicts)
             if again:
-                book.turn_to(new, [machine.process(factors, set(again), new.id) for _ in range(AGAIN)])
-                verdicts, _ = speed_verdicts(book)
+                confirming = [machine.process(factors, set(again), new.id) for _ in range(AGAIN)]
+                verdicts, _ = assess(new, [*runs, *confirming], Rules())
             result[figure] = name in _named(verdicts) if factors else is_red(verdicts)
             result.setdefault("measured_again", bool(again))
         results.append(result)
@@ -215,7 +213,11 @@ def judged_with_levels(seed: int, how: Levels, earlier: int, slowdown: float) ->
 
 def _named(verdicts: list[Verdict]) -> str:
     """Whom the red ones blame: a time's own name, what a speedup's detail says of its two cases."""
-    return " ".join(v.detail if SPEEDUP in v.name else v.name for v in verdicts if v.red)
+    return " ".join(_whom(verdict) for verdict in verdicts if verdict.red)
+
+
+def _whom(verdict: Verdict) -> str:
+    return verdict.detail if verdict.figure in (Figure.SPEEDUP, Figure.SPEEDUP_CREEP) else verdict.name
 
 
 def with_levels(runs: int, slowdown: float, only: str) -> dict[str, dict[str, float]]:
@@ -283,8 +285,8 @@ def outcomes(new: SavedRun, earlier: list[SavedRun]) -> tuple[dict[str, bool], d
     """By rule: whether the run is red, and the cases that it names; a speedup names both of its cases or one."""
     verdicts = judge(new, earlier, Rules())
     red = {"mpbench": is_red(verdicts)}
-    texts = [v.detail if v.name.startswith(SPEEDUP) else v.name for v in verdicts if v.red]
-    named = {"mpbench": {name for name in new.speed if any(name in text for text in texts)}}
+    texts = _named(verdicts)
+    named = {"mpbench": {name for name in new.speed if name in texts}}
     last = earlier[-1]
     for rule, slower in OTHERS.items():
         named[rule] = {n for n, case in new.speed.items() if n in last.cases and slower(case, last.cases[n])}

@@ -10,8 +10,7 @@ from gate_runs import BASE, EARLIER, SLOW, accuracy_run, following, red, saved_r
 from mpbench.gate.judge import assess
 from mpbench.gate.lines import gate_lines
 from mpbench.gate.rules import Rules
-from mpbench.gate.verdict import CREEP, MISSING, NEW, NOT_COMPARABLE, NOT_SELECTED, SPEEDUP
-from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
+from mpbench.gate.verdict import Kind
 
 GROUP = [BASE, SLOW]
 
@@ -40,7 +39,7 @@ def test_what_would_be_red_is_measured_again_with_its_group():
 def test_what_several_processes_agree_on_is_red():
     new = suspected(1.06)
     found = verdicts(new, [*EARLIER, *(again(new, number, {SLOW: 1.06}) for number in (20, 21))])
-    assert found[SLOW].kind == SLOWER
+    assert found[SLOW].kind == Kind.SLOWER
     assert SLOW in red(found)
     assert ", measured again: +" in found[SLOW].detail
     assert found[SLOW].change.low < 0.06 < found[SLOW].change.high
@@ -52,7 +51,7 @@ def test_what_comes_back_in_one_of_them_is_not(factors):
     confirming = [again(new, 20 + i, {SLOW: factor}) for i, factor in enumerate(factors)]
     found = verdicts(new, [*EARLIER, *confirming])
     assert not red(found)
-    assert found[SLOW].kind == UNSURE
+    assert found[SLOW].kind == Kind.UNSURE
     assert found[SLOW].detail.startswith("not confirmed, against 5 runs, measured again: ")
     assert 0.05 < found[SLOW].change.estimate < 0.07
 
@@ -62,16 +61,16 @@ def test_what_confirms_a_run_is_no_run_of_its_own():
     confirming = [again(slow, number, {SLOW: 1.08}) for number in (20, 21, 22)]
     after = replace(saved_run(30, factors={SLOW: 1.08}), id="")
     found = verdicts(after, [*EARLIER, slow, *confirming])
-    assert found[SLOW].kind == SLOWER
+    assert found[SLOW].kind == Kind.SLOWER
     assert "against 5 runs" in found[SLOW].detail
-    assert not any(verdict.kind == MISSING for verdict in found.values())
+    assert not any(verdict.kind == Kind.MISSING for verdict in found.values())
 
 
 def test_an_excursion_that_was_not_confirmed_is_none_of_three_runs_at_a_new_level():
     slow = [replace(saved_run(5 + n, factors={SLOW: 1.08}), id=f"run {n}") for n in range(3)]
     unconfirmed = [replace(again(run, 20 + n), confirms=run.id) for n, run in enumerate(slow)]
-    assert verdicts(saved_run(9), [*EARLIER, *slow])[SLOW].kind == FASTER  # the new level
-    assert verdicts(saved_run(9), [*EARLIER, *slow, *unconfirmed])[SLOW].kind == SAME
+    assert verdicts(saved_run(9), [*EARLIER, *slow])[SLOW].kind == Kind.FASTER  # the new level
+    assert verdicts(saved_run(9), [*EARLIER, *slow, *unconfirmed])[SLOW].kind == Kind.SAME
 
 
 def test_copies_of_a_process_are_one():
@@ -109,9 +108,9 @@ def test_runs_that_are_unsure_do_not_move_the_level():
         return replace(run, cases=run.speed | {SLOW: replace(case, rounds=tuple(rounds))})
 
     slow = [drifting(run) for run in following({SLOW: 1.1}, 3)]
-    assert verdicts(slow[0])[SLOW].kind == UNSURE
+    assert verdicts(slow[0])[SLOW].kind == Kind.UNSURE
     found = verdicts(saved_run(9, factors={SLOW: 1.1}), [*EARLIER, *slow])
-    assert found[SLOW].kind == SLOWER
+    assert found[SLOW].kind == Kind.SLOWER
     assert SLOW in red(found)
 
 
@@ -130,7 +129,7 @@ def test_what_creeps_in_is_seen_against_runs_long_ago(per_run):
     reds = [red(verdicts(run, [*steady, *creeping[:n]])) for n, run in enumerate(creeping)]
     assert any(SLOW in name for names in reds for name in names)
     if per_run == 0.003:
-        assert any(name.startswith(CREEP) for names in reds for name in names)
+        assert any(name.startswith("creep of ") for names in reds for name in names)
     assert all(name.endswith((SLOW, BASE)) for names in reds for name in names)
 
 
@@ -156,15 +155,15 @@ def test_a_speedup_that_can_no_longer_be_had_is_said():
     case = new.speed[SLOW]
     without = replace(case, record=replace(case.record, speedup=None, baseline=None))
     found = verdicts(replace(new, cases=new.speed | {SLOW: without}))
-    assert (found[SPEEDUP + SLOW].kind, found[SPEEDUP + SLOW].red) == (UNSURE, False)
+    assert (found[f"speedup of {SLOW}"].kind, found[f"speedup of {SLOW}"].red) == (Kind.UNSURE, False)
     apart = replace(
         case,
         rounds=case.rounds[:20],
         record=replace(case.record, rounds=20, unpaired_blocks=",".join(map(str, range(40)))),
     )
     found = verdicts(replace(new, cases=new.speed | {SLOW: apart}))
-    assert found[SPEEDUP + SLOW].kind == UNSURE
-    assert "fewer than 8 blocks have a round of both" in found[SPEEDUP + SLOW].detail
+    assert found[f"speedup of {SLOW}"].kind == Kind.UNSURE
+    assert "fewer than 8 blocks have a round of both" in found[f"speedup of {SLOW}"].detail
 
 
 def test_what_was_not_asked_for_is_not_missing():
@@ -176,7 +175,7 @@ def test_what_was_not_asked_for_is_not_missing():
     ):
         found = verdicts(replace(new, **asked), rules=Rules(missing_fails=True))
         assert not red(found)
-        assert {found[name].kind for name in others} == {NOT_SELECTED}
+        assert {found[name].kind for name in others} == {Kind.NOT_SELECTED}
     found = verdicts(replace(new, paths=("bench",)), rules=Rules(missing_fails=True))
     assert red(found) == others
 
@@ -184,8 +183,8 @@ def test_what_was_not_asked_for_is_not_missing():
 def test_where_all_cases_have_other_names_they_are_missing():
     new = saved_run(9, models={"renamed": 300.0})
     found = verdicts(new)
-    assert sum(verdict.kind == MISSING for verdict in found.values()) == 12
-    assert found["bench/test_training.py::test_training[renamed-float32]"].kind == NEW
+    assert sum(verdict.kind == Kind.MISSING for verdict in found.values()) == 12
+    assert found["bench/test_training.py::test_training[renamed-float32]"].kind == Kind.NEW
     assert found["bench/test_training.py::test_training[renamed-float32]"].detail == "none of the 5 earlier runs has it"
     assert gate_lines(list(found.values()))[0] == "GATE PASSED: no earlier run has these cases in these settings"
     assert len(red(verdicts(new, rules=Rules(missing_fails=True)))) == 12
@@ -222,7 +221,7 @@ def test_accuracy_with_another_tensorflow_or_on_another_device_is_not_compared(c
     of_record = {} if facts else changes
     new = replace(accuracy_run(9, table=(4400, 20, 18, 562), **of_record), **facts)
     (found,) = verdicts(new, [accuracy_run(n) for n in range(3)]).values()
-    assert (found.kind, found.red, found.detail) == (NOT_COMPARABLE, False, words)
+    assert (found.kind, found.red, found.detail) == (Kind.NOT_COMPARABLE, False, words)
 
 
 def test_a_margin_that_was_widened_is_shown():

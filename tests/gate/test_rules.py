@@ -7,7 +7,7 @@ import pytest
 from mpbench.errors import UsageProblem
 from mpbench.gate.lines import gate_lines
 from mpbench.gate.rules import Rules, read_rules
-from mpbench.gate.verdict import Verdict
+from mpbench.gate.verdict import Figure, Kind, Verdict
 
 WHOLE = """
 slower = 2.5
@@ -97,8 +97,8 @@ def test_rules_in_the_wrong_table_are_not_passed_over(tmp_path, content, words):
 def test_a_pattern_that_fits_no_case_is_named():
     rules = Rules(cases=(("vgg61", 0.08, None), ("vgg16-*16]", 0.08, None), ("NEVER", 0.08, None), ("gone", 0.1, None)))
     verdicts = [
-        Verdict("speedup of bench/test_training.py::test_training[vgg16-mixed_float16]", "SAME", False, None, ""),
-        Verdict("bench/test_training.py::test_gone", "NOT SELECTED", False, None, ""),
+        Verdict("bench/test_training.py::test_training[vgg16-mixed_float16]", Figure.SPEEDUP, Kind.SAME),
+        Verdict("bench/test_training.py::test_gone", Figure.TIME, Kind.NOT_SELECTED),
     ]
     told = [line for line in gate_lines(verdicts, rules) if "fits no case" in line]
     assert told == [

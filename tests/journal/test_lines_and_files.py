@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from journals import comparison, finished, group, header, left_behind
 
-from mpbench.journal.files import Journal, journals, opened, read
+from mpbench.journal.files import DeadJournal, Journal, journals, opened, read
 from mpbench.journal.lines import UnreadableJournal, line, parse, saved_run
 from mpbench.plugin.benchmark_stats import benchmark_statistics
 
@@ -110,24 +110,24 @@ def test_a_damaged_line_in_the_middle_is_named_and_the_rest_is_kept():
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"rounds": []}, "rounds is no list of numbers"),
-        ({"rounds": [True] * 20}, "rounds is no list of numbers"),
-        ({"rounds": ["0.1"] * 20}, "rounds is no list of numbers"),
-        ({"rounds": [float("nan")] * 20}, "a round is no possible time"),
-        ({"rounds": [10**400] * 20}, "a round is no possible time"),
-        ({"rounds": [1e-320] * 20}, "a round is no possible time"),
+        ({"rounds": []}, "must be the list of rounds"),
+        ({"rounds": 0.1}, "rounds is missing or of the wrong type"),
+        ({"rounds": [True] * 20}, "must hold numbers only"),
+        ({"rounds": ["0.1"] * 20}, "must hold numbers only"),
+        ({"rounds": [float("nan")] * 20}, "a round is not positive and finite"),
+        ({"rounds": [10**400] * 20}, "a round is not positive and finite"),
+        ({"rounds": [1e-320] * 20}, "a round is not between 1e-09 and 1e+06 s"),
         ({"rounds": [0.1] * 3}, "3 rounds where the record says 20"),
-        ({"benchmark": 7}, "not a case"),
-        ({"benchmark": {}}, "not a case"),
-        ({"benchmark": VGG[0].benchmark | {"stats": {}}}, "not a case"),
-        ({"benchmark": VGG[0].benchmark | {"params": "x"}}, "params is of the wrong type"),
+        ({"benchmark": 7}, "benchmark is missing or of the wrong type"),
+        ({"benchmark": {}}, "group is missing or of the wrong type"),
+        ({"benchmark": VGG[0].benchmark | {"params": "x"}}, "params is missing or of the wrong type"),
         ({"benchmark": VGG[0].benchmark | {"fullname": ""}}, "fullname"),
         ({"benchmark": VGG[0].benchmark | {"extra_info": {}}}, "none is a case of mpbench"),
         ({"benchmark": VGG[0].benchmark | {"options": {"max_time": float("inf")}}}, "not JSON compliant"),
         ({"kind": "gossip"}, "not a case"),
-        ({"group": None}, "group is no text"),
+        ({"group": None}, "group is missing or of the wrong type"),
         ({"time": "yesterday"}, "yesterday"),
-        ({"time": "2026-05-01T12:00:00+02:00"}, "no time in UTC"),
+        ({"time": "2026-05-01T12:00:00+02:00"}, "must be a time in UTC"),
     ],
 )
 def test_a_line_that_nobody_could_have_measured_is_left_out(changes, problem):
@@ -152,12 +152,12 @@ def test_nesting_without_end_is_damage():
         ({"schemas": {**HEADER["schemas"], "mpbench_schema": 9}}, "of a later version of mpbench"),
         ({"schemas": {"journal": "1"}}, "the journal version is missing"),
         ({"kind": "case"}, "something else"),
-        ({"name": "../../escape"}, "no name for a file"),
-        ({"machine": ".."}, "no name for a file"),
-        ({"machine_info": []}, "machine_info is no dict"),
-        ({"cases": [1]}, "no list of names"),
+        ({"name": "../../escape"}, "must be names of files"),
+        ({"machine": ".."}, "must be names of files"),
+        ({"machine_info": []}, "machine_info is missing or of the wrong type"),
+        ({"cases": [1]}, "cases must be names"),
         ({"began": "once"}, "once"),
-        ({"version": None}, "version is no str"),
+        ({"version": None}, "version is missing or of the wrong type"),
     ],
 )
 def test_a_header_that_cannot_be_used_refuses_the_journal(changes, problem):
@@ -197,14 +197,13 @@ def test_a_resumed_journal_goes_on_behind_the_last_whole_line(tmp_path):
     with path.open("ab") as file:
         file.write(line(entry(RESNET[0]))[:-9])
     with opened(path) as descriptor:
-        journal = Journal.resume(path, descriptor, read(descriptor), ["a", "b"])
+        journal = Journal.resume(DeadJournal(path, descriptor, read(descriptor)), ["a", "b"])
     with opened(path) as descriptor:
         assert descriptor is None
     journal.append(RESNET)
     journal.close()
     found = contents(path)
     assert list(found.cases.values()) == [*VGG, *RESNET]
-    assert found.selected == ("a", "b")
     assert not found.damaged
 
 
@@ -225,7 +224,7 @@ def test_a_write_that_fails_halfway_leaves_the_journal_as_it_was_and_is_tried_ag
     journal.close()
     assert list(contents(journal.path).cases.values()) == VGG
     with opened(journal.path) as descriptor:
-        journal = Journal.resume(journal.path, descriptor, read(descriptor), ["a"])
+        journal = Journal.resume(DeadJournal(journal.path, descriptor, read(descriptor)), ["a"])
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         with pytest.raises(OSError, match="No space"):

@@ -120,7 +120,7 @@ def test_where_there_is_nothing(tmp_path, capsys, monkeypatch):
     assert main(["recover"]) == 0
     assert capsys.readouterr().out == "nothing to recover: there is no .benchmarks here\n"
     assert main(["recover", "missing"]) == 4
-    assert capsys.readouterr().err == "recover: missing: no such folder: valid is one of saved runs\n"
+    assert capsys.readouterr().err == "recover: missing: no such folder: must be one of saved runs\n"
     (tmp_path / "journal").write_text("a file")
     assert main(["recover", "."]) == 0
 

@@ -69,8 +69,8 @@ def test_a_run_is_read_back(tmp_path):
 def test_a_configuration_holds_all_that_must_agree(path):
     run = read_run(path)
     case = next(iter(run.speed.values()))
-    found = configuration(run, case)
-    assert tuple(found) == COMPARABLE_FACTS + COMPARABLE_SETTINGS
+    found = configuration(run.facts, case.record)
+    assert tuple(found) == COMPARABLE_FACTS + COMPARABLE_SETTINGS[SPEED]
     assert found["driver"] == "580.65.06"
     assert found["batch_size"] == 64
 
@@ -94,7 +94,7 @@ def test_an_unknown_commit_is_empty(path, commit):
 
 def test_what_a_machine_does_not_say_is_unknown(path):
     run = read_run(changed(path, lambda saved: saved.pop("machine_info")))
-    assert configuration(run, next(iter(run.speed.values())))["gpu"] is None
+    assert configuration(run.facts)["gpu"] is None
 
 
 def test_a_time_without_offset_is_utc(path):
@@ -249,7 +249,6 @@ def test_cases_that_look_for_causes_are_read_back(diagnostics_alone, tmp_path):
     run = read_run(diagnostics_alone)
     assert (run.speed, run.accuracy) == ({}, {})
     assert run.diagnostics == {diagnostic_name(one.record): one for one in DIAGNOSTICS}
-    assert configuration(run, DIAGNOSTICS[0])["batch_size"] == 64
     pairs = [*cases(150, 100), *((one.record, one.rounds) for one in DIAGNOSTICS)]
     both = read_run(saved_run(tmp_path, time=TIME, commit=COMMIT, records_and_rounds=pairs))
     assert (len(both.speed), both.diagnostics) == (2, run.diagnostics)

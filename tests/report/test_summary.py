@@ -9,18 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_text import HOSTILE, PARSER, cells, headings, inline_types, visible
 
-from mpbench.gate.verdict import FAILED, NEW, NOT_SELECTED, Verdict
+from mpbench.gate.verdict import Figure, Kind, Verdict
 from mpbench.records.measured import Measured
 from mpbench.report import summary
 from mpbench.report.summary import MAX_TEXT, Ending, Failure, code, markdown, table
-from mpbench.stats.change_test import FASTER, SAME, SLOWER, UNSURE
 from mpbench.stats.intervals import Interval
 
 CASE = "bench/test_training.py::test_training[vgg16-mixed_float16]"
 
 
-def verdict(kind, name=CASE, red=False, change=None, detail=""):
-    return Verdict(name=name, kind=kind, red=red, change=change, detail=detail)
+def verdict(kind, case=CASE, red=False, figure=Figure.TIME, **fields):
+    return Verdict(case, figure, kind, red=red, **fields)
 
 
 def opening(*args, **kwargs):
@@ -31,11 +30,11 @@ def opening(*args, **kwargs):
 
 def test_the_outcome_comes_first_then_what_is_red_then_what_is_unsure_then_the_tables():
     verdicts = [
-        verdict(SAME, change=Interval(0, -0.01, 0.01)),
-        verdict(UNSURE, f"speedup of {CASE}", change=Interval(0.02, -0.01, 0.05), detail="about 20 more rounds"),
-        verdict(SLOWER, red=True, change=Interval(0.051, 0.04, 0.062), detail="p 1e-05, against 5 runs"),
-        verdict(FASTER, "bench/test_inference.py::test_inference[vgg16-float32]"),
-        verdict(NEW, "new"),
+        verdict(Kind.SAME, change=Interval(0, -0.01, 0.01)),
+        verdict(Kind.UNSURE, figure=Figure.SPEEDUP, change=Interval(0.02, -0.01, 0.05), detail="about 20 more rounds"),
+        verdict(Kind.SLOWER, red=True, change=Interval(0.051, 0.04, 0.062), detail="p 1e-05, against 5 runs"),
+        verdict(Kind.FASTER, "bench/test_inference.py::test_inference[vgg16-float32]"),
+        verdict(Kind.NEW, "new"),
     ]
     text = markdown(pair("vgg16", 300, 200, noisy=True), [accuracy_record()], verdicts)
     assert text.startswith(
@@ -74,9 +73,14 @@ def test_the_outcome_comes_first_then_what_is_red_then_what_is_unsure_then_the_t
     [
         (None, {}, "mpbench", "The gate was not asked (`--mp-gate`): nothing is compared with earlier runs"),
         ([], {}, "mpbench", "The gate has judged nothing"),
-        ([verdict(NEW)], {}, "mpbench: passed", "The gate passed: there is no earlier run to compare with yet (1 NEW)"),
         (
-            [verdict(SAME, change=Interval(0, -0.01, 0.01))],
+            [verdict(Kind.NEW)],
+            {},
+            "mpbench: passed",
+            "The gate passed: there is no earlier run to compare with yet (1 NEW)",
+        ),
+        (
+            [verdict(Kind.SAME, change=Interval(0, -0.01, 0.01))],
             {},
             "mpbench: passed",
             "The gate passed: nothing is slower for sure; all verdicts: 1 SAME",
@@ -88,7 +92,7 @@ def test_the_outcome_comes_first_then_what_is_red_then_what_is_unsure_then_the_t
             "1 test failed. The gate was not asked (`--mp-gate`): nothing is compared with earlier runs",
         ),
         (
-            [verdict(FAILED, red=True)],
+            [verdict(Kind.FAILED, red=True)],
             {"failures": [Failure("a", "b")] * 2},
             "mpbench: FAILED",
             "2 tests failed. The gate failed: 1 FAILED for sure; all verdicts: 1 FAILED",
@@ -161,13 +165,14 @@ def test_what_the_gpu_said_is_noted_and_its_tables_follow():
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_names_come_out_as_text_wherever_they_stand(hostile):
     case, other = pair(hostile, 300, 200, device_name=hostile, variant=hostile)
-    verdicts = [verdict(kind, hostile, kind == SLOWER, detail=hostile) for kind in (SLOWER, UNSURE, FASTER)]
+    kinds = (Kind.SLOWER, Kind.UNSURE, Kind.FASTER)
+    verdicts = [verdict(kind, hostile, kind == Kind.SLOWER, detail=hostile) for kind in kinds]
     compared = [accuracy_record(model=hostile, data=hostile)]
     text = markdown([case, other], compared, verdicts, Ending([Failure(hostile, hostile)]))
     benign = markdown(
         pair("m", 300, 200, device_name="m", variant="m"),
         [accuracy_record(model="m", data="m")],
-        [verdict(kind, "m", kind == SLOWER, detail="m") for kind in (SLOWER, UNSURE, FASTER)],
+        [verdict(kind, "m", kind == Kind.SLOWER, detail="m") for kind in kinds],
         Ending([Failure("m", "m")]),
     )
     shapes = [[len(row) for row in rows] for rows in cells(text)]
@@ -193,7 +198,7 @@ def test_any_text_is_one_cell_with_that_text(text):
 def test_a_huge_summary_is_cut_where_a_row_ends(monkeypatch):
     monkeypatch.setattr(summary, "MAX_BYTES", 100_000)
     cases = [Measured(case.record, [0.1]) for case in pair("m" * 200, 300, 200)] * 500
-    text = markdown(cases, [], [verdict(SLOWER, red=True)])
+    text = markdown(cases, [], [verdict(Kind.SLOWER, red=True)])
     assert 99_500 < len(text.encode()) <= 100_000
     assert text.startswith("## mpbench: FAILED")
     assert text.endswith("|\n\nCut here: a longer summary would not be shown.\n")
@@ -202,8 +207,8 @@ def test_a_huge_summary_is_cut_where_a_row_ends(monkeypatch):
 
 
 def test_an_accepted_level_is_told_and_what_was_not_selected_is_counted():
-    accepted = Verdict(CASE, SAME, False, Interval(0, -0.01, 0.01), "", "new level accepted: +7.6 %, since 1234567")
-    text = markdown([], [], [accepted, verdict(NOT_SELECTED, "other")])
+    accepted = verdict(Kind.SAME, change=Interval(0, -0.01, 0.01), accepted="new level accepted: +7.6 %, since 1234567")
+    text = markdown([], [], [accepted, verdict(Kind.NOT_SELECTED, "other")])
     assert "\n- `new level accepted: +7.6 %, since 1234567`: `test_training[vgg16-mixed_float16]`\n" in text
     assert "1 SAME, 1 NOT SELECTED" in text
     assert "other" not in text

@@ -134,7 +134,7 @@ def test_what_cannot_be_compared_is_named():
     now = record()
     assert not_comparable(now, record(images_per_second=1.0)) is None
     assert not_comparable(now, record(batch_size=2, jit=False)) == (
-        "NOT COMPARABLE: training, vgg16-float32: batch_size 2 -> 64, jit False -> True"
+        "NOT COMPARABLE: training, vgg16-float32: batch_size 2 -> 64, jit off -> on"
     )
 
 

@@ -8,17 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mpbench.stats.change_test import (
-    FASTER,
-    SAME,
-    SLOWER,
-    UNSURE,
-    Limits,
-    compare,
-    is_unusual,
-    level,
-    mean_of,
-)
+from mpbench.stats.change_test import Limits, Outcome, compare, is_unusual, level, mean_of
 from mpbench.stats.run_spread import Spread, estimated_prior, spread
 
 LIMITS = Limits(slower=0.03, faster=0.03, towards=1, least_sd=0.003, alpha=0.0005)
@@ -30,17 +20,25 @@ def levels(*means, noise=0.005, rounds=60, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("shift", "kind"), [(0.0, SAME), (0.06, SLOWER), (-0.06, FASTER), (0.01, SAME), (-0.01, SAME), (0.028, UNSURE)]
+    ("shift", "kind"),
+    [
+        (0.0, Outcome.SAME),
+        (0.06, Outcome.SLOWER),
+        (-0.06, Outcome.FASTER),
+        (0.01, Outcome.SAME),
+        (-0.01, Outcome.SAME),
+        (0.028, Outcome.UNSURE),
+    ],
 )
 def test_kinds(shift, kind):
     new, *earlier = levels(1 + shift, 1, 1, 1, 1, 1)
-    assert compare(new, earlier, LIMITS).kind == kind
+    assert compare(new, earlier, LIMITS).outcome == kind
 
 
 def test_a_figure_that_falls_is_slower_where_it_is_a_speedup():
     new, *earlier = levels(0.94, 1, 1, 1, 1, 1)
     found = compare(new, earlier, Limits(0.03, 0.03, -1, 0.003, 0.0005))
-    assert found.kind == SLOWER
+    assert found.outcome == Outcome.SLOWER
     assert found.change.low < math.expm1(-0.06) < found.change.high
 
 
@@ -48,19 +46,19 @@ def test_an_effect_below_the_threshold_is_no_change_however_sure():
     new, *earlier = levels(1.02, 1, 1, 1, 1, 1, noise=0.0001)
     found = compare(new, earlier, LIMITS)
     assert found.p < LIMITS.alpha
-    assert found.kind == SAME
+    assert found.outcome == Outcome.SAME
 
 
 def test_runs_that_differ_much_are_no_evidence():
     new, *earlier = levels(1.06, 1, 1.05, 0.95, 1.03, 0.98)
     found = compare(new, earlier, LIMITS)
-    assert found.kind == UNSURE
+    assert found.outcome == Outcome.UNSURE
     assert found.advice.startswith("no number of rounds would settle it: runs differ by ")
 
 
 def test_what_other_figures_of_the_kind_show_counts():
     new, *earlier = levels(1.06, 1, 1, 1, 1, 1)
-    assert compare(new, earlier, LIMITS, usual=0.05**2).kind == UNSURE
+    assert compare(new, earlier, LIMITS, usual=0.05**2).outcome == Outcome.UNSURE
 
 
 def test_a_figure_that_wanders_within_runs_is_expected_to_differ_between_them():
@@ -68,8 +66,8 @@ def test_a_figure_that_wanders_within_runs_is_expected_to_differ_between_them():
     walks = [1 + np.repeat(rng.normal(0, 0.05, 5), 20) + rng.normal(0, 0.005, 100) for _ in range(3)]
     steady = [walk - np.repeat(walk.reshape(5, 20).mean(axis=1), 20) + 1 for walk in walks]
     new = level(steady[0] + 0.05)
-    assert compare(new, [level(x) for x in steady[1:]], LIMITS).kind == SLOWER
-    assert compare(level(walks[0] + 0.05), [level(x) for x in walks[1:]], LIMITS).kind == UNSURE
+    assert compare(new, [level(x) for x in steady[1:]], LIMITS).outcome == Outcome.SLOWER
+    assert compare(level(walks[0] + 0.05), [level(x) for x in walks[1:]], LIMITS).outcome == Outcome.UNSURE
 
 
 def test_one_earlier_run_is_weaker_evidence_than_three():
@@ -81,7 +79,7 @@ def test_a_few_noisy_rounds_say_how_many_more_would_settle_it():
     earlier = levels(1, 1, 1, 1, 1)
     (new,) = levels(1.05, noise=0.06, rounds=20)
     found = compare(new, earlier, LIMITS)
-    assert found.kind == UNSURE
+    assert found.outcome == Outcome.UNSURE
     more = int(found.advice.split()[1])
     assert found.advice == f"about {more} more rounds would settle it (--mp-max-time)"
     assert 5 < more < 500
@@ -95,7 +93,7 @@ def test_without_a_change_false_alarms_are_rare(earlier_runs, rounds, sd):
     alarms = 0
     for _ in range(1000):
         runs = [level(rng.normal(0, sd) + rng.normal(0, 0.05, rounds)) for _ in range(earlier_runs + 1)]
-        alarms += compare(runs[0], runs[1:], Limits(0.001, 0.001, 1, 0.003, 0.005)).kind == SLOWER
+        alarms += compare(runs[0], runs[1:], Limits(0.001, 0.001, 1, 0.003, 0.005)).outcome == Outcome.SLOWER
     # Nominally 5; where runs differ by more than is assumed, more.
     assert alarms <= (35 if sd == 0.02 else 15)
 
@@ -118,7 +116,7 @@ def test_own_variance_counts_by_itself_where_it_is_the_larger_and_nothing_else_i
     alarms = 0
     for _ in range(4000):
         runs = [level(one + rng.normal(0, 0.001, 20)) for one in rng.normal(0, 0.03, 6)]
-        alarms += compare(runs[0], runs[1:], Limits(0.001, 0.001, 1, 0.003, 0.001)).kind == SLOWER
+        alarms += compare(runs[0], runs[1:], Limits(0.001, 0.001, 1, 0.003, 0.001)).outcome == Outcome.SLOWER
     assert alarms <= 4 + 3 * 2  # nominally 4; shrunk with a weight of its own it was 40
 
 
@@ -126,8 +124,8 @@ def test_figures_that_differ_in_how_much_they_vary_are_not_averaged_out():
     new, *earlier = levels(1.05, 1, 1, 1, 1, 1)
     steady = estimated_prior([Spread(0.003**2, 4, 0.0)] * 20)
     some = estimated_prior([Spread(0.003**2, 4, 0.0)] * 15 + [Spread(0.03**2, 4, 0.0)] * 5)
-    assert compare(new, earlier, LIMITS, steady).kind == SLOWER
-    assert compare(new, earlier, LIMITS, some).kind == UNSURE
+    assert compare(new, earlier, LIMITS, steady).outcome == Outcome.SLOWER
+    assert compare(new, earlier, LIMITS, some).outcome == Outcome.UNSURE
     again = mean_of([new] * 3)
     assert compare(again, earlier, LIMITS, some).spread == pytest.approx(
         compare(new, earlier, LIMITS, some).spread, 0.05
@@ -161,8 +159,13 @@ def test_slower_and_faster_mirror_each_other(shift, rounds, count):
     new, *earlier = levels(shift, *[0.0] * count, rounds=rounds)
     ahead = compare(new, earlier, LIMITS)
     back = compare(new, earlier, Limits(0.03, 0.03, -1, 0.003, 0.0005))
-    mirror = {SLOWER: FASTER, FASTER: SLOWER, SAME: SAME, UNSURE: UNSURE}
-    assert back.kind == mirror[ahead.kind]
+    mirror = {
+        Outcome.SLOWER: Outcome.FASTER,
+        Outcome.FASTER: Outcome.SLOWER,
+        Outcome.SAME: Outcome.SAME,
+        Outcome.UNSURE: Outcome.UNSURE,
+    }
+    assert back.outcome == mirror[ahead.outcome]
 
 
 def test_with_many_rounds_and_runs_alike_it_is_students_test():

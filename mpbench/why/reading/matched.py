@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from mpbench.config.precisions import DEFAULT_BASELINE, PRECISIONS
-from mpbench.records.comparable import COMPARABLE_FACTS
+from mpbench.records.comparable import STEP_SETTINGS, configuration, differences, settings
 from mpbench.records.diagnostics import DiagnosticRecord, EndToEndRecord, InputRecord, PeakRecord
 from mpbench.records.measured import Measured
 from mpbench.records.runs import SavedRun
@@ -32,7 +32,8 @@ PHASES = ("training", "inference")
 
 @dataclass(frozen=True)
 class Setting:
-    """What must agree before figures are of one step; as in CaseRecord. `variant` is without a sweep's point."""
+    """What must agree before figures are of one step: STEP_SETTINGS, and of which step; as in CaseRecord. `variant` is
+    without a sweep's point."""
 
     model: str
     variant: str
@@ -47,8 +48,7 @@ class Setting:
     @classmethod
     def of(cls, r: CaseRecord | DiagnosticRecord) -> Setting:
         variant = r.variant.removesuffix(r.point).strip() if isinstance(r, CaseRecord) else ""
-        device = r.device, r.device_name
-        return cls(r.model, variant, r.phase, *device, r.batch_size, r.image_size, r.jit, getattr(r, "replicas", 1))
+        return cls(r.model, variant, r.phase, **settings(r, STEP_SETTINGS))
 
     @property
     def step(self) -> str:
@@ -207,9 +207,9 @@ def _of_one_machine(runs: Sequence[SavedRun]) -> tuple[list[SavedRun], list[str]
     """The runs whose figures may stand together, oldest first, and a line for each that may not."""
     first, kept, notes = runs[0], [runs[0]], []
     for run in runs[1:]:
-        facts = [(name, first.facts.get(name), run.facts.get(name)) for name in COMPARABLE_FACTS]
-        if differing := ", ".join(f"{name} {this} -> {that}" for name, this, that in facts if this != that):
-            notes.append(f"left out: {run.path}: measured elsewhere than {first.path}: {differing}")
+        if differing := differences(configuration(first.facts), configuration(run.facts)):
+            elsewhere = f"measured elsewhere than {first.path}: {', '.join(map(str, differing))}"
+            notes.append(f"left out: {run.path}: {elsewhere}")
         else:
             kept.append(run)
     if len({(run.commit, run.dirty) for run in kept}) > 1:
