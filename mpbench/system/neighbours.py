@@ -91,8 +91,8 @@ def _computing() -> list[dict[str, Any]] | None:
 
 def _name(nvml: Any, pid: int) -> str | None:
     name = ""
-    with suppress(nvml.NVMLError):
-        name = nvidia.text(nvml.nvmlSystemGetProcessName(pid))
+    with suppress(nvml.NVMLError, UnicodeDecodeError):
+        name = nvml.nvmlSystemGetProcessName(pid)
     if not name:
         with suppress(OSError):
             name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()

@@ -16,7 +16,7 @@ def gpu_uuids(count: int = 1) -> list[str]:
     with nvml() as (pynvml, _):
         if pynvml is not None:
             with suppress(pynvml.NVMLError):
-                return [text(pynvml.nvmlDeviceGetUUID(gpu)) for gpu in visible_gpus(pynvml, count)]
+                return [pynvml.nvmlDeviceGetUUID(gpu) for gpu in visible_gpus(pynvml, count)]
     return []
 
 
@@ -24,7 +24,8 @@ def gpu_uuids(count: int = 1) -> list[str]:
 def nvml() -> Iterator[tuple[Any, Any]]:
     """The NVML module and its handle of the first visible GPU; None for what there is not."""
     try:
-        pynvml = driver_library()
+        import pynvml
+
         pynvml.nvmlInit()
     except Exception:  # no library, no driver, no GPU: all the same here
         yield None, None
@@ -34,13 +35,6 @@ def nvml() -> Iterator[tuple[Any, Any]]:
     finally:
         with suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
-
-
-def driver_library() -> Any:
-    """The binding to the driver's library; whatever an import can raise, it raises."""
-    import pynvml
-
-    return pynvml
 
 
 def computes_in_tf32() -> bool:
@@ -64,11 +58,11 @@ def gpu_facts() -> dict[str, Any]:
             capability = tuple(pynvml.nvmlDeviceGetCudaComputeCapability(gpu))
             cuda = pynvml.nvmlSystemGetCudaDriverVersion()
             facts.update(
-                gpu=text(pynvml.nvmlDeviceGetName(gpu)),
+                gpu=pynvml.nvmlDeviceGetName(gpu),
                 gpu_memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total),
                 compute_capability=".".join(map(str, capability)),
                 tf32_available=capability >= AMPERE,
-                driver=text(pynvml.nvmlSystemGetDriverVersion()),
+                driver=pynvml.nvmlSystemGetDriverVersion(),
                 cuda_driver=f"{cuda // 1000}.{cuda % 1000 // 10}",
             )
     return facts
@@ -100,10 +94,5 @@ def _gpu_named(pynvml: Any, name: str) -> Any:
             return pynvml.nvmlDeviceGetHandleByUUID(name)
         # CUDA also takes the beginning of a UUID.
         gpus = (pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
-        return next((gpu for gpu in gpus if text(pynvml.nvmlDeviceGetUUID(gpu)).startswith(name)), None)
+        return next((gpu for gpu in gpus if pynvml.nvmlDeviceGetUUID(gpu).startswith(name)), None)
     return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else None
-
-
-def text(value: str | bytes) -> str:
-    """NVML's older bindings give bytes."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

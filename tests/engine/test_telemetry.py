@@ -1,5 +1,6 @@
 """engine.telemetry against a stand-in for NVML: what it says, what it does not, and a driver that fails meanwhile."""
 
+import sys
 import types
 from functools import partial
 
@@ -7,7 +8,6 @@ import pytest
 from fake_nvml import fail, install, stand_in
 
 from mpbench.engine.telemetry import Reading, Readings, Telemetry, open_telemetry
-from mpbench.system import nvidia
 from mpbench.system.device import Device
 
 GPU = Device("gpu", "/GPU:0")
@@ -92,10 +92,7 @@ def test_on_a_cpu_there_is_none_whatever_nvml_sees(nvml):
 
 
 def test_without_the_module_there_is_none(monkeypatch):
-    def missing():
-        raise ImportError("No module named 'pynvml'")
-
-    monkeypatch.setattr(nvidia, "driver_library", missing)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
     with open_telemetry(GPU) as telemetry:
         assert telemetry is None
 

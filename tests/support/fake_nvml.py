@@ -1,8 +1,7 @@
 """A stand-in for the NVML module: two GPUs at rest, any of its functions to be replaced, removed or made to fail."""
 
+import sys
 import types
-
-from mpbench.system import nvidia
 
 
 class NVMLError(Exception):
@@ -23,7 +22,7 @@ def stand_in(without=(), **changes):
         "nvmlDeviceGetHandleByUUID": lambda uuid: f"uuid {uuid}",
         "nvmlDeviceGetCudaComputeCapability": lambda handle: (9, 0),
         "nvmlDeviceGetUUID": lambda handle: f"GPU-of-{handle}",
-        "nvmlDeviceGetName": lambda handle: f"NVIDIA Test at {handle}".encode(),
+        "nvmlDeviceGetName": lambda handle: f"NVIDIA Test at {handle}",
         "nvmlDeviceGetMemoryInfo": lambda handle: types.SimpleNamespace(total=2**37),
         "nvmlSystemGetCudaDriverVersion": lambda: 12040,
         "nvmlSystemGetDriverVersion": lambda: "550.54",
@@ -44,5 +43,5 @@ def gpu_at(index):
 def install(monkeypatch, **changes):
     """Have mpbench find a stand-in in the place of the driver's library; returns it."""
     library = stand_in(**changes)
-    monkeypatch.setattr(nvidia, "driver_library", lambda: library)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
     return library

@@ -24,7 +24,7 @@ def process(pid, memory=512 * MIB):
 def gpu(monkeypatch):
     """Sets which processes NVML sees on the GPU."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    names = {101: b"/usr/bin/python3", 102: "game\n"}
+    names = {101: "/usr/bin/python3", 102: "game\n"}
 
     def use(*processes, **changes):
         def name(pid):
