@@ -6,7 +6,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from mpbench.data.data_set import LabelledImage
 from PIL import Image
 from tiny_models import pretended_application
 
@@ -17,6 +16,7 @@ from mpbench.accuracy.features import extract, pooled_features, watched_inferenc
 from mpbench.accuracy.weights import Weights
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.profiles import RECIPES
+from mpbench.data.data_set import LabelledImage
 from mpbench.errors import CaseFailure
 from mpbench.system.device import Device
 
