@@ -19,7 +19,7 @@ from mpbench.config.model_names import APPLICATIONS
 from mpbench.config.precisions import Precision
 from mpbench.config.profiles import Recipe
 from mpbench.engine.factories import load_factory
-from mpbench.engine.models import application, build_under, check_follows_policy, output_shape
+from mpbench.engine.models import Shape, application, build_under, check_follows_policy, output_shape
 from mpbench.errors import CaseFailure, UsageProblem, described
 from mpbench.system.device import Device
 from mpbench.system.downloads import network_timeout
@@ -98,7 +98,7 @@ def pooled_base(model: str, image_size_px: int, precision: Precision, weights: W
     return pooled
 
 
-def _from_factory(name: str, shape: tuple[int, int, int]) -> keras.Model:
+def _from_factory(name: str, shape: Shape) -> keras.Model:
     base = load_factory(name)(shape)
     if len(output_shape(base, shape)) != 4:
         raise CaseFailure(
@@ -107,7 +107,7 @@ def _from_factory(name: str, shape: tuple[int, int, int]) -> keras.Model:
     return base
 
 
-def _from_keras(name: str, shape: tuple[int, int, int], weights: Weights) -> keras.Model:
+def _from_keras(name: str, shape: Shape, weights: Weights) -> keras.Model:
     imagenet = "imagenet" if weights.kind == "imagenet" else None
     with network_timeout(NETWORK_TIMEOUT_SECONDS):
         try:

@@ -78,9 +78,9 @@ class Step:
             self._batch = self._spread(synthetic_batch(spec.batch_size or 1, spec.image_shape, self.images))
             self._targets: Any = None
             self._forms: list[Targets] = [IMAGES_ALONE]
-            # Keras's own answer to "auto"; it looks at the machine's GPUs, not at the device that the step runs on.
-            auto = spec.device.kind == "gpu" and bool(self.model.jit_compile)
-            self.jit = auto if spec.jit is None else spec.jit
+            self.jit = bool(spec.jit)
+            if spec.jit is None and spec.device.kind == "gpu":
+                self.jit = bool(self.model.jit_compile)  # Keras's own answer to "auto"; it looks at the machine's GPUs
             devices.check_tf32_is_apart(spec.precision.tf32, spec.precision.policy, spec.device, self.jit)
             if spec.phase == "training":
                 self._prepare_training()
