@@ -26,7 +26,7 @@ from mpbench.records.thumbnails import (
     from_text,
     jpeg_of,
 )
-from mpbench.report.photographs import photographs
+from mpbench.report.accuracy import photographs
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
 THUMBNAIL = Thumbnail("cat.7.jpg", "cat", "float32", jpeg_of(PIXELS))

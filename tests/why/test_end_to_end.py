@@ -16,7 +16,7 @@ from mpbench.records.diagnostics import EndToEndRecord, InputRecord
 from mpbench.system.device import Device
 from mpbench.why.measuring.diagnostic import Builder, measure_diagnostics
 from mpbench.why.measuring.end_to_end import _settle, end_to_end_steps, input_pipeline
-from mpbench.why.reading.input_verdict import COMPUTE_BOUND, INPUT_BOUND, EndToEnd
+from mpbench.why.reading.input_verdict import EndToEnd, InputVerdict
 
 pytestmark = pytest.mark.tensorflow
 
@@ -68,7 +68,7 @@ def test_a_slow_loader_is_named():
     with Loader(Grey(16, seconds=0.02), BATCH, workers=2, paused=True, label="levels") as loader:
         outcomes = measured(spec(), loader)
     one = end_to_end(outcomes)
-    assert one.verdict == INPUT_BOUND
+    assert one.verdict == InputVerdict.INPUT_BOUND
     assert one.end_to_end_seconds > 0.02  # two images each by two threads: no batch can be had in less
     record = outcomes["pipeline"].record
     assert isinstance(record, EndToEndRecord)
@@ -83,7 +83,7 @@ def test_a_slow_loader_is_named():
 def test_a_heavy_step_is_named():
     with Loader(Grey(96), BATCH, workers=2, paused=True) as loader:
         one = end_to_end(measured(spec("edges", 96), loader))
-    assert one.verdict == COMPUTE_BOUND
+    assert one.verdict == InputVerdict.COMPUTE_BOUND
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
