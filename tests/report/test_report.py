@@ -255,6 +255,32 @@ def test_no_tensorflow_is_imported(saved, tmp_path):
     assert printed.splitlines()[-1] == "[]"
 
 
+def test_what_draws_is_loaded_by_the_report_alone(saved, tmp_path):
+    code = f"""
+import importlib, pkgutil, sys
+from pathlib import Path
+import mpbench.plugin
+for module in pkgutil.iter_modules(mpbench.plugin.__path__, "mpbench.plugin."):
+    importlib.import_module(module.name)
+from mpbench.__main__ import main
+from mpbench.records.runs import read_run
+from mpbench.report.accuracy import accuracy_lines
+from mpbench.report.content import SessionStatus
+from mpbench.report.speed_tables import speed_lines
+from mpbench.report.summary import summary
+from mpbench.why.reading.command import session_lines
+run = read_run(Path({str(saved)!r}))
+compared = [case.record for case in run.accuracy.values()]
+assert speed_lines(list(run.speed.values())) and accuracy_lines(compared) and session_lines(run) == []
+assert summary(list(run.speed.values()), compared, None, SessionStatus())
+for command in ("gate", "explain", "history"):
+    main([command, {str(saved)!r} if command != "history" else {str(saved.parent)!r}])
+print(sorted({{"matplotlib", "jinja2"}} & set(sys.modules)))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [
