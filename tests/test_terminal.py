@@ -179,7 +179,7 @@ def test_what_a_full_disk_cuts_is_not_there_and_not_a_success(storage, arguments
     done = process(*arguments, capture_output=True, text=True, preexec_fn=limited(700))
     assert (done.returncode, done.stdout) == (4, "")
     (line,) = done.stderr.splitlines()
-    assert "File too large: valid is a" in line
+    assert "File too large: must be a" in line
     assert (target.read_text() if target.exists() else None) == before
     assert not list(target.parent.glob(".mpbench-partial-*"))
     assert process(*arguments, capture_output=True).returncode == 0

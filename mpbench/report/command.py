@@ -50,13 +50,13 @@ def run_report(args: argparse.Namespace) -> int:
     targets = {option: path for option, path in {"-o": page, **others}.items() if path}
     for option, path in targets.items():
         if _real(path, option) in paths:
-            raise UsageProblem(f"{option}: {path} is one of the runs: valid is another file")
+            raise UsageProblem(f"{option}: {path} is one of the runs: name another file")
         if path.is_dir() or not path.absolute().parent.is_dir():
-            raise UsageProblem(f"{option}: {path}: valid is a file in a folder that exists")
+            raise UsageProblem(f"{option}: {path}: must be a file in a folder that exists")
     if len({_real(path, option) for option, path in targets.items()}) < len(targets):
-        raise UsageProblem(f"{', '.join(targets)}: the same file: valid are different ones")
+        raise UsageProblem(f"{', '.join(targets)}: the same file: must be different ones")
     if args.png and args.png.exists() and not args.png.is_dir():
-        raise UsageProblem(f"--png: {args.png}: valid is a folder, which is made where it is missing")
+        raise UsageProblem(f"--png: {args.png}: must be a folder; a missing one is made")
     try:
         runs = [read_run(path) for path in paths]
     except UnreadableRun as problem:
@@ -72,7 +72,7 @@ def _real(path: Path, option: str) -> Path:
     try:
         return real_path(path)
     except OSError as error:
-        raise UsageProblem(f"{option}: {path}: {reason(error)}: valid is a file") from None
+        raise UsageProblem(f"{option}: {path}: {reason(error)}: must be a file") from None
 
 
 def write_page(run: SavedRun, path: Path, status: SessionStatus) -> None:
@@ -95,7 +95,7 @@ def _write_all(targets: Mapping[str, Path], pictures: Path | None, runs: Sequenc
     if "--latex" in targets:
         newest = max(runs, key=lambda run: (run.time, run.path))
         if not (tables := thesis_tables(newest)):
-            what = "holds nothing of the thesis's tables: valid are speed or accuracy"
+            what = "holds neither speed nor accuracy, which the thesis's tables are of"
             raise UsageProblem(f"--latex: {newest.path} {what}")
         texts["--latex"] = latex(tables)
     drawings = []
@@ -110,7 +110,7 @@ def _write_all(targets: Mapping[str, Path], pictures: Path | None, runs: Sequenc
         try:
             write_file(path, texts[option].encode())
         except OSError as error:
-            raise UsageProblem(f"{option}: {path}: {reason(error)}: valid is a file that can be written") from None
+            raise UsageProblem(f"{option}: {path}: {reason(error)}: must be a file that can be written") from None
     lines = [f"{path}: written" for path in targets.values()]
     show([*lines, _save(drawings, pictures)] if pictures else lines)
 
@@ -121,5 +121,5 @@ def _save(drawings: Sequence[Drawing], folder: Path) -> str:
     try:
         files = [file for drawing in drawings for file in save(drawing, folder)]
     except OSError as error:
-        raise UsageProblem(f"--png: {folder}: {reason(error)}: valid is a folder that can be written to") from None
+        raise UsageProblem(f"--png: {folder}: {reason(error)}: must be a folder that can be written to") from None
     return f"{folder}: {len(files)} files of {len(drawings)} figures"

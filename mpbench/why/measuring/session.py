@@ -138,7 +138,7 @@ class Diagnostics:
         cases = list(self.cases.values())
         settings = self._run.settings
         if settings.sweep:
-            raise UsageProblem(f"--mp-sweep: {cases[0].kind} cases are measured at one size: valid is a run without it")
+            raise UsageProblem(f"--mp-sweep: {cases[0].kind} cases are measured at one size: leave it out")
         if len(settings.modes) > 1:
             option = "--mp-jit: both" if settings.jit == "both" else f"--mp-replicas: {settings.replicas}"
             valid = "on, off or auto" if settings.jit == "both" else "1"

@@ -60,10 +60,10 @@ def run_explain(args: argparse.Namespace) -> int:
         UsageProblem: a run or trace cannot be read, or there is nothing to explain.
     """
     if bool(args.runs) == bool(args.trace):
-        raise UsageProblem("explain: valid is RUN.json, one or several, or --trace FILE, not both")
+        raise UsageProblem("explain: give RUN.json, one or several, or --trace FILE, not both")
     if args.steps is not None and (args.trace is None or not 1 <= args.steps <= MAX_TRACE_STEPS):
         raise UsageProblem(
-            f"--steps: {args.steps}: valid is a whole number from 1 to {MAX_TRACE_STEPS}, beside --trace"
+            f"--steps: {args.steps}: must be a whole number from 1 to {MAX_TRACE_STEPS}, together with --trace"
         )
     lines, data = _of_trace(args) if args.trace else _of_runs(args)
     if args.json:
@@ -75,7 +75,7 @@ def run_explain(args: argparse.Namespace) -> int:
 
 def _of_trace(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     if args.model is not None:
-        raise UsageProblem("--model: a trace is of one model: valid is --model beside RUN.json")
+        raise UsageProblem("--model: a trace is of one model: use it together with RUN.json")
     from mpbench.why.reading.trace import UnreadableTrace
 
     try:
@@ -105,7 +105,7 @@ def _of_runs(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     if args.model is not None:
         models = list(dict.fromkeys(step.setting.model for step in steps))
         if args.model not in models:
-            raise UsageProblem(printable(f"--model: {args.model}: valid are {', '.join(models)}"))
+            raise UsageProblem(printable(f"--model: unknown {args.model!r}: valid are {', '.join(models)}"))
         steps = [step for step in steps if step.setting.model == args.model]
     found = replace(found, steps=steps, remarks=remarks)
     return page_lines(found), as_data(found)
