@@ -50,7 +50,7 @@ def test_every_case_is_measured_saved_and_read_back(why):
 
 
 def test_each_speed_case_has_the_profile_of_its_step(why):
-    for case in read_run(why[0] / "why.json").cases.values():
+    for case in read_run(why[0] / "why.json").speed.values():
         assert case.record.no_step_profile == ""
         assert len(json.dumps(case.record.step_profile)) <= MAX_BYTES
         profile = read_profile(case.record.step_profile)
