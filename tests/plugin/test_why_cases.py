@@ -101,7 +101,7 @@ def test_unless_asked_for_they_are_left_out(tmp_path):
         ),
         (
             "@pytest.mark.mpbench_diagnostic('end_to_end', models=[])",
-            "mark mpbench_diagnostic: models=[]: valid is a list of names",
+            "mark mpbench_diagnostic: models=[]: must be a list of names",
         ),
         (
             "@pytest.mark.mpbench_diagnostic('end_to_end', models=['vgg17'])",

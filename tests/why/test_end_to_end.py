@@ -9,8 +9,8 @@ import pytest
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.data.loader import Loader
-from mpbench.engine.stopping import Plan
 from mpbench.engine.plan import StepSpec
+from mpbench.engine.stopping import Plan
 from mpbench.errors import CaseFailure
 from mpbench.records.diagnostics import EndToEndRecord, InputRecord
 from mpbench.system.device import Device

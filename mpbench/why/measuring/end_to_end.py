@@ -16,12 +16,13 @@ import tensorflow as tf
 from mpbench.data.decoding import UndecodableImage
 from mpbench.data.loader import Batch, Loader
 from mpbench.engine import device as devices
+from mpbench.engine.interleave import Progress
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
 from mpbench.records.diagnostics import EndToEndRecord, InputRecord
 from mpbench.system.device import Device
-from mpbench.why.measuring.diagnostic import Diagnostic, Progress
+from mpbench.why.measuring.diagnostic import Diagnostic
 
 SETTLING_BATCHES = 4
 """Per batch that the pipeline works ahead: at most so many are taken before a round, settled or not."""

@@ -27,7 +27,8 @@ from mpbench.records.speed import PHASES
 
 if TYPE_CHECKING:
     from mpbench.data.loader import Loader
-    from mpbench.why.measuring.diagnostic import Diagnostic, Outcome, Progress
+    from mpbench.engine.interleave import Progress
+    from mpbench.why.measuring.diagnostic import Diagnostic, Outcome
 
 MAX_PIPELINE_IMAGES = 1000
 """Different images that the pipeline reads; as many as a quick run draws. More of them measure the disk, not the
