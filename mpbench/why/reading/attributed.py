@@ -7,7 +7,7 @@ place and class are told is in `attribution` and `kernels`.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -48,7 +48,6 @@ class _Sums:
     """Of one layer, in picoseconds and kernels."""
 
     known: KnownLayer | None
-    cells: Counter[Cell] = field(default_factory=Counter)
     kernels: int = 0
     casts: int = 0
     fused: int = 0
@@ -73,6 +72,7 @@ def profile_record(
     placed = [(work, [(op, ps, attribution.place(op)) for op, ps in _parts(work)]) for work in trace.work]
     normalising = {place.layer for _, parts in placed for op, _, place in parts if _normalises(op, place)}
     sums: dict[str, _Sums] = {}
+    cells: Counter[tuple[str, Cell]] = Counter()
     operations: Counter[tuple[str, str]] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
     for work, parts in placed:
@@ -82,7 +82,7 @@ def profile_record(
             kind = operation_type(op)
             of_class = _class(work, kind, place, place.layer in normalising, trace.on_device)
             layer = sums.setdefault(place.layer, _Sums(place.known))
-            layer.cells[place.part, of_class] += ps
+            cells[place.layer, (place.part, of_class)] += ps
             layer.casts += ps if is_cast(work.kernel, kind) else 0
             layer.fused += ps if across else 0
             if of_class in (TENSOR_CORES, OTHER_PRODUCTS) and trace.on_device:
@@ -92,8 +92,10 @@ def profile_record(
             shares[place.layer, of_class] += ps
         (largest, _), _ = shares.most_common(1)[0]
         sums[largest].kernels += work.count
-    ns = in_ns({(name, cell): ps for name, layer in sums.items() for cell, ps in layer.cells.items()})
-    rows = [_row(name, layer, {cell: ns[name, cell] for cell in layer.cells}) for name, layer in sums.items()]
+    ns: defaultdict[str, dict[Cell, int]] = defaultdict(dict)
+    for (name, cell), value in in_ns(cells).items():
+        ns[name] |= {cell: value} if value else {}
+    rows = [_row(name, layer, ns[name]) for name, layer in sums.items()]
     return ProfileRecord(
         source=source,
         on_device=trace.on_device,
@@ -123,7 +125,7 @@ def _row(name: str, layer: _Sums, ns: Mapping[Cell, int]) -> LayerRow:
         kernels=layer.kernels,
         cast_ns=min(layer.casts // 1000, total),
         fused_ns=min(layer.fused // 1000, total),
-        ns={cell: value for cell, value in ns.items() if value},
+        ns=ns,
     )
 
 
