@@ -131,7 +131,7 @@ def _history(options: argparse.Namespace) -> int:
         try:
             write_file(output, picture(series, output.suffix[1:].lower()))
         except OSError as error:
-            raise UsageProblem(f"-o: {output}: {reason(error)}: valid is a file that can be written") from None
+            raise UsageProblem(f"-o: {output}: {reason(error)}: must be a file that can be written") from None
     if options.json:
         show_data(json.dumps(as_data(series), indent=1))
     elif series:

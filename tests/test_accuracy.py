@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mpbench.errors import CaseFailure
-from mpbench.report.accuracy_tables import in_words
+from mpbench.report.accuracy import in_words
 from mpbench.stats.contingency import contingency, majority_p, mcnemar_exact
 
 DAMAGE_BITS = 2

@@ -179,7 +179,7 @@ def test_what_a_full_disk_cuts_is_not_there_and_not_a_success(storage, arguments
     done = process(*arguments, capture_output=True, text=True, preexec_fn=limited(700))
     assert (done.returncode, done.stdout) == (4, "")
     (line,) = done.stderr.splitlines()
-    assert "File too large: valid is a" in line
+    assert "File too large: must be a" in line
     assert (target.read_text() if target.exists() else None) == before
     assert not list(target.parent.glob(".mpbench-partial-*"))
     assert process(*arguments, capture_output=True).returncode == 0
@@ -189,8 +189,8 @@ def test_what_a_full_disk_cuts_is_not_there_and_not_a_success(storage, arguments
 def test_the_page_of_a_session_is_written_whole_or_not_at_all(storage):
     code = (
         "import sys; from pathlib import Path; from mpbench.report.command import write_page\n"
-        "from mpbench.records.runs import read_run; from mpbench.report.summary import Ending\n"
-        "write_page([read_run(Path('new.json'))], Path('page.html'), Ending())\n"
+        "from mpbench.records.runs import read_run; from mpbench.report.content import SessionStatus\n"
+        "write_page(read_run(Path('new.json')), Path('page.html'), SessionStatus())\n"
     )
     (storage / "page.html").write_text("old")
     done = subprocess.run(

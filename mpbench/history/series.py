@@ -217,7 +217,7 @@ def draw(series: Series, panel: Any) -> None:
     panel.set_ylabel("ms" if series.figure == TIMES else f"speedup over {_baselines([series])}", parse_math=False)
     low, high = min(values), max(values)
     panel.set_ylim(low - max(0.15 * (high - low), 0.05 * low), high + max(0.15 * (high - low), 0.05 * high))
-    locator = dates.AutoDateLocator(maxticks=6)
+    locator = dates.AutoDateLocator(minticks=3, maxticks=7)  # with fewer it finds no interval for some lengths
     panel.xaxis.set_major_locator(locator)
     panel.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
 

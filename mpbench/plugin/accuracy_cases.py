@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mpbench.accuracy.experiment import Experiment
 from mpbench.plugin.kinds import Cases, parameters_of
 from mpbench.records.accuracy import ACCURACY, AccuracyCase, AccuracyRecord
-from mpbench.report.accuracy_tables import accuracy_summary
+from mpbench.report.accuracy import accuracy_lines
 
 if TYPE_CHECKING:
     from mpbench.plugin.session import Session
@@ -61,4 +61,4 @@ class AccuracyCases(Cases[AccuracyRecord]):
         return self._restored[id]
 
     def tables(self) -> list[str]:
-        return accuracy_summary([case.record for case in self.reported.values()]) if self.reported else []
+        return accuracy_lines([case.record for case in self.reported.values()]) if self.reported else []

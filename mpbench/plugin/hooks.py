@@ -23,7 +23,7 @@ from mpbench.plugin.session import SESSION, new_session, session_of
 from mpbench.plugin.session_end import judge, show_tables, write_files
 from mpbench.plugin.session_files import beside_benchmarks, write_summary
 from mpbench.records.kinds import kind_of
-from mpbench.report.summary import Ending
+from mpbench.report.content import SessionStatus
 from mpbench.system import machine
 
 
@@ -76,7 +76,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     try:
         ours.check_outputs()
-        write_summary(ours, Ending(running=True))
+        write_summary(ours, SessionStatus(running=True))
         ours.begin()
     except UsageProblem as problem:
         ours.problem = str(problem)

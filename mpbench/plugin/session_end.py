@@ -17,7 +17,7 @@ from mpbench.plugin.console import benchmark_session, is_worker
 from mpbench.plugin.refusals import JUDGING, NOTHING_MEASURED, given
 from mpbench.plugin.session import Session
 from mpbench.plugin.session_files import this_run, write_report, write_summary
-from mpbench.report.summary import Ending, Failure
+from mpbench.report.content import Failure, SessionStatus
 from mpbench.terminal import terminal_line
 from mpbench.why.reading.command import session_lines
 
@@ -123,14 +123,14 @@ def write_files(session: Session) -> None:
             session.pytest.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
-def _end_of(session: Session, of_pytest: pytest.Session) -> Ending:
+def _end_of(session: Session, of_pytest: pytest.Session) -> SessionStatus:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     reports = [*reporter.stats.get("error", []), *reporter.stats.get("failed", [])] if reporter else []
     failures = [Failure(report.nodeid, _reason(report)) for report in reports]
     status, problem = of_pytest.exitstatus, session.problem
     if not problem and status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         problem = f"exit status {int(status)}: the log says why"
-    return Ending(failures, status == pytest.ExitCode.INTERRUPTED, problem)
+    return SessionStatus(failures, status == pytest.ExitCode.INTERRUPTED, problem)
 
 
 def _reason(report: Any) -> str:

@@ -12,7 +12,8 @@ from mpbench.plugin.console import is_worker, typed
 from mpbench.plugin.session import Session
 from mpbench.records.runs import SavedRun, unsaved_run
 from mpbench.report.command import write_page
-from mpbench.report.summary import Ending, markdown
+from mpbench.report.content import SessionStatus
+from mpbench.report.summary import summary
 from mpbench.system.storage import write_file
 
 
@@ -46,28 +47,28 @@ def _beginning(config: pytest.Config, argument: str) -> str:
     return "::".join(["" if node == "." else node, *names])
 
 
-def write_summary(session: Session, end: Ending) -> None:
+def write_summary(session: Session, status: SessionStatus) -> None:
     """The summary as Markdown, so far."""
     config = session.config
-    summary = config.getoption("mp_summary")
-    if not summary or config.getoption("collectonly") or is_worker(config):
+    path = config.getoption("mp_summary")
+    if not path or config.getoption("collectonly") or is_worker(config):
         return
     verdicts = session.verdicts if session.verdicts is not None or not config.getoption("mp_gate") else []
     compared = [case.record for case in session.accuracy_cases]
     try:
-        write_file(Path(summary), markdown(session.speed_cases, compared, verdicts, end).encode())
+        write_file(Path(path), summary(session.speed_cases, compared, verdicts, status).encode())
     except OSError as error:  # the disk is full: the tables in the terminal are not lost
-        if not end.problem:  # there what was wrong has been shown
-            session.say(f"--mp-summary: {summary}: not written: {reason(error)}")
+        if not status.problem:  # there what was wrong has been shown
+            session.say(f"--mp-summary: {path}: not written: {reason(error)}")
 
 
-def write_report(session: Session, end: Ending) -> None:
+def write_report(session: Session, status: SessionStatus) -> None:
     """The page of what was measured, after failures and Ctrl-C too, which it says; nothing where nothing was."""
     report = session.config.getoption("mp_report")
     if not report or not session.reported:
         return
     try:
-        write_page([this_run(session)], Path(report), end)
+        write_page(this_run(session), Path(report), status)
     except OSError as error:
         session.say(f"--mp-report: {report}: not written: {reason(error)}")
     else:

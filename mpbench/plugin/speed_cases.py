@@ -12,7 +12,7 @@ from mpbench.errors import NotBesideOthers
 from mpbench.plugin.kinds import Cases, argument_of, mark_of, parameters_of, source_of
 from mpbench.records.measured import Measured
 from mpbench.records.speed import SPEED, CaseRecord
-from mpbench.report import tables
+from mpbench.report.speed_tables import speed_lines
 
 if TYPE_CHECKING:
     from mpbench.plugin.session import Session
@@ -83,7 +83,7 @@ class SpeedCases(Cases[CaseRecord]):
         if not self.reported:
             return []
         records = {id: case.record for id, case in self.reported.items()}
-        return [*tables.summary(list(self.reported.values())), *self.session.compared_run.lines(records)]
+        return [*speed_lines(list(self.reported.values())), *self.session.compared_run.lines(records)]
 
 
 def _case(item: pytest.Function) -> Case:

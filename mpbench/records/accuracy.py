@@ -114,7 +114,7 @@ class AccuracyRecord(Record):
     majority_share: float
     majority_p: float
     baseline_majority_p: float
-    discordant: str = field(default="", metadata={MAX_CHARACTERS: thumbnails.MAX_TEXT_CHARACTERS})
+    discordant: str = field(default="", metadata={MAX_CHARACTERS: thumbnails.MAX_SAVED_CHARACTERS})
 
     @property
     def differs(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, ClassVar
 
 from mpbench.records.fields import MAX_CHARACTERS, quoted
@@ -22,6 +23,15 @@ RETIRED_TYPES = ("part", "layer", "profile")
 
 INPUTS = ("device", "pipeline")
 
+
+class Peak(str, Enum):
+    """What a device can do at most: of a `PeakRecord`."""
+
+    MATMUL = "matmul"
+    COPY = "copy"
+    LATENCY = "latency"
+
+
 RANGES = ranges(
     (("rounds",), (1, MAX_ROUNDS)),
     (("steps_per_round", "images"), (1, MAX_COUNT)),
@@ -34,7 +44,7 @@ CHOICES = {
     "phase": ("", "training", "inference"),
     "input": INPUTS,
     "cache": ("none", "memory", "disk"),
-    "what": ("matmul", "copy", "latency"),
+    "what": tuple(peak.value for peak in Peak),
 }
 """Possible values of a field of text."""
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from dataclasses import fields as dataclass_fields
+from functools import partial
 from typing import Any
+
+from mpbench.records.fields import as_object, must_be, quoted
 
 PROFILE_SCHEMA = 1
 PROFILE_SCHEMA_KEY = "mpbench_profile_schema"
@@ -53,6 +55,9 @@ _CODES = {cell: code for code, cell in _CELLS.items()}
 
 Cell = tuple[str, str]
 """A pass and a class."""
+
+Check = Callable[[Any, str], Any]
+"""Gives a field from its value in JSON; raises ValueError, which names it."""
 
 
 @dataclass(frozen=True)
@@ -245,142 +250,128 @@ def _text(record: ProfileRecord) -> str:
     return json.dumps(_as_json(record), separators=(",", ":"))
 
 
-def _row_json(row: LayerRow) -> list[Any]:
-    cells = {_CODES[cell]: value for cell, value in row.ns.items() if value}
-    channels = list(row.channels) if row.channels else None
-    facts = [row.name, row.type, row.layers, row.dtype, channels, row.kernel, row.kernels, row.cast_ns, row.fused_ns]
-    return [*facts, row.flops, row.bytes, cells]
-
-
 def _as_json(record: ProfileRecord) -> dict[str, Any]:
-    return {
-        PROFILE_SCHEMA_KEY: PROFILE_SCHEMA,
-        "source": record.source,
-        "on_device": record.on_device,
-        "device_name": record.device_name,
-        "steps": record.steps,
-        "devices": record.devices,
-        "span_ns": record.span_ns,
-        "tensor_cores": record.tensor_cores,
-        "busy_ns": record.busy_ns,
-        "rows": [_row_json(row) for row in record.rows],
-        "operations": [[one.type, _CLASS_CODES[one.kind], one.ns, one.count] for one in record.operations],
-    }
+    as_it_is = {name: getattr(record, name) for name in _RECORD_CHECKS if name not in ("rows", "operations")}
+    rows = [
+        [
+            *(getattr(row, name) for name in _ROW_CHECKS if name != "ns"),
+            {_CODES[cell]: ns for cell, ns in row.ns.items() if ns},
+        ]
+        for row in record.rows
+    ]
+    operations = [[one.type, _CLASS_CODES[one.kind], one.ns, one.count] for one in record.operations]
+    own = {"busy_ns": record.busy_ns, "rows": rows, "operations": operations}
+    return {PROFILE_SCHEMA_KEY: PROFILE_SCHEMA} | as_it_is | own
 
 
-def read_profile(text: Any) -> ProfileRecord:
+def read_profile(text: str) -> ProfileRecord:
     """A record from its text.
 
     Raises:
         ValueError: it is none, or a field is missing, not of its type, negative, or the sums do not agree; one line
             that names the field.
     """
-    if not isinstance(text, str):
-        raise ValueError(f"profile: {type(text).__name__} instead of text")
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        return _read(json.loads(text))
+    except (json.JSONDecodeError, RecursionError):
         raise ValueError("profile: no JSON") from None
-    if not isinstance(data, Mapping):
-        raise ValueError(f"profile: {type(data).__name__} instead of an object")
+    except ValueError as error:
+        raise ValueError(f"profile: {error}") from None
+
+
+def _read(data: Any) -> ProfileRecord:
+    data = as_object(data, "the whole")
     if data.get(PROFILE_SCHEMA_KEY) != PROFILE_SCHEMA:
-        schema = repr(data.get(PROFILE_SCHEMA_KEY))[:MAX_TEXT]
-        raise ValueError(f"profile: {PROFILE_SCHEMA_KEY} is {schema}: this version reads {PROFILE_SCHEMA}")
-    record = ProfileRecord(
-        source=_name(data, "source"),
-        on_device=_flag(data, "on_device"),
-        device_name=_name(data, "device_name"),
-        steps=_whole(data, "steps", 1),
-        devices=_whole(data, "devices", 1),
-        span_ns=_whole(data, "span_ns"),
-        tensor_cores=None if data.get("tensor_cores") is None else _flag(data, "tensor_cores"),
-        rows=tuple(_read_row(row, f"rows[{number}]") for number, row in enumerate(_list(data, "rows"))),
-        operations=tuple(
-            _read_operations(one, f"operations[{number}]") for number, one in enumerate(_list(data, "operations"))
-        ),
-    )
-    busy = _whole(data, "busy_ns", 1)
+        schema = quoted(data.get(PROFILE_SCHEMA_KEY))
+        raise ValueError(f"{PROFILE_SCHEMA_KEY} is {schema}: this version reads {PROFILE_SCHEMA}")
+    record = ProfileRecord(**{name: check(data.get(name), name) for name, check in _RECORD_CHECKS.items()})
+    busy = _whole(data.get("busy_ns"), "busy_ns", 1)
     if busy != record.busy_ns:
-        raise ValueError(f"profile: busy_ns is {busy}, its rows add up to {record.busy_ns}")
+        raise ValueError(f"busy_ns is {busy}, its rows add up to {record.busy_ns}")
     if (total := sum(one.ns for one in record.operations)) != busy:
-        raise ValueError(f"profile: operations add up to {total} ns, busy_ns is {busy}")
+        raise ValueError(f"operations add up to {total} ns, busy_ns is {busy}")
     if not any(row.kernels for row in record.rows):
-        raise ValueError("profile: kernels: none in any row")
+        raise ValueError("kernels: none in any row")
     if busy > record.span_ns * record.devices:
-        raise ValueError(f"profile: busy_ns is {busy}, more than span_ns of {record.devices} devices: {record.span_ns}")
+        raise ValueError(f"busy_ns is {busy}, more than span_ns of {record.devices} devices: {record.span_ns}")
     return record
 
 
 def _read_row(row: Any, where: str) -> LayerRow:
-    names = tuple(one.name for one in dataclass_fields(LayerRow))
-    if not isinstance(row, Sequence) or isinstance(row, str) or len(row) != len(names):
-        raise ValueError(f"profile: {where}: not a list of {len(names)}")
-    fields = {f"{where}.{name}": value for name, value in zip(names, row, strict=True)}
-    cells = fields[f"{where}.ns"]
-    if not isinstance(cells, Mapping):
-        raise ValueError(f"profile: {where}.ns: {type(cells).__name__} instead of an object")
-    if unknown := [str(code) for code in cells if code not in _CELLS]:
-        raise ValueError(f"profile: {where}.ns: {unknown[0]!r:.40} is no pass and class")
-    channels = fields[f"{where}.channels"]
-    if channels is not None and not (
-        isinstance(channels, Sequence) and len(channels) == 2 and all(type(n) is int and n > 0 for n in channels)
-    ):
-        raise ValueError(f"profile: {where}.channels: not two numbers above 0")
-    read = LayerRow(
-        name=_name(fields, f"{where}.name"),
-        type=_name(fields, f"{where}.type"),
-        layers=_whole(fields, f"{where}.layers", 1),
-        dtype=_name(fields, f"{where}.dtype"),
-        channels=None if channels is None else (channels[0], channels[1]),
-        kernel=_name(fields, f"{where}.kernel"),
-        kernels=_whole(fields, f"{where}.kernels"),
-        cast_ns=_whole(fields, f"{where}.cast_ns"),
-        fused_ns=_whole(fields, f"{where}.fused_ns"),
-        flops=_whole(fields, f"{where}.flops"),
-        bytes=_whole(fields, f"{where}.bytes"),
-        ns={_CELLS[code]: _whole(cells, code, where=f"{where}.ns.") for code in cells},
-    )
-    for part, ns in (("cast_ns", read.cast_ns), ("fused_ns", read.fused_ns)):
-        if ns > read.total_ns:
-            raise ValueError(f"profile: {where}.{part} is {ns}, more than the row's {read.total_ns}")
-    return read
+    found = LayerRow(**_checked(row, where, _ROW_CHECKS))
+    for part, ns in (("cast_ns", found.cast_ns), ("fused_ns", found.fused_ns)):
+        if ns > found.total_ns:
+            raise ValueError(f"{where}.{part} is {ns}, more than the row's {found.total_ns}")
+    return found
 
 
 def _read_operations(one: Any, where: str) -> Operations:
-    if not isinstance(one, Sequence) or isinstance(one, str) or len(one) != 4:
-        raise ValueError(f"profile: {where}: not a list of 4")
-    fields = {f"{where}.{name}": value for name, value in zip(("type", "kind", "ns", "count"), one, strict=True)}
-    kinds = {code: kind for kind, code in _CLASS_CODES.items()}
-    kind = _name(fields, f"{where}.kind")
-    if kind not in kinds:
-        raise ValueError(f"profile: {where}.kind: {kind!r:.40} is no class")
-    type_, ns, count = (f"{where}.{name}" for name in ("type", "ns", "count"))
-    return Operations(_name(fields, type_), kinds[kind], _whole(fields, ns), _whole(fields, count))
+    return Operations(**_checked(one, where, _OPERATIONS_CHECKS))
 
 
-def _whole(data: Mapping[str, Any], key: str, least: int = 0, where: str = "") -> int:
-    value = data.get(key)
-    if type(value) is not int or not least <= value < 2**63:
-        raise ValueError(f"profile: {where}{key}: {value!r:.40} is no whole number of at least {least}")
-    return value
+def _checked(values: Any, where: str, checks: Mapping[str, Check]) -> dict[str, Any]:
+    """The fields that a list holds in the order of their checks."""
+    if not isinstance(values, list) or len(values) != len(checks):
+        raise must_be(f"a list of {len(checks)}", where, values)
+    return {name: check(value, f"{where}.{name}") for value, (name, check) in zip(values, checks.items(), strict=True)}
 
 
-def _name(data: Mapping[str, Any], key: str) -> str:
-    value = data.get(key)
-    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_TEXT:
-        raise ValueError(f"profile: {key}: {value!r:.40} is no printable text of at most {MAX_TEXT} characters")
-    return value
-
-
-def _flag(data: Mapping[str, Any], key: str) -> bool:
-    value = data.get(key)
-    if not isinstance(value, bool):
-        raise ValueError(f"profile: {key}: {value!r:.40} is neither true nor false")
-    return value
-
-
-def _list(data: Mapping[str, Any], key: str) -> Sequence[Any]:
-    value = data.get(key)
+def _list_of(check: Check, value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"profile: {key}: {type(value).__name__} instead of a list")
+        raise must_be("a list", where, value)
+    return tuple(check(one, f"{where}[{number}]") for number, one in enumerate(value))
+
+
+def _whole(value: Any, where: str, least: int = 0) -> int:
+    if type(value) is not int or not least <= value < 2**63:
+        raise must_be(f"a whole number of at least {least}", where, value)
     return value
+
+
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_TEXT:
+        raise must_be(f"a printable text of at most {MAX_TEXT} characters", where, value)
+    return value
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise must_be("true or false", where, value)
+    return value
+
+
+def _channels(value: Any, where: str) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    first, second = _list_of(_at_least_1, value, where) if isinstance(value, list) and len(value) == 2 else (0, 0)
+    if not first:
+        raise must_be("two numbers", where, value)
+    return first, second
+
+
+def _cells(value: Any, where: str) -> dict[Cell, int]:
+    cells = as_object(value, where)
+    if unknown := [code for code in cells if code not in _CELLS]:
+        raise ValueError(f"{where}: {quoted(unknown[0])} is no pass and class")
+    return {_CELLS[code]: _whole(ns, f"{where}.{code}") for code, ns in cells.items()}
+
+
+def _class(value: Any, where: str) -> str:
+    if value not in _CLASS_CODES.values():
+        raise ValueError(f"{where}: {quoted(value)} is no class")
+    return next(kind for kind, code in _CLASS_CODES.items() if code == value)
+
+
+_at_least_1 = partial(_whole, least=1)
+_OPERATIONS_CHECKS: Mapping[str, Check] = {"type": _name, "kind": _class, "ns": _whole, "count": _whole}
+_ROW_CHECKS: Mapping[str, Check] = {
+    **{"name": _name, "type": _name, "layers": _at_least_1, "dtype": _name, "channels": _channels, "kernel": _name},
+    **dict.fromkeys(("kernels", "cast_ns", "fused_ns", "flops", "bytes"), _whole),
+    "ns": _cells,
+}
+_RECORD_CHECKS: Mapping[str, Check] = {
+    **{"source": _name, "on_device": _flag, "device_name": _name, "steps": _at_least_1, "devices": _at_least_1},
+    **{"span_ns": _whole, "tensor_cores": lambda value, where: None if value is None else _flag(value, where)},
+    **{"rows": partial(_list_of, _read_row), "operations": partial(_list_of, _read_operations)},
+}
+"""The fields of each class in their order, with what checks and reads a field's value."""

@@ -23,14 +23,18 @@ from mpbench.records.limits import (
     check_ranges,
     ranges,
 )
+from mpbench.records.marks import Mark
 from mpbench.records.measured import CaseKind, Measured, Record
 from mpbench.records.profile import MAX_BYTES as MAX_PROFILE_BYTES
 from mpbench.records.profile import read_profile
 from mpbench.stats.intervals import Interval
 
+PHASES = ("training", "inference")
+
 FOR_WANT_OF_TIME, DRIFTING, BROKEN_OFF = "time", "drifting", "broken off"
 """Why a case is NOISY: its interval was not narrow in time; its figure moved meanwhile; it was ended early."""
 
+_DOUBTS = {DRIFTING: Mark.DRIFTING, BROKEN_OFF: Mark.BROKEN_OFF}
 
 RANGES = ranges(
     (("batch_size", "image_size", "steps_per_round", "replicas"), (1, MAX_COUNT)),
@@ -176,11 +180,9 @@ class CaseRecord(Record):
         return f"{self.name}-{'control' if self.control else self.precision}"
 
     @property
-    def doubt(self) -> str:
-        """The word that stands beside a figure that is noisy: why it is; empty where it is not."""
-        if not self.noisy:
-            return ""
-        return {DRIFTING: "DRIFTING", BROKEN_OFF: "BROKEN OFF"}.get(self.noisy_because, "NOISY")
+    def doubt(self) -> Mark | None:
+        """What stands beside a figure that is noisy: why it is; None where it is not."""
+        return _DOUBTS.get(self.noisy_because, Mark.NOISY) if self.noisy else None
 
     @property
     def joules_per_image(self) -> float | None:

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_IMAGES = 4
-SIDE_PX = 96
+SIDE_PX, MAX_READ_PX = 96, 256
+"""Of an image: as it is made, and as it is accepted."""
+
 QUALITY = 70
-MAX_SIDE_PX = 256
 MAX_JPEG_BYTES = 32 * 2**10
 """Of one image; a thumbnail takes some 3 KiB."""
 
-MAX_TEXT_CHARACTERS = 256 * 2**10
+MAX_SAVED_CHARACTERS = 256 * 2**10
 MAX_NAME_CHARACTERS = 100
 
 
@@ -92,30 +93,28 @@ def from_text(text: str) -> tuple[Thumbnail, ...]:
     """
     if not text:
         return ()
-    if len(text) > MAX_TEXT_CHARACTERS:
-        raise ValueError(f"{len(text)} characters: valid are {MAX_TEXT_CHARACTERS} at most")
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError("no JSON: valid is a list of images") from None
+        raise ValueError("no JSON: must be a list of images") from None
     if not isinstance(entries, list) or not 0 < len(entries) <= MAX_IMAGES:
-        raise ValueError(f"valid is a list of 1 to {MAX_IMAGES} images")
+        raise ValueError(f"must be a list of 1 to {MAX_IMAGES} images")
     return tuple(_thumbnail(entry, f"image {i}") for i, entry in enumerate(entries, 1))
 
 
 def _thumbnail(entry: object, which: str) -> Thumbnail:
     names = ("name", "label", "right", "jpeg")
     if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in names):
-        raise ValueError(f"{which}: valid is an object with the texts {', '.join(names)}")
+        raise ValueError(f"{which}: must be an object with the texts {', '.join(names)}")
     for name in names[:-1]:
         if len(entry[name]) > MAX_NAME_CHARACTERS:
-            raise ValueError(f"{which}: {name}: valid are {MAX_NAME_CHARACTERS} characters at most")
+            raise ValueError(f"{which}: {name}: must be of {MAX_NAME_CHARACTERS} characters at most")
     try:
         jpeg = base64.b64decode(entry["jpeg"], validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"{which}: jpeg: no base64") from None
+        raise ValueError(f"{which}: jpeg: must be base64") from None
     if len(jpeg) > MAX_JPEG_BYTES:
-        raise ValueError(f"{which}: jpeg: {len(jpeg)} bytes: valid are {MAX_JPEG_BYTES} at most")
+        raise ValueError(f"{which}: jpeg: {len(jpeg)} bytes: must be {MAX_JPEG_BYTES} at most")
     _check_jpeg(jpeg, which)
     return Thumbnail(entry["name"], entry["label"], entry["right"], jpeg)
 
@@ -126,9 +125,9 @@ def _check_jpeg(jpeg: bytes, which: str) -> None:
     try:
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             size = image.size
-            if max(size) <= MAX_SIDE_PX:
+            if max(size) <= MAX_READ_PX:
                 image.load()
     except Exception as error:  # Pillow raises anything on what is damaged
         raise ValueError(f"{which}: jpeg: cannot be decoded: {type(error).__name__}") from None
-    if max(size) > MAX_SIDE_PX:
-        raise ValueError(f"{which}: jpeg: {size[0]}x{size[1]} px: valid are {MAX_SIDE_PX} at most")
+    if max(size) > MAX_READ_PX:
+        raise ValueError(f"{which}: jpeg: {size[0]}x{size[1]} px: must be {MAX_READ_PX} at most")

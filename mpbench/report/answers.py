@@ -6,18 +6,23 @@ Pure functions from a run's records to sentences; nothing is claimed that an int
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.runs import SavedRun
-from mpbench.records.speed import CaseRecord, SpeedCase
-from mpbench.report.accuracy_tables import in_words
-from mpbench.report.tables import device_label, each, marks
-from mpbench.why.reading.matched import PHASES
+from mpbench.records.speed import SpeedCase
+from mpbench.report.accuracy import in_words
+from mpbench.report.labels import by_phase, device_label, each
+from mpbench.report.marks import marked
+from mpbench.why.reading.words import listed, speedup_label, times_label
 
-NEAR = 0.095
-"""To 1: from here on a third decimal."""
 
-FASTER, SLOWER, UNCLEAR = "faster", "slower", "unclear"
+class Direction(Enum):
+    """Which side of 1 the whole interval of a speedup lies on."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    UNCLEAR = "no difference that this run could tell"
 
 
 def answers(run: SavedRun) -> list[str]:
@@ -28,81 +33,64 @@ def answers(run: SavedRun) -> list[str]:
     """
     compared = [case for case in run.speed.values() if case.record.interval and not case.record.control]
     compared = [case for case in compared if not case.record.point] or compared
-    said: list[str] = []
+    sentences: list[str] = []
     for precision in dict.fromkeys(case.record.precision for case in compared):
-        of = [case for case in compared if case.record.precision == precision]
-        first = not said
-        said.append(_verdict(precision, of))
-        if first:  # of others the figure below has the intervals
-            said += [_detail(phase, in_phase) for phase, in_phase in by_phase(of).items()]
+        of_precision = [case for case in compared if case.record.precision == precision]
+        details = [_detail(phase, cases) for phase, cases in by_phase(of_precision).items()]
+        # Of further precisions the figure below has the intervals.
+        sentences += [_verdict(precision, of_precision), *([] if sentences else details)]
     if not compared:
-        said.append(_no_speedup(run))
-    return [*said, *_accuracy([case.record for case in run.accuracy.values()], bool(compared))]
+        sentences.append(_no_speedup(run))
+    return [*sentences, *_accuracy([case.record for case in run.accuracy.values()], bool(compared))]
 
 
 def _verdict(precision: str, cases: Sequence[SpeedCase]) -> str:
     """Whether a precision pays, by phase."""
     device = each(device_label(case.record) for case in cases)
     name = f"Mixed precision ({precision})" if precision.startswith("mixed_") else precision
-    verdicts = "; ".join(_in_phase(phase, of) for phase, of in by_phase(cases).items())
+    verdicts = "; ".join(_in_phase(phase, in_phase) for phase, in_phase in by_phase(cases).items())
     return f"{name} on {device} {verdicts}."
 
 
 def _in_phase(phase: str, cases: Sequence[SpeedCase]) -> str:
-    faster = [case.record.name for case in cases if _direction(case.record) == FASTER]
-    speedups = [_times(speedup) for speedup in sorted(case.record.speedup or 0.0 for case in cases)]
+    names = {
+        direction: [case.record.name for case in cases if _direction(case) is direction] for direction in Direction
+    }
+    faster, slower = names[Direction.FASTER], names[Direction.SLOWER]
+    speedups = [times_label(speedup) for speedup in sorted(case.record.speedup or 0.0 for case in cases)]
     span = " to ".join(dict.fromkeys((speedups[0], speedups[-1])))
     how = f"({span} times as fast as {each(case.record.baseline for case in cases)})"
     if len(faster) == len(cases):
         return f"pays in {phase} {how}"
     if faster:
         return f"pays in {phase} for {listed(faster)} only {how}"
-    if all(_direction(case.record) == SLOWER for case in cases):
+    if len(slower) == len(cases):
         return f"does not pay in {phase} {how}"
-    if slower := [case.record.name for case in cases if _direction(case.record) == SLOWER]:
+    if slower:
         return f"pays for none in {phase}, and slows {listed(slower)} down {how}"
     return f"makes nothing in {phase} faster that this run could tell {how}"
 
 
-def _direction(r: CaseRecord) -> str:
-    """Which side of 1 the whole interval lies on."""
-    assert r.interval is not None
-    return FASTER if r.interval.low > 1 else SLOWER if r.interval.high < 1 else UNCLEAR
+def _direction(case: SpeedCase) -> Direction:
+    interval = case.record.interval
+    assert interval is not None
+    if interval.low > 1:
+        return Direction.FASTER
+    return Direction.SLOWER if interval.high < 1 else Direction.UNCLEAR
 
 
 def _detail(phase: str, cases: Sequence[SpeedCase]) -> str:
     """One sentence per phase, each model with its interval."""
-    titles = {FASTER: "faster", SLOWER: "slower", UNCLEAR: "no difference that this run could tell"}
     parts = []
-    for direction, title in titles.items():
-        named = [_named(case) for case in cases if _direction(case.record) == direction]
-        if named:
-            parts.append(f"{title}: {', '.join(named)}")
+    for direction in Direction:
+        if named := [_named(case) for case in cases if _direction(case) is direction]:
+            parts.append(f"{direction.value}: {', '.join(named)}")
     return f"{phase.capitalize()}, times as fast [95 % interval], {'; '.join(parts)}."
 
 
 def _named(case: SpeedCase) -> str:
-    r = case.record
-    assert r.interval is not None
-    times = f"{_times(r.interval.estimate)} [{_times(r.interval.low)}, {_times(r.interval.high)}]"
-    return " ".join([r.name, times, *marks(case, None)])
-
-
-def _times(ratio: float) -> str:
-    """A speedup with the digits that tell it from 1."""
-    return f"{ratio:.3f}" if abs(ratio - 1) < NEAR else f"{ratio:.2f}"
-
-
-def listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-
-
-def by_phase(cases: Iterable[SpeedCase]) -> dict[str, list[SpeedCase]]:
-    """Cases by their phase, training first."""
-    phases: dict[str, list[SpeedCase]] = {phase: [] for phase in PHASES}
-    for case in cases:
-        phases.setdefault(case.record.phase, []).append(case)
-    return {phase: of for phase, of in phases.items() if of}
+    assert case.record.interval is not None
+    return marked(f"{case.record.name} {speedup_label(case.record.interval)}", case)
 
 
 def _no_speedup(run: SavedRun) -> str:
@@ -114,5 +102,5 @@ def _no_speedup(run: SavedRun) -> str:
 
 
 def _accuracy(records: Iterable[AccuracyRecord], speed: bool) -> list[str]:
-    said = [f"Accuracy: {in_words(record)}." for record in records]
-    return said or (["What it costs in accuracy was not measured in this run."] if speed else [])
+    sentences = [f"Accuracy: {in_words(record)}." for record in records]
+    return sentences or (["What it costs in accuracy was not measured in this run."] if speed else [])

@@ -9,8 +9,7 @@ from typing import Any
 
 from mpbench.errors import UsageProblem, reason
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
-from mpbench.report.content import Drawing
-from mpbench.report.summary import Ending
+from mpbench.report.content import Drawing, SessionStatus
 from mpbench.system.storage import real_path, write_file
 from mpbench.terminal import show, warn
 
@@ -51,13 +50,13 @@ def run_report(args: argparse.Namespace) -> int:
     targets = {option: path for option, path in {"-o": page, **others}.items() if path}
     for option, path in targets.items():
         if _real(path, option) in paths:
-            raise UsageProblem(f"{option}: {path} is one of the runs: valid is another file")
+            raise UsageProblem(f"{option}: {path} is one of the runs: name another file")
         if path.is_dir() or not path.absolute().parent.is_dir():
-            raise UsageProblem(f"{option}: {path}: valid is a file in a folder that exists")
+            raise UsageProblem(f"{option}: {path}: must be a file in a folder that exists")
     if len({_real(path, option) for option, path in targets.items()}) < len(targets):
-        raise UsageProblem(f"{', '.join(targets)}: the same file: valid are different ones")
+        raise UsageProblem(f"{', '.join(targets)}: the same file: must be different ones")
     if args.png and args.png.exists() and not args.png.is_dir():
-        raise UsageProblem(f"--png: {args.png}: valid is a folder, which is made where it is missing")
+        raise UsageProblem(f"--png: {args.png}: must be a folder; a missing one is made")
     try:
         runs = [read_run(path) for path in paths]
     except UnreadableRun as problem:
@@ -73,15 +72,15 @@ def _real(path: Path, option: str) -> Path:
     try:
         return real_path(path)
     except OSError as error:
-        raise UsageProblem(f"{option}: {path}: {reason(error)}: valid is a file") from None
+        raise UsageProblem(f"{option}: {path}: {reason(error)}: must be a file") from None
 
 
-def write_page(runs: Sequence[SavedRun], path: Path, ending: Ending) -> None:
-    """Write the page of a session that ended so; raises OSError where that cannot be."""
+def write_page(run: SavedRun, path: Path, status: SessionStatus) -> None:
+    """Write the page of a session's run; raises OSError where that cannot be."""
     from mpbench.report.page import page
     from mpbench.report.sections import report
 
-    write_file(path, page(report(runs, ending)).encode())
+    write_file(path, page(report([run], status)).encode())
 
 
 def _write_all(targets: Mapping[str, Path], pictures: Path | None, runs: Sequence[SavedRun]) -> None:
@@ -92,40 +91,35 @@ def _write_all(targets: Mapping[str, Path], pictures: Path | None, runs: Sequenc
     from mpbench.report.sections import report
     from mpbench.report.thesis_tables import thesis_tables
 
-    newest = max(runs, key=lambda run: (run.time, run.path))
-    whole = report(runs) if pictures or set(targets) - {"--latex"} else None
     texts = {}
     if "--latex" in targets:
+        newest = max(runs, key=lambda run: (run.time, run.path))
         if not (tables := thesis_tables(newest)):
-            what = "holds nothing of the thesis's tables: valid are speed or accuracy"
+            what = "holds neither speed nor accuracy, which the thesis's tables are of"
             raise UsageProblem(f"--latex: {newest.path} {what}")
         texts["--latex"] = latex(tables)
-    drawings = [b for part in whole.sections for b in part.blocks if isinstance(b, Drawing)] if whole else []
+    drawings = []
+    if pictures or set(targets) - {"--latex"}:
+        whole = report(runs)
+        texts |= {"-o": page(whole)} if "-o" in targets else {}
+        texts |= {"--markdown": markdown(whole)} if "--markdown" in targets else {}
+        drawings = [block for part in whole.sections for block in part.blocks if isinstance(block, Drawing)]
     if pictures and not drawings:
         raise UsageProblem("--png: these runs hold nothing that is drawn")
-    if whole and "-o" in targets:
-        texts["-o"] = page(whole)
-    if whole and "--markdown" in targets:
-        texts["--markdown"] = markdown(whole)
     for option, path in targets.items():
-        _write(option, path, texts[option])
+        try:
+            write_file(path, texts[option].encode())
+        except OSError as error:
+            raise UsageProblem(f"{option}: {path}: {reason(error)}: must be a file that can be written") from None
     lines = [f"{path}: written" for path in targets.values()]
     show([*lines, _save(drawings, pictures)] if pictures else lines)
 
 
 def _save(drawings: Sequence[Drawing], folder: Path) -> str:
-    from mpbench.report.figures import save
+    from mpbench.report.svg import save
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         files = [file for drawing in drawings for file in save(drawing, folder)]
     except OSError as error:
-        raise UsageProblem(f"--png: {folder}: {reason(error)}: valid is a folder that can be written to") from None
+        raise UsageProblem(f"--png: {folder}: {reason(error)}: must be a folder that can be written to") from None
     return f"{folder}: {len(files)} files of {len(drawings)} figures"
-
-
-def _write(option: str, path: Path, text: str) -> None:
-    try:
-        write_file(path, text.encode())
-    except OSError as error:
-        raise UsageProblem(f"{option}: {path}: {reason(error)}: valid is a file that can be written") from None

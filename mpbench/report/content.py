@@ -5,9 +5,11 @@ Types only. All text in them is plain: whoever writes it into a page, a table or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+from mpbench.text_table import render
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,15 @@ class Number:
 
 
 Cell = str | Number
+
+
+def number(value: float, form: str = "") -> Number:
+    """A cell of a number, written as a format specification says."""
+    return Number(f"{value:{form}}", float(value))
+
+
+def cell_text(cell: Cell) -> str:
+    return cell.text if isinstance(cell, Number) else cell
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,24 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     sortable: bool = False
+
+    @classmethod
+    def of(cls, title: str, rows: Iterable[Mapping[str, Cell]], sortable: bool = False) -> Table:
+        """From cells by column; a row may lack some."""
+        rows = list(rows)
+        columns = tuple(dict.fromkeys(name for row in rows for name in row))
+        return cls(title, columns, tuple(tuple(row.get(name, "") for name in columns) for row in rows), sortable)
+
+    @property
+    def numeric(self) -> list[bool]:
+        """For each column, whether it holds numbers only."""
+        columns = [[row[i] for row in self.rows if row[i] != ""] for i in range(len(self.columns))]
+        return [bool(cells) and all(isinstance(cell, Number) for cell in cells) for cells in columns]
+
+    def lines(self) -> list[str]:
+        """For a terminal: its title, and its rows as text in columns."""
+        rows = [dict(zip(self.columns, map(cell_text, row), strict=True)) for row in self.rows]
+        return [self.title, *render(rows)]
 
 
 @dataclass(frozen=True)
@@ -128,3 +157,27 @@ class Report:
     answers: Sequence[str]
     notes: Sequence[Note]
     sections: Sequence[Section]
+
+
+class Failure(NamedTuple):
+    """A test that failed: its node id, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SessionStatus:
+    """What has become of a session.
+
+    Attributes:
+        failures: tests that failed, in order.
+        interrupted: Ctrl-C or the like: there is less than was asked for.
+        problem: what broke it off, such as bad usage, in a line; empty where nothing did.
+        running: it has not ended.
+    """
+
+    failures: Sequence[Failure] = ()
+    interrupted: bool = False
+    problem: str = ""
+    running: bool = False

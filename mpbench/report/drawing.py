@@ -23,7 +23,9 @@ from matplotlib.patches import Patch
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.errors import printable
+from mpbench.records.speed import CaseRecord
 from mpbench.report.content import Drawing
+from mpbench.report.labels import arm_label, group_label
 
 WIDTH_INCHES = 4.7
 """Of every figure: as wide as a phone's page at a readable size of text, or a column of a paper."""
@@ -72,8 +74,12 @@ Drawn = TypeVar("Drawn")
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Settings of matplotlib for one figure, whatever the user's are; text is text, never a formula."""
+def style(salt: str = "mpbench") -> Iterator[None]:
+    """Settings of matplotlib for one figure, whatever the user's are; text is text, never a formula.
+
+    Args:
+        salt: of the ids in an SVG file.
+    """
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A name may hold what the font lacks: a browser has other fonts, a picture shows a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -99,7 +105,7 @@ def style() -> Iterator[None]:
                 "legend.fontsize": SMALL_POINTS,
                 "legend.frameon": False,
                 "svg.fonttype": "none",
-                "svg.hashsalt": "mpbench",
+                "svg.hashsalt": salt,
                 "text.color": INK,
                 "text.parse_math": False,
                 "timezone": "UTC",
@@ -145,10 +151,10 @@ def _ems(line: str) -> float:
     return float(font.get_width_height()[0]) / 64 / LARGE_POINTS
 
 
-def looks(precisions: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each precision: the same in every drawing for those that the suite knows."""
-    names = list(dict.fromkeys([*PRECISIONS, *precisions]))
-    return {name: (SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+def look(precision: str) -> tuple[str, str]:
+    """Colour and marker of a precision, the same in every drawing; those that the suite does not know share one."""
+    number = list(PRECISIONS).index(precision) if precision in PRECISIONS else len(PRECISIONS)
+    return SERIES[number], MARKERS[number]
 
 
 def unique_names(wanted: Iterable[str]) -> list[str]:
@@ -241,6 +247,11 @@ class Row:
     def height(self) -> float:
         """In lines."""
         return max(self.least_height, 0.4 + 0.6 * (max(self.label.count("\n"), self.aside.count("\n")) + 1))
+
+
+def case_row(record: CaseRecord, aside: str) -> Row:
+    """A case's row, under the heading of its group."""
+    return Row(group_label(record), fitted(arm_label(record)), aside)
 
 
 def rows_under_headings(

@@ -1,11 +1,12 @@
-"""The figures of a report, all under one name: here speedups, rounds and accuracy, from records.
+"""The figures of speedups, rounds and accuracy. Pure: from cases to drawings.
 
-Pure: records in, `content.Drawing` out. Bars are in `bar_figures.py`, what explains a step in `cause_figures.py`, what
-went over several runs in `history_figures.py`; `svg.py` writes drawings.
+Bars are in `bar_figures.py`, what explains a step in `cause_figures.py`, what went over several runs in
+`history_figures.py`; `svg.py` writes drawings.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from operator import itemgetter
@@ -13,7 +14,7 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mpbench.errors import printable
 from mpbench.records.accuracy import AccuracyRecord
@@ -21,10 +22,7 @@ from mpbench.records.arms import Arms
 from mpbench.records.rounds import numbers
 from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.report import thesis
-from mpbench.report.accuracy_tables import in_words, is_the_thesis_pair
-from mpbench.report.bar_figures import energy, memory, throughput
-from mpbench.report.case_rows import arm, arm_in_full, by_phase, heading
-from mpbench.report.cause_figures import causes, rooflines
+from mpbench.report.accuracy import Finding, difference_label, finding, is_the_thesis_pair
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import (
     FAINT,
@@ -32,36 +30,18 @@ from mpbench.report.drawing import (
     MOST_PANELS,
     Row,
     add_keys,
+    case_row,
     drawn_rows,
     fitted,
-    looks,
+    look,
     named,
     rows_under_headings,
     stacked,
     style,
 )
-from mpbench.report.history_figures import histories
-from mpbench.report.svg import FIGURE_CSS, save, svg_text
-from mpbench.report.tables import marks
+from mpbench.report.labels import arm_label, by_phase, group_label, interval_label
+from mpbench.report.marks import marks_beside
 from mpbench.stats.contingency import Contingency
-
-__all__ = [
-    "FIGURE_CSS",
-    "accuracy_differences",
-    "causes",
-    "energy",
-    "histories",
-    "memory",
-    "rooflines",
-    "save",
-    "speedups",
-    "step_times",
-    "svg_text",
-    "throughput",
-]
-
-WIDE_RATIO = 10.0
-"""Largest over smallest value from which on an axis is logarithmic."""
 
 MOST_MARKS = 2000
 """Of a panel of rounds, which has no more pixels than that."""
@@ -70,6 +50,14 @@ MOST_NAMED_BLOCKS = 100
 
 LEAST_SPAN = 0.04
 """Least height of a panel of rounds, over their median: noise of a thousandth shall not look like mountains."""
+
+OF_THE_THESIS: dict[str, Any] = {
+    "marker": "D",
+    "markerfacecolor": "none",
+    "markeredgecolor": INK,
+    "linestyle": "none",
+    "label": f"thesis ({thesis.DEVICE})",
+}
 
 
 def speedups(cases: Sequence[SpeedCase]) -> Drawing | None:
@@ -82,42 +70,36 @@ def speedups(cases: Sequence[SpeedCase]) -> Drawing | None:
         None where no case has a speedup.
     """
     arms = Arms(cases)
-    with_interval, more = drawn_rows([case for case in cases if case.record.interval])
-    if not with_interval:
+    shown, more = drawn_rows([case for case in cases if case.record.interval])
+    if not shown:
         return None
-    shown = [case.record for case in with_interval]
-    words = {id(case.record): marks(case, arms.baseline_of(case)) for case in with_interval}
     phases = by_phase(shown)
-    rows = [[_speedup_row(r, words[id(r)]) for r in of] for of in phases.values()]
-    of_precision = looks(r.precision for r in shown)
-    over = printable("/".join(dict.fromkeys(str(r.baseline) for r in shown)))
+    beside = {id(case): [mark.value for mark in marks_beside(case, arms.baseline_of(case))] for case in shown}
+    asides = {id(case): "\n".join([interval_label(case.record.interval), *beside[id(case)]]) for case in shown}
+    rows = [[case_row(case.record, asides[id(case)]) for case in in_phase] for in_phase in phases.values()]
+    over = printable("/".join(dict.fromkeys(str(case.record.baseline) for case in shown)))
+    sentences = []
     with style():
-        hollow = Line2D(
-            [],
-            [],
-            marker="D",
-            markerfacecolor="none",
-            markeredgecolor=INK,
-            linestyle="none",
-            label=f"thesis ({thesis.DEVICE})",
-        )
-        referenced = any(_thesis_ratio(r) for r in shown)
-        figure, panels, places = rows_under_headings(
-            [phase.capitalize() for phase in phases],
-            rows,
-            [hollow] if referenced else [],
-            f"speedup over {fitted(over)}",
-        )
-        ends = [1.0, *(v for r in shown for v in (r.speedup_low, r.speedup_high, _thesis_ratio(r)) if v)]
-        for panel, ys, of in zip(panels, places, phases.values(), strict=True):
+        keys = [Line2D([], [], **OF_THE_THESIS)] if any(_thesis_ratio(case.record) for case in shown) else []
+        titles = [phase.capitalize() for phase in phases]
+        figure, panels, places = rows_under_headings(titles, rows, keys, f"speedup over {fitted(over)}")
+        values = [(r.speedup_low, r.speedup_high, _thesis_ratio(r)) for r in (case.record for case in shown)]
+        low, high = (end([1.0, *filter(None, itertools.chain(*values))]) for end in (min, max))
+        room = 0.05 * (high - low)
+        for panel, ys, in_phase in zip(panels, places, phases.values(), strict=True):
             panel.axvline(1, color=INK, linewidth=1)
-            for y, r in zip(ys, of, strict=True):
-                colour, marker = of_precision[r.precision]
-                _interval(panel, y, (r.speedup_low, r.speedup, r.speedup_high), colour, marker)
-                if (was := _thesis_ratio(r)) is not None:
-                    panel.plot([was], [y], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=INK)
-            _value_axis(panel, ends)
-    sentences = [_speedup_in_words(r, words[id(r)]) for r in shown]
+            for y, case in zip(ys, in_phase, strict=True):
+                r = case.record
+                _interval(panel, y, (r.speedup_low, r.speedup, r.speedup_high), r.precision)
+                was = _thesis_ratio(r)
+                if was is not None:
+                    panel.plot([was], [y], markersize=6.5, **OF_THE_THESIS)
+                label = ", ".join([interval_label(r.interval), *beside[id(case)]])
+                then = f"; thesis {was:.2f}" if was is not None else ""
+                sentences.append(printable(f"{r.name}, {r.phase}, {arm_label(r)}: {label}{then}."))
+            panel.set_xlim(low - room, high + room)
+            panel.xaxis.set_major_locator(MaxNLocator(6))
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     title = f"Speedup over {over}, with 95 % intervals{more}"
     return Drawing("speedups", title, f"Right of 1 is faster. {' '.join(sentences)}", figure)
 
@@ -128,81 +110,53 @@ def step_times(cases: Sequence[SpeedCase]) -> list[Drawing]:
     Args:
         cases: of one run. Those of one model, variant and phase were measured in turns and share the numbers of blocks.
     """
-    groups: dict[tuple[str, str, str], list[SpeedCase]] = {}
+    groups: dict[tuple[str, str], list[SpeedCase]] = {}
     for case in cases:
-        r = case.record
-        groups.setdefault((r.model, r.variant, r.phase), []).append(case)
-    return named(_rounds_of(" ".join(filter(None, key[:2])), key[2], of) for key, of in groups.items())
+        groups.setdefault((group_label(case.record), case.record.phase), []).append(case)
+    return named(_rounds_of(name, phase, group) for (name, phase), group in groups.items())
 
 
-def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing | None:
-    """Accuracy less the baseline's with Tango's 95 % interval, against the band of the equivalence margin."""
-    if not records:
-        return None
+def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing:
+    """Accuracy less the baseline's with Tango's 95 % interval, against the band of the equivalence margin.
+
+    Args:
+        records: at least one.
+    """
     records, more = drawn_rows(records)
-    rows = []
+    rows, sentences = [], []
     for r in records:
-        values = f"{100 * r.difference:+.2f}\n[{100 * r.difference_low:+.2f}, {100 * r.difference_high:+.2f}]"
-        verdict = "NOT SHOWN TO BE\nEQUIVALENT" if _verdict(r).startswith("NOT") else _verdict(r)
-        rows.append(Row(printable(f"{r.model}, {r.precision} against {r.baseline}"), verdict, values))
+        name, found = f"{r.model}, {r.precision} against {r.baseline}", finding(r)
+        label = "NOT SHOWN TO BE\nEQUIVALENT" if found is Finding.NOT_SHOWN else found.value
+        rows.append(Row(printable(name), label, difference_label(r).replace(" ", "\n", 1)))
+        sentences.append(printable(f"{name}: {_points(r)}, margin {100 * r.margin:g}: {found.value}."))
     with style():
         keys: list[Line2D | Patch] = [Patch(facecolor=FAINT, label="within the margin")]
         if any(is_the_thesis_pair(r) for r in records):
-            keys.append(
-                Line2D(
-                    [], [], marker="D", markerfacecolor="none", markeredgecolor=INK, linestyle="none", label="thesis"
-                )
-            )
-        label = "accuracy less the baseline's, percentage points"
-        figure, (panel,), (ys,) = rows_under_headings(["Validation accuracy"], [rows], keys, label)
+            keys.append(Line2D([], [], **OF_THE_THESIS))
+        x_label = "accuracy less the baseline's, percentage points"
+        figure, (panel,), (ys,) = rows_under_headings(["Validation accuracy"], [rows], keys, x_label)
         panel.axvline(0, color=INK, linewidth=1)
         for y, r in zip(ys, records, strict=True):
             band = Rectangle((-100 * r.margin, y - 0.75), 200 * r.margin, 1.5, facecolor=FAINT, zorder=0.5)
             panel.add_patch(band)
-            points = tuple(100 * share for share in (r.difference_low, r.difference, r.difference_high))
-            _interval(panel, y, points, *looks([r.precision])[r.precision])
+            ends = [100 * share for share in (r.difference_low, r.difference, r.difference_high)]
+            _interval(panel, y, ends, r.precision)
             if is_the_thesis_pair(r):
-                panel.plot(
-                    [_thesis_points(r.model)], [y], "D", markersize=6.5, markerfacecolor="none", markeredgecolor=INK
-                )
+                panel.plot([_thesis_points(r.model)], [y], markersize=6.5, **OF_THE_THESIS)
         panel.margins(x=0.05)
-    sentences = [
-        f"{printable(f'{r.model}, {r.precision} against {r.baseline}')}: {100 * r.difference:+.2f} points "
-        f"[{100 * r.difference_low:+.2f}, {100 * r.difference_high:+.2f}], margin {100 * r.margin:g}: {_verdict(r)}."
-        for r in records
-    ]
     title = f"Difference in validation accuracy, with 95 % intervals, against the equivalence margin{more}"
     return Drawing("accuracy", title, " ".join(sentences), figure)
 
 
-def _verdict(record: AccuracyRecord) -> str:
-    return in_words(record).partition(":")[0]
+def _points(record: AccuracyRecord) -> str:
+    estimate, _, interval = difference_label(record).partition(" ")
+    return f"{estimate} points {interval}"
 
 
 def _thesis_points(model: str) -> float:
     """Of Table 3, whose counts are of one pair of runs: percentage points."""
     counts = Contingency(*thesis.CONTINGENCY[model])
     return 100 * (counts.second_accuracy - counts.first_accuracy)
-
-
-def _speedup_row(r: CaseRecord, words: Sequence[str]) -> Row:
-    values = f"{_ratio(r.speedup)} [{_ratio(r.speedup_low)}, {_ratio(r.speedup_high)}]"
-    return Row(heading(r), arm(r), "\n".join([values, *words]))
-
-
-def _speedup_in_words(r: CaseRecord, words: Sequence[str]) -> str:
-    was = _thesis_ratio(r)
-    beside = f"; thesis {was:.2f}" if was is not None else ""
-    noted = f", {', '.join(words)}" if words else ""
-    return (
-        f"{printable(r.name)}, {printable(r.phase)}, {arm_in_full(r)}: {r.speedup:.3f} "
-        f"[{r.speedup_low:.3f}, {r.speedup_high:.3f}]{noted}{beside}."
-    )
-
-
-def _ratio(value: float | None) -> str:
-    """As the tables have it; of what no machine does no more than its size."""
-    return "" if value is None else f"{value:.3f}" if value < 1000 else f"{value:.3g}"
 
 
 def _thesis_ratio(r: CaseRecord) -> float | None:
@@ -215,44 +169,13 @@ def _thesis_ratio(r: CaseRecord) -> float | None:
 def _rounds_of(name: str, phase: str, cases: Sequence[SpeedCase]) -> Drawing:
     """One group's rounds."""
     cases, more = drawn_rows(cases, MOST_PANELS)
-    of_precision = looks(case.record.precision for case in cases)
     with style():
         figure, panels = stacked([1.05] * len(cases), left=0.62, right=0.15, between=0.38, top=0.3, bottom=0.45)
-        last = max((max([*case.blocks, *numbers(case.record.unpaired_blocks)]) for case in cases), default=0)
+        last = max(max([*case.blocks, *numbers(case.record.unpaired_blocks)]) for case in cases)
         keys: dict[str, Line2D] = {}
         for panel, case in zip(panels, cases, strict=True):
-            r, ms = case.record, [1000 * seconds for seconds in case.rounds]
-            colour, marker = of_precision[r.precision]
-            slow = numbers(r.throttled_blocks)
-            calm = _thinned([(block, one) for block, one in zip(case.blocks, ms, strict=True) if block not in slow])
-            hot = _thinned([(block, one) for block, one in zip(case.blocks, ms, strict=True) if block in slow])
-            median = 1000 * case.median_seconds
-            panel.axhline(median, color=INK, linewidth=0.8, linestyle="--", zorder=1)
-            panel.plot(*_with_gaps(calm), color=colour, marker=marker, markersize=3, linewidth=0.6)
-            if hot:
-                (keys["throttled"],) = panel.plot(
-                    *zip(*hot, strict=True),
-                    color=INK,
-                    marker="x",
-                    markersize=5,
-                    linestyle="none",
-                    label="throttled round",
-                )
-            if out := sorted(numbers(r.unpaired_blocks))[:MOST_MARKS]:
-                (keys["out"],) = panel.plot(
-                    out,
-                    [0.06] * len(out),
-                    color=INK,
-                    marker="|",
-                    markersize=6,
-                    linestyle="none",
-                    transform=panel.get_xaxis_transform(),
-                    label="block left out",
-                )
-            low, high = min([*ms, median * (1 - LEAST_SPAN / 2)]), max([*ms, median * (1 + LEAST_SPAN / 2)])
-            panel.set_ylim(low - 0.15 * (high - low), high + 0.08 * (high - low))
+            keys |= _draw_rounds(panel, case)
             panel.set_xlim(-0.02 * last - 0.5, 1.02 * last + 0.5)
-            panel.set_title(", ".join([f"{arm(r)}: median {median:.4g} ms", *marks(case, None)]))
             panel.grid(axis="y")
             panel.yaxis.set_major_locator(MaxNLocator(4))
             panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -261,15 +184,42 @@ def _rounds_of(name: str, phase: str, cases: Sequence[SpeedCase]) -> Drawing:
         panels[-1].set_xlabel("block, in the order measured")
         add_keys(figure, list(keys.values()))
     sentences = " ".join(_rounds_in_words(case) for case in cases)
-    whose = f"{printable(name)}, {printable(phase)}"
-    return Drawing(f"rounds {name} {phase}", f"Every round of {whose}, in the order measured{more}", sentences, figure)
+    title = f"Every round of {printable(name)}, {printable(phase)}, in the order measured{more}"
+    return Drawing(f"rounds {name} {phase}", title, sentences, figure)
+
+
+def _draw_rounds(panel: Any, case: SpeedCase) -> dict[str, Line2D]:
+    """One case's rounds; returns the marks that the key must explain."""
+    r, median_ms = case.record, 1000 * case.median_seconds
+    rounds_ms = [(block, 1000 * seconds) for block, seconds in zip(case.blocks, case.rounds, strict=True)]
+    slow = numbers(r.throttled_blocks)
+    calm = _thinned([(block, ms) for block, ms in rounds_ms if block not in slow])
+    hot = _thinned([(block, ms) for block, ms in rounds_ms if block in slow])
+    out = sorted(numbers(r.unpaired_blocks))[:MOST_MARKS]
+    colour, marker = look(r.precision)
+    panel.axhline(median_ms, color=INK, linewidth=0.8, linestyle="--", zorder=1)
+    panel.plot(*_with_gaps(calm), color=colour, marker=marker, markersize=3, linewidth=0.6)
+    keys: dict[str, Line2D] = {}
+    alone = {"color": INK, "linestyle": "none"}
+    if hot:
+        blocks, ms = zip(*hot, strict=True)
+        (keys["throttled"],) = panel.plot(blocks, ms, marker="x", markersize=5, label="throttled round", **alone)
+    if out:
+        low_down = {"marker": "|", "markersize": 6, "transform": panel.get_xaxis_transform()}
+        (keys["out"],) = panel.plot(out, [0.06] * len(out), label="block left out", **low_down, **alone)
+    every = [ms for _, ms in rounds_ms]
+    low, high = min([*every, median_ms * (1 - LEAST_SPAN / 2)]), max([*every, median_ms * (1 + LEAST_SPAN / 2)])
+    panel.set_ylim(low - 0.15 * (high - low), high + 0.08 * (high - low))
+    words = [mark.value for mark in marks_beside(case)]
+    panel.set_title(", ".join([f"{fitted(arm_label(r))}: median {median_ms:.4g} ms", *words]))
+    return keys
 
 
 def _rounds_in_words(case: SpeedCase) -> str:
     r, ms = case.record, [1000 * seconds for seconds in case.rounds]
     third = max(1, len(ms) // 3)
     parts = [
-        f"{arm_in_full(r)}: {len(ms)} {'round' if len(ms) == 1 else 'rounds'} of {r.steps_per_round} "
+        f"{arm_label(r)}: {len(ms)} {'round' if len(ms) == 1 else 'rounds'} of {r.steps_per_round} "
         f"{'step' if r.steps_per_round == 1 else 'steps'}, median {1000 * case.median_seconds:.4g} ms, "
         f"from {min(ms):.4g} to {max(ms):.4g} ms"
     ]
@@ -282,7 +232,7 @@ def _rounds_in_words(case: SpeedCase) -> str:
         parts.append(f"throttled in blocks {_some(r.throttled_blocks)}")
     if r.unpaired_blocks:
         parts.append(f"blocks left out: {_some(r.unpaired_blocks)}")
-    return f"{'; '.join([*parts, *marks(case, None)])}."
+    return printable(f"{'; '.join([*parts, *(mark.value for mark in marks_beside(case))])}.")
 
 
 def _some(blocks: str) -> str:
@@ -295,8 +245,8 @@ def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
     """The same, or of more than MOST_MARKS the least and the largest of as many neighbours each as it takes."""
     if len(points) <= MOST_MARKS:
         return points
-    of = -(-2 * len(points) // MOST_MARKS)
-    parts = [points[start : start + of] for start in range(0, len(points), of)]
+    size = -(-2 * len(points) // MOST_MARKS)
+    parts = [points[start : start + size] for start in range(0, len(points), size)]
     ends = [sorted((min(part, key=itemgetter(1)), max(part, key=itemgetter(1)))) for part in parts]
     return [point for two in ends for point in dict.fromkeys(two)]
 
@@ -314,23 +264,9 @@ def _with_gaps(points: Sequence[tuple[int, float]]) -> tuple[list[float], list[f
     return blocks, values
 
 
-def _interval(panel: Any, y: float, of: Sequence[float | None], colour: str, marker: str) -> None:
+def _interval(panel: Any, y: float, ends: Sequence[float | None], precision: str) -> None:
     """A row's low end, estimate and high end."""
-    low, estimate, high = of
+    low, estimate, high = ends
+    colour, marker = look(precision)
     panel.plot([low, high], [y, y], color=colour, linewidth=1.6, marker="|", markersize=7)
     panel.plot([estimate], [y], marker, color=colour, markersize=4)
-
-
-def _value_axis(panel: Any, values: Sequence[float]) -> None:
-    """An axis of ratios that shows all values, logarithmic where they lie far apart."""
-    low, high = min(values), max(values)
-    axis = panel.xaxis
-    if high / low > WIDE_RATIO:
-        panel.set_xscale("log")
-        panel.set_xlim(low / 1.1, high * 1.1)
-    else:
-        room = 0.05 * (high - low) or 0.05
-        panel.set_xlim(low - room, high + room)
-        axis.set_major_locator(MaxNLocator(6))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axis.set_minor_locator(NullLocator())

@@ -1,6 +1,6 @@
 """How figures went over several runs, drawn: medians and speedups with the steps that were detected.
 
-Pure: `SavedRun` in, `content.Drawing` out. What forms a series and how it is drawn is `history/series.py`'s.
+What forms a series and how it is drawn is `history/series.py`'s.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from mpbench.report.content import Drawing
 from mpbench.report.drawing import MOST_PANELS, SMALL_POINTS, WIDTH_INCHES, drawn_rows, fitted, named, stacked, style
 
 MIN_SHOWN_RUNS = 2
-PANEL_INCHES, LEFT_INCHES = 1.3, 0.75
+HEIGHT_INCHES, LEFT_INCHES = 1.3, 0.75
+"""Of a panel, and of the margin beside it."""
 
 
 def histories(runs: Sequence[SavedRun]) -> list[Drawing]:
@@ -27,24 +28,22 @@ def histories(runs: Sequence[SavedRun]) -> list[Drawing]:
     groups: dict[tuple[str, str], list[Series]] = {}
     for series in all_series(ordered):
         if len(series.values) >= MIN_SHOWN_RUNS:
-            record = series.runs[-1].cases[series.case].record
+            record = series.runs[-1].speed[series.case].record
             groups.setdefault((record.name, record.phase), []).append(series)
-    return named(_history(name, phase, of) for (name, phase), of in groups.items())
+    return named(_history(name, phase, group) for (name, phase), group in groups.items())
 
 
 def _history(name: str, phase: str, series: Sequence[Series]) -> Drawing:
     series, more = drawn_rows(series, MOST_PANELS)
+    heights = [HEIGHT_INCHES] * len(series)
     with style():
-        figure, panels = stacked(
-            [PANEL_INCHES] * len(series), left=LEFT_INCHES, right=0.2, between=0.75, top=0.5, bottom=0.5
-        )
+        figure, panels = stacked(heights, left=LEFT_INCHES, right=0.2, between=0.75, top=0.5, bottom=0.5)
         for s, panel in zip(series, panels, strict=True):
             draw(s, panel)
             lines = panel.get_title("left").split("\n")
-            panel.set_title(
-                "\n".join(fitted(line, WIDTH_INCHES - LEFT_INCHES - 0.1) for line in lines), fontsize=SMALL_POINTS
-            )
-            panel.set_ylabel(fitted(panel.get_ylabel(), PANEL_INCHES))
+            room = WIDTH_INCHES - LEFT_INCHES - 0.1
+            panel.set_title("\n".join(fitted(line, room) for line in lines), fontsize=SMALL_POINTS)
+            panel.set_ylabel(fitted(panel.get_ylabel(), HEIGHT_INCHES))
     title = f"{printable(name)}, {printable(phase)}: medians and speedups over the runs{more}"
     return Drawing(f"history {name} {phase}", title, " ".join(map(_in_words, series)), figure)
 

@@ -5,11 +5,10 @@ A fragment to \input; its preamble needs PREAMBLE, with pdfLaTeX, XeLaTeX or Lua
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from mpbench.errors import printable
-from mpbench.report.content import Cell, Number, Table
+from mpbench.report.content import Table, cell_text
 
 PREAMBLE = (r"\usepackage[T1]{fontenc}", r"\usepackage{booktabs}", r"\usepackage{graphicx}")
 
@@ -37,8 +36,6 @@ SPECIAL = {
 UNKNOWN = "?"
 """For what pdfLaTeX's fonts lack: an error there would end the whole document."""
 
-GROUPED = re.compile(r"(thesis): (.+)")
-
 
 def latex(tables: Sequence[Table]) -> str:
     """Each table as a float of its own, no wider than the text; columns of numbers stand to the right.
@@ -58,17 +55,16 @@ def escaped(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    right = [all(_is_number(row[i]) for row in table.rows) for i in range(len(table.columns))]
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escaped(table.title)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{{''.join('r' if of else 'l' for of in right)}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in table.numeric)}}}",
         r"\toprule",
-        *_head(table.columns),
+        _row(table.columns),
         r"\midrule",
-        *(_row(_text(cell) for cell in row) for row in table.rows),
+        *(_row(map(cell_text, row)) for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}}",
         r"\end{table}",
@@ -76,25 +72,5 @@ def _table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _head(columns: Sequence[str]) -> list[str]:
-    """The columns' names, those of the thesis under one heading."""
-    grouped = [GROUPED.fullmatch(name) for name in columns]
-    names = [match[2] if match else name for name, match in zip(columns, grouped, strict=True)]
-    first = next((i for i, match in enumerate(grouped) if match), None)
-    if first is None or not all(grouped[first:]):
-        return [_row(columns)]
-    span = len(columns) - first
-    above = " & " * first + rf"\multicolumn{{{span}}}{{c}}{{thesis}} \\"
-    return [above, rf"\cmidrule(l){{{first + 1}-{len(columns)}}}", _row(names)]
-
-
 def _row(cells: Iterable[str]) -> str:
     return rf"{' & '.join(escaped(cell) for cell in cells)} \\"
-
-
-def _is_number(cell: Cell) -> bool:
-    return isinstance(cell, Number) or not cell
-
-
-def _text(cell: Cell) -> str:
-    return cell.text if isinstance(cell, Number) else cell

@@ -49,7 +49,6 @@ def _template() -> jinja2.Template:
     environment = _environment()
     environment.tests["number"] = lambda cell: isinstance(cell, Number)
     environment.filters["kind"] = _kind
-    environment.filters["numeric"] = _numeric
     environment.filters["svg"] = lambda drawing: Markup(_visible(svg_text(drawing)))
     # A command's line is broken between its words only: after a hyphen, one option would look like two.
     environment.filters["words"] = lambda text: re.findall(r"\s+|\S+", text)
@@ -96,9 +95,3 @@ def _hash(text: str) -> str:
 
 def _kind(block: Block) -> str:
     return KINDS[type(block)]
-
-
-def _numeric(table: Table) -> list[bool]:
-    """For each column, whether it holds numbers only."""
-    columns = [[row[i] for row in table.rows if row[i] != ""] for i in range(len(table.columns))]
-    return [bool(cells) and all(isinstance(cell, Number) for cell in cells) for cells in columns]

@@ -1,11 +1,13 @@
 """A report's sections, in the order of reading: from saved runs to `content.Report`, whatever it is written as.
 
-Pure. What was not measured is a section all the same: a sentence, and the command that measures it.
+Pure. A further section is one more line in SECTIONS: its anchor, its title, and a function of the run and the earlier
+ones that returns its blocks (`content.py` has the kinds of block), or none, which leaves the section out. What was not
+measured is best said: a sentence, and the command that measures it (`_missing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mpbench.config.precisions import CPU_NOTE
 from mpbench.gate.judge import judge
@@ -13,133 +15,119 @@ from mpbench.gate.lines import outcome
 from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import Kind, Verdict
 from mpbench.history.series import MIN_RUNS
+from mpbench.records.marks import Mark
 from mpbench.records.runs import SavedRun
-from mpbench.records.speed import SpeedCase
 from mpbench.report import environment
-from mpbench.report.accuracy_tables import DRAWN_NOTE, in_words, is_drawn
-from mpbench.report.answers import answers, by_phase
+from mpbench.report.accuracy import DRAWN_NOTE, finding, is_drawn, photographs, reasons
+from mpbench.report.answers import answers
+from mpbench.report.bar_figures import energy, memory, throughput
 from mpbench.report.benefit import equal_benefit
-from mpbench.report.content import Block, Cell, Command, Drawing, Note, Number, Report, Section, Sentence, Table
-from mpbench.report.drawing import MOST_DRAWINGS
-from mpbench.report.figures import (
-    accuracy_differences,
-    causes,
-    energy,
-    histories,
-    memory,
-    rooflines,
-    speedups,
-    step_times,
-    throughput,
+from mpbench.report.cause_figures import breakdowns, rooflines
+from mpbench.report.content import (
+    Block,
+    Cell,
+    Command,
+    Drawing,
+    Note,
+    Number,
+    Report,
+    Section,
+    Sentence,
+    SessionStatus,
+    Table,
 )
-from mpbench.report.photographs import photographs
-from mpbench.report.summary import Ending
-from mpbench.report.tables import DOUBTS, Beside, energy_tables, mode_tables, notes, sweep_table
+from mpbench.report.drawing import MOST_DRAWINGS
+from mpbench.report.figures import accuracy_differences, speedups, step_times
+from mpbench.report.history_figures import histories
+from mpbench.report.labels import by_phase
+from mpbench.report.marks import marks_beside, notes
+from mpbench.report.speed_tables import energy_tables, mode_tables, sweep_table
 from mpbench.report.thesis_tables import thesis_tables
-from mpbench.why.reading.input_verdict import INPUT_BOUND
-from mpbench.why.reading.matched import Step, matched
+from mpbench.why.reading.input_verdict import InputVerdict
+from mpbench.why.reading.matched import StepRecords, matched
 
 MOST_FAILURES = 10
 """That are named at the top."""
 
-SPEED, ACCURACY, CAUSES = "pytest bench/", "pytest tests/test_accuracy.py", "make why"
+MEASURE_SPEED = "pytest bench/ --benchmark-autosave"
+MEASURE_ACCURACY = "pytest tests/test_accuracy.py --benchmark-autosave"
+FIND_CAUSES = "make why"
 
 
-def report(runs: Sequence[SavedRun], ending: Ending | None = None) -> Report:
+def report(runs: Sequence[SavedRun], status: SessionStatus | None = None) -> Report:
     """The whole report of the newest run; beside it one other, or the history of several.
 
     Args:
         runs: at least one, in any order.
-        ending: how its session ended; None where that is not known, as of a saved run.
+        status: what has become of its session; None where that is not known, as of a saved run.
     """
     *earlier, run = sorted(runs, key=lambda one: (one.time, one.path))
-    sections = [
-        Section("speedup", "Speedup", _speedup(list(run.speed.values()))),
-        Section("tables", "The thesis's tables, as measured here", _tables(run)),
-        Section("rounds", "Every round, in the order measured", _rounds(run)),
-        Section("accuracy", "Accuracy", _accuracy(run)),
-        Section("resources", "Memory, energy, images per second", _resources(list(run.speed.values()))),
-        Section("causes", "Why: where the time goes", _causes([*earlier, run])),
-        Section("history", "Against earlier runs", _history(run, earlier)),
-        Section("environment", "Environment and raw numbers", environment.blocks(run)),
-    ]
-    return Report(environment.title(run), answers(run), [*_ending(ending), *_notes(run)], sections)
+    made = [Section(name, title, blocks_of(run, earlier)) for name, title, blocks_of in SECTIONS]
+    at_the_top = [*_not_measured(status or SessionStatus()), *_notes(run)]
+    return Report(environment.title(run), answers(run), at_the_top, [section for section in made if section.blocks])
 
 
-def _ending(ending: Ending | None) -> list[Note]:
+def _not_measured(status: SessionStatus) -> list[Note]:
     """What is not in the run although it was asked for."""
-    if ending is None:
-        return []
-    said = [Note("FAILED", f"{failure.name}: {failure.reason}") for failure in ending.failures[:MOST_FAILURES]]
-    if len(ending.failures) > MOST_FAILURES:
-        said.append(Note("FAILED", f"and {len(ending.failures) - MOST_FAILURES} more"))
-    if ending.interrupted or ending.problem:
-        why = f": {ending.problem}" if ending.problem else ""
-        said.append(Note("INTERRUPTED", f"The session was broken off{why}. There is less here than was asked for."))
-    return said
+    found = [Note("FAILED", f"{failure.name}: {failure.reason}") for failure in status.failures[:MOST_FAILURES]]
+    if len(status.failures) > MOST_FAILURES:
+        found.append(Note("FAILED", f"and {len(status.failures) - MOST_FAILURES} more"))
+    if status.interrupted or status.problem:
+        why = f": {status.problem}" if status.problem else ""
+        found.append(Note("INTERRUPTED", f"The session was broken off{why}. There is less here than was asked for."))
+    return found
 
 
 def _notes(run: SavedRun) -> list[Note]:
     """What holds for the whole report."""
-    kinds = {case.record.device for case in run.speed.values()}
-    kinds |= {case.record.device for case in run.accuracy.values()}
-    kinds |= {diagnosed.record.device for diagnosed in run.diagnostics.values()}
-    said = [Note("CPU", CPU_NOTE)] if "cpu" in kinds else []
     records = [case.record for case in run.speed.values()]
-    for word, text in DOUBTS.items():
-        if any(r.doubt == word for r in records):
-            said.append(Note(word, f"So marked: {text}."))
-    if any(not r.warmup_settled for r in records):
-        said.append(Note("WARM-UP", "Some cases were still getting faster or slower when their measurement began."))
-    if any(r.throttled for r in records):
-        said.append(Note("THROTTLED", "So marked: heat or the power supply slowed the GPU down nearly throughout."))
+    on_cpu = any(case.record.device == "cpu" for case in run.cases.values())
+    found = [Note("CPU", CPU_NOTE)] if on_cpu else []
+    beside = {mark for case in run.speed.values() for mark in marks_beside(case)}
+    beside |= {Mark.WARM_UP} if any(not r.warmup_settled for r in records) else set()
+    found += [Note(mark.value, f"So marked: {mark.meaning}.") for mark in Mark if mark in beside]
     floor = [r for r in records if r.control and r.interval and not r.interval.low <= 1 <= r.interval.high]
     if floor:
         named = ", ".join(f"{r.name}, {r.phase}: {r.speedup:.3f}" for r in floor)
         text = f"The baseline differs from itself here ({named}): distrust differences as small."
-        said.append(Note("NOISE FLOOR", text))
+        found.append(Note(Mark.NOISE_FLOOR.value, text))
     if run.denied:
         more = f"; and {len(run.denied) - MOST_FAILURES} more" if len(run.denied) > MOST_FAILURES else ""
-        said.append(Note("CONTRADICTED", f"{'; '.join(run.denied[:MOST_FAILURES])}{more}."))
+        found.append(Note("CONTRADICTED", f"{'; '.join(run.denied[:MOST_FAILURES])}{more}."))
     if run.dirty:
-        said.append(Note("DIRTY", "There were uncommitted changes when this was measured."))
-    return said
-
-
-def as_note(line: str, where: str = "") -> Note:
-    """A line of the terminal's tables that begins with its word, as `NOISY: ...` does."""
-    word, _, text = line.partition(": ")
-    return Note(word.upper(), where + text)
-
-
-def _speedup(cases: Sequence[SpeedCase]) -> list[Block]:
-    drawing = speedups(cases)
-    if drawing is None:
-        return _missing("No precision was measured beside a baseline in this run.", SPEED)
-    said: list[Block] = [drawing]
-    for phase, of in by_phase(cases).items():
-        benefit = equal_benefit(case for case in of if not case.record.point)
-        said += [Sentence(f"{phase.capitalize()}: {line}") for line in benefit]
-        if (swept := sweep_table(of)).rows:
-            said.append(table(swept))
-        said += [as_note(line, f"{phase.capitalize()}: ") for line in notes(of)]
-    return [*said, *map(table, mode_tables(cases))]
-
-
-def _tables(run: SavedRun) -> list[Block]:
-    found: list[Block] = [*thesis_tables(run)]
-    if not found:
-        return _missing("Nothing that the thesis's tables hold was measured in this run.", SPEED)
-    if not run.accuracy:
-        found += _missing("Tables 2 and 3, accuracy, were not measured in this run.", ACCURACY)
-    if not run.speed:
-        found += _missing("Tables 1, 4 and 5, speed, were not measured in this run.", SPEED)
+        found.append(Note("DIRTY", "There were uncommitted changes when this was measured."))
     return found
 
 
-def _rounds(run: SavedRun) -> list[Block]:
+def _speedup(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
+    cases = list(run.speed.values())
+    drawing = speedups(cases)
+    if drawing is None:
+        return _missing("No precision was measured beside a baseline in this run.", MEASURE_SPEED)
+    blocks: list[Block] = [drawing]
+    for phase, in_phase in by_phase(cases).items():
+        benefit = equal_benefit(case for case in in_phase if not case.record.point)
+        blocks += [Sentence(f"{phase.capitalize()}: {line}") for line in benefit]
+        if (swept := sweep_table(in_phase)).rows:
+            blocks.append(swept)
+        blocks += [Note(note.word, f"{phase.capitalize()}: {note.text}") for note in notes(in_phase)]
+    return [*blocks, *mode_tables(cases)]
+
+
+def _tables(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
+    blocks: list[Block] = [*thesis_tables(run)]
+    if not blocks:
+        return _missing("Nothing that the thesis's tables hold was measured in this run.", MEASURE_SPEED)
+    if not run.accuracy:
+        blocks += _missing("Tables 2 and 3, accuracy, were not measured in this run.", MEASURE_ACCURACY)
     if not run.speed:
-        return _missing("No step was timed in this run.", SPEED)
+        blocks += _missing("Tables 1, 4 and 5, speed, were not measured in this run.", MEASURE_SPEED)
+    return blocks
+
+
+def _rounds(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
+    if not run.speed:
+        return _missing("No step was timed in this run.", MEASURE_SPEED)
     about = (
         "Each mark is a round: the mean of some steps, run back to back. Precisions were measured in turns, in blocks. "
         "Drift, an unfinished warm-up and throttling show as slopes and steps."
@@ -147,60 +135,66 @@ def _rounds(run: SavedRun) -> list[Block]:
     return [Sentence(about), *_drawn(step_times(list(run.speed.values())))]
 
 
-def _accuracy(run: SavedRun) -> list[Block]:
+def _accuracy(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
     records = [case.record for case in run.accuracy.values()]
     if not records:
-        return _missing("Accuracy was not compared in this run.", ACCURACY)
-    drawing = accuracy_differences(records)
-    said: list[Block] = [drawing] if drawing else []
-    said += [as_note(in_words(record)) for record in records]
+        return _missing("Accuracy was not compared in this run.", MEASURE_ACCURACY)
+    blocks: list[Block] = [accuracy_differences(records)]
+    blocks += [Note(finding(record).value, reasons(record)) for record in records]
     if any(map(is_drawn, records)):
-        said.append(Note("DRAWN", DRAWN_NOTE))
+        blocks.append(Note("DRAWN", DRAWN_NOTE))
     shown = [photograph for record in records for photograph in photographs(record)]
     if shown:
-        said.append(Sentence("Some of the images on which the two models disagree:"))
+        blocks.append(Sentence("Some of the images on which the two models disagree:"))
     elif any(r.baseline_only + r.precision_only for r in records):
-        said.append(Sentence("The images on which the two models disagree were not saved with this run."))
-    return [*said, *shown]
+        blocks.append(Sentence("The images on which the two models disagree were not saved with this run."))
+    return [*blocks, *shown]
 
 
-def _resources(cases: Sequence[SpeedCase]) -> list[Block]:
+def _resources(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
+    cases = list(run.speed.values())
     if not cases:
-        return _missing("No step was measured in this run.", SPEED)
-    drawn = [memory(cases), energy(cases), throughput(cases)]
-    said: list[Block] = [drawing for drawing in drawn if drawing is not None]
-    said += map(table, energy_tables(cases))
-    on_gpu = any(case.record.device == "gpu" for case in cases)
-    if drawn[0] is None:
-        said.append(Sentence("Memory per case is known only on a GPU, from TensorFlow's allocator."))
-    if drawn[1] is None:
+        return _missing("No step was measured in this run.", MEASURE_SPEED)
+    of_memory, of_energy = memory(cases), energy(cases)
+    blocks: list[Block] = [drawing for drawing in (of_memory, of_energy, throughput(cases)) if drawing]
+    blocks += energy_tables(cases)
+    if of_memory is None:
+        blocks.append(Sentence("Memory per case is known only on a GPU, from TensorFlow's allocator."))
+    if of_energy is None:
+        on_gpu = any(case.record.device == "gpu" for case in cases)
         needs = "NVML gave no energy counter for this GPU." if on_gpu else "Energy is read from an NVIDIA GPU."
-        said.append(Sentence(needs))
-    return said
+        blocks.append(Sentence(needs))
+    return blocks
 
 
-def _causes(runs: Sequence[SavedRun]) -> list[Block]:
-    steps, left_out = matched([run for run in runs if run.diagnostics or run is runs[-1]])
-    if not steps:
-        return _missing("No profile of a step was taken in this run.", CAUSES)
+def _causes(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
+    found = matched([*(one for one in earlier if one.diagnostics), run])
+    if not found.steps:
+        return _missing("No profile of a step was taken in this run.", FIND_CAUSES)
     rows = []
-    for step in steps:
-        inputs = [f"{of.sentence}." for of in step.inputs.values() if of.verdict != INPUT_BOUND]
+    for step in found.steps:
+        inputs = [f"{of.sentence}." for of in step.inputs.values() if of.verdict is not InputVerdict.INPUT_BOUND]
         sentences = [*step.verdict, *(one for one in inputs if step.arms)]
-        rows += [(_told_apart(step, steps), sentence) for sentence in sentences]
-    said: list[Block] = [Table("What the figures show", ("step", "finding"), tuple(rows))]
-    said += [*_drawn(causes(steps)), *_drawn(rooflines(steps))]
-    said += [Note("NO PROFILE", f"{step.setting.step}: {line}.") for step in steps for line in step.unprofiled]
-    said += [Note("LEFT OUT", line.removeprefix("left out: ")) for line in left_out]
-    said.append(Sentence("All of it, by class of work, pass and layer:"))
-    return [*said, Command("python -m mpbench explain RUN.json")]
+        rows += [(_told_apart(step, found.steps), sentence) for sentence in sentences]
+    blocks: list[Block] = [Table("What the figures show", ("step", "finding"), tuple(rows))]
+    blocks += [*_drawn(breakdowns(found.steps)), *_drawn(rooflines(found.steps))]
+    blocks += [
+        Note(Mark.NO_PROFILE.value, f"{step.setting.step}: {line}.") for step in found.steps for line in step.unprofiled
+    ]
+    blocks += [Note("LEFT OUT", line) for line in found.left_out]
+    blocks += [Note("NOTE", line) for line in found.remarks]
+    return [
+        *blocks,
+        Sentence("All of it, by class of work, pass and layer:"),
+        Command("python -m mpbench explain RUN.json"),
+    ]
 
 
-def _told_apart(step: Step, steps: Sequence[Step]) -> str:
+def _told_apart(step: StepRecords, steps: Sequence[StepRecords]) -> str:
     """A step's name, with what tells it from others of that name."""
 
-    def facts(of: Step) -> list[str]:
-        s = of.setting
+    def facts(one: StepRecords) -> list[str]:
+        s = one.setting
         xla = f"XLA {'on' if s.jit else 'off'}"
         return [f"batch {s.batch_size}", f"{s.image_size} px", xla, f"{s.replicas} replicas", s.device_name]
 
@@ -216,16 +210,16 @@ def _history(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
             Command("python -m mpbench report EARLIER.json LATER.json -o report.html"),
         ]
     verdicts = judge(run, earlier, Rules())
-    said: list[Block] = [
+    blocks: list[Block] = [
         Sentence(f"Against {len(earlier)} earlier run{'s' if len(earlier) > 1 else ''}, by the rules of the gate:"),
         _outcome(verdicts),
         _verdicts(verdicts),
     ]
     if len(earlier) == 1:
-        said.append(environment.side_by_side(earlier[0], run))
+        blocks.append(environment.side_by_side(earlier[0], run))
     if len(earlier) + 1 < MIN_RUNS:
-        said.append(Sentence(f"Lasting steps in a history can be detected from {MIN_RUNS} runs on."))
-    return [*said, *_drawn(histories([*earlier, run]))]
+        blocks.append(Sentence(f"Lasting steps in a history can be detected from {MIN_RUNS} runs on."))
+    return [*blocks, *_drawn(histories([*earlier, run]))]
 
 
 def _drawn(drawings: Sequence[Drawing]) -> list[Block]:
@@ -240,23 +234,35 @@ def _outcome(verdicts: Sequence[Verdict]) -> Note:
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> Table:
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for verdict in verdicts:
         c = verdict.change
         change: Cell = ""
         if c is not None:
             text = f"{100 * c.estimate:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
             change = Number(text, c.estimate)
-        rows.append((verdict.kind.value, verdict.name, change, verdict.detail))
-    return Table("Verdicts", ("verdict", "case", "change, % [interval]", "because"), tuple(rows), sortable=True)
+        row = {
+            "verdict": verdict.kind.value,
+            "case": verdict.name,
+            "change, % [interval]": change,
+            "because": verdict.detail,
+        }
+        rows.append(row)
+    return Table.of("Verdicts", rows, sortable=True)
 
 
 def _missing(sentence: str, command: str) -> list[Block]:
-    saving = " --benchmark-autosave" if command.startswith("pytest") else ""
-    return [Sentence(f"{sentence} This does it:"), Command(command + saving)]
+    return [Sentence(f"{sentence} This does it:"), Command(command)]
 
 
-def table(of: Beside) -> Table:
-    """A table of the terminal's."""
-    columns = tuple(dict.fromkeys(name for row in of.rows for name in row))
-    return Table(of.title, columns, tuple(tuple(row.get(name, "") for name in columns) for row in of.rows))
+SECTIONS: tuple[tuple[str, str, Callable[[SavedRun, Sequence[SavedRun]], Sequence[Block]]], ...] = (
+    ("speedup", "Speedup", _speedup),
+    ("tables", "The thesis's tables, as measured here", _tables),
+    ("rounds", "Every round, in the order measured", _rounds),
+    ("accuracy", "Accuracy", _accuracy),
+    ("resources", "Memory, energy, images per second", _resources),
+    ("causes", "Why: where the time goes", _causes),
+    ("history", "Against earlier runs", _history),
+    ("environment", "Environment and raw numbers", environment.blocks),
+)
+"""Name of the anchor, title, and what makes the blocks."""

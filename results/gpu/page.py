@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from mpbench.report.tables import baseline_of
+
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 from mpbench.report import thesis
-from mpbench.report.tables import baseline_of
 from mpbench.stats.intervals import Interval
 
 BASELINE, MIXED = "float32", "mixed_float16"

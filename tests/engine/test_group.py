@@ -13,6 +13,7 @@ from mpbench.engine.interleave import Measurement
 from mpbench.engine.step import Step
 from mpbench.engine.telemetry import HARDWARE_SLOWDOWN, SOFTWARE_POWER_CAP, Reading
 from mpbench.errors import CaseFailure
+from mpbench.records.marks import Mark
 from mpbench.records.measured import Measured
 from mpbench.records.speed import BROKEN_OFF, SPEED
 from mpbench.stats.intervals import MIN_PAIRS
@@ -230,5 +231,5 @@ def test_a_group_that_is_ended_between_visits_keeps_what_it_has_and_says_so(monk
     with pytest.raises(KeyboardInterrupt):
         measure_group(plan({"float32": "classifier"}), print, kept.append)
     assert [list(measured) for measured in kept] == [["float32"]] * 2
-    assert kept[-1]["float32"].record.doubt == "BROKEN OFF"
+    assert kept[-1]["float32"].record.doubt is Mark.BROKEN_OFF
     assert len(kept[1]["float32"].rounds) > len(kept[0]["float32"].rounds)

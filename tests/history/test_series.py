@@ -1,6 +1,7 @@
 """mpbench.history.series: which figures form a series, and how series are shown."""
 
 import json
+import warnings
 from datetime import datetime, timedelta, timezone
 from xml.etree import ElementTree
 
@@ -198,6 +199,19 @@ def test_a_picture_is_the_same_every_time(save):
     png = picture(series, "png")
     assert png.startswith(b"\x89PNG")
     assert png == picture(series, "png")
+
+
+@pytest.mark.parametrize(
+    "hours", [0.001, 0.02, 0.3, 2.9, 5, 24, 59, 71, 96, 24 * 20, 24 * 85, 24 * 365 * 2.9, 24 * 365 * 200]
+)
+def test_runs_of_any_distance_find_their_dates(hours, tmp_path):
+    start = datetime(1985, 3, 1, tzinfo=timezone.utc)
+    for share in (0, 0.3, 1):
+        time = start + share * timedelta(hours=hours)
+        saved_run(tmp_path, time=time, commit="a" * 40, records_and_rounds=cases(150, 100))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert picture(all_series(load_runs(tmp_path, pytest.fail)), "svg")
 
 
 def test_copies_of_one_run_count_once(save, tmp_path):

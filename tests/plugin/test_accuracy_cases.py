@@ -17,7 +17,7 @@ from PIL import Image
 from mpbench.accuracy import features
 from mpbench.data.generated import CLASSES, picture
 from mpbench.records.accuracy import ACCURACY
-from mpbench.report.photographs import photographs
+from mpbench.report.accuracy import photographs
 from mpbench.system import machine
 
 pytestmark = pytest.mark.tensorflow

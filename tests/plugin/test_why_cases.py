@@ -50,7 +50,7 @@ def test_every_case_is_measured_saved_and_read_back(why):
 
 
 def test_each_speed_case_has_the_profile_of_its_step(why):
-    for case in read_run(why[0] / "why.json").cases.values():
+    for case in read_run(why[0] / "why.json").speed.values():
         assert case.record.no_step_profile == ""
         assert len(json.dumps(case.record.step_profile)) <= MAX_BYTES
         profile = read_profile(case.record.step_profile)
@@ -101,7 +101,7 @@ def test_unless_asked_for_they_are_left_out(tmp_path):
         ),
         (
             "@pytest.mark.mpbench_diagnostic('end_to_end', models=[])",
-            "mark mpbench_diagnostic: models=[]: valid is a list of names",
+            "mark mpbench_diagnostic: models=[]: must be a list of names",
         ),
         (
             "@pytest.mark.mpbench_diagnostic('end_to_end', models=['vgg17'])",

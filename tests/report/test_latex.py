@@ -37,14 +37,10 @@ def test_a_table_in_booktabs():
     text = latex([TABLE, Table("empty", ("a",), ())])
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
     body = text[text.index(r"\begin{tabular}") : text.index(r"\end{tabular}")].splitlines()
-    assert body[0] == r"\begin{tabular}{lrlrr}"
-    assert body[2:5] == [
-        r" &  &  & \multicolumn{2}{c}{thesis} \\",
-        r"\cmidrule(l){4-5}",
-        r"model & baseline, ms & speedup & float32, ms & less, \% \\",
-    ]
-    assert [body[i] for i in (1, 5, -1)] == [r"\toprule", r"\midrule", r"\bottomrule"]
-    rows = body[6:-1]
+    assert body[0] == r"\begin{tabular}{lrlrl}"
+    assert body[2] == r"model & baseline, ms & speedup & thesis: float32, ms & thesis: less, \% \\"
+    assert [body[i] for i in (1, 3, -1)] == [r"\toprule", r"\midrule", r"\bottomrule"]
+    rows = body[4:-1]
     assert len(rows) == len(HOSTILE)
     assert all(row.endswith(r"303.00 & 1.5 {[}1.4, 1.6{]} & 303 &  \\") for row in rows)
     assert rows[0].startswith(r"\textbackslash{}input\{/etc/passwd\} & ")

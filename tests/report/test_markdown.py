@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from markdown_text import HOSTILE, PARSER, cells, headings, inline_types, visible
 
 from mpbench.report.content import Command, Drawing, Note, Number, Photograph, Report, Section, Sentence, Table
-from mpbench.report.markdown import markdown, plain
-from mpbench.report.summary import MAX_BYTES, MAX_TEXT
+from mpbench.report.markdown import MAX_BYTES, MAX_WORD_CHARACTERS, markdown, plain
 
 MORE_HOSTILE = [
     *HOSTILE,
@@ -124,5 +123,5 @@ def test_a_huge_report_is_cut_where_a_line_ends():
     table = Table("t", ("a", "b"), (("x" * 200, "y"),) * 8000)
     text = markdown(Report("r", (), (), (Section("s", "s", (table,)),)))
     assert MAX_BYTES - 500 < len(text.encode()) <= MAX_BYTES
-    assert text.endswith("|\n\nCut here: a longer summary would not be shown.\n")
-    assert len(plain("x" * 10**6)) < MAX_TEXT + 10
+    assert text.endswith("|\n\nCut here: a longer text would not be shown.\n")
+    assert len(plain("x" * 10**6)) < MAX_WORD_CHARACTERS + 10

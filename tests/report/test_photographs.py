@@ -17,8 +17,8 @@ from mpbench.records.thumbnails import (
     MAX_IMAGES,
     MAX_JPEG_BYTES,
     MAX_NAME_CHARACTERS,
-    MAX_SIDE_PX,
-    MAX_TEXT_CHARACTERS,
+    MAX_READ_PX,
+    MAX_SAVED_CHARACTERS,
     SIDE_PX,
     Thumbnail,
     as_text,
@@ -26,7 +26,7 @@ from mpbench.records.thumbnails import (
     from_text,
     jpeg_of,
 )
-from mpbench.report.photographs import photographs
+from mpbench.report.accuracy import photographs
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
 THUMBNAIL = Thumbnail("cat.7.jpg", "cat", "float32", jpeg_of(PIXELS))
@@ -62,7 +62,7 @@ def test_a_record_gives_them_back_as_captioned_photographs(tmp_path):
 def test_the_worst_image_is_small_enough_and_long_names_are_cut():
     assert len(THUMBNAIL.jpeg) < MAX_JPEG_BYTES / 2
     text = as_text([Thumbnail("x/" * 500 + "a.jpg", "c" * 500, "float32", THUMBNAIL.jpeg)] * MAX_IMAGES)
-    assert len(text) < MAX_TEXT_CHARACTERS
+    assert len(text) < MAX_SAVED_CHARACTERS
     assert {(len(one.name), len(one.label)) for one in from_text(text)} == {(MAX_NAME_CHARACTERS,) * 2}
     assert from_text(text)[0].name.endswith("/a.jpg")
 
@@ -90,21 +90,21 @@ def encoded(form, side=SIDE_PX):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "no JSON: valid is a list of images"),
-        ("[" * 100_000, "no JSON: valid is a list of images"),
-        ("{}", "valid is a list of 1 to 4 images"),
-        ("[]", "valid is a list of 1 to 4 images"),
-        (json.dumps([{}] * 5), "valid is a list of 1 to 4 images"),
-        ("[1]", "image 1: valid is an object with the texts name, label, right, jpeg"),
-        (entry(right=1), "image 1: valid is an object with the texts name, label, right, jpeg"),
-        (entry(name="x" * 101), "image 1: name: valid are 100 characters at most"),
-        (entry().replace('"jpeg": "', '"jpeg": "?'), "image 1: jpeg: no base64"),
+        ("{", "no JSON: must be a list of images"),
+        ("[" * 100_000, "no JSON: must be a list of images"),
+        ("{}", "must be a list of 1 to 4 images"),
+        ("[]", "must be a list of 1 to 4 images"),
+        (json.dumps([{}] * 5), "must be a list of 1 to 4 images"),
+        ("[1]", "image 1: must be an object with the texts name, label, right, jpeg"),
+        (entry(right=1), "image 1: must be an object with the texts name, label, right, jpeg"),
+        (entry(name="x" * 101), "image 1: name: must be of 100 characters at most"),
+        (entry().replace('"jpeg": "', '"jpeg": "?'), "image 1: jpeg: must be base64"),
         (entry(b"\xff\xd8\xff<script>"), "image 1: jpeg: cannot be decoded: UnidentifiedImageError"),
         (entry(THUMBNAIL.jpeg[:1000]), "image 1: jpeg: cannot be decoded: OSError"),
         (entry(encoded("PNG")), "image 1: jpeg: cannot be decoded: UnidentifiedImageError"),
-        (entry(encoded("JPEG", MAX_SIDE_PX + 1)), "image 1: jpeg: 257x1 px: valid are 256 at most"),
-        (entry(THUMBNAIL.jpeg + b"\0" * 2**15), "bytes: valid are 32768 at most"),
-        (" " * (MAX_TEXT_CHARACTERS + 1), "262145 characters: valid are 262144 at most"),
+        (entry(encoded("JPEG", MAX_READ_PX + 1)), "image 1: jpeg: 257x1 px: must be 256 at most"),
+        (entry(THUMBNAIL.jpeg + b"\0" * 2**15), "bytes: must be 32768 at most"),
+        (" " * (MAX_SAVED_CHARACTERS + 1), "262145 characters: valid are 262144 at most"),
     ],
 )
 def test_what_is_no_such_text_is_refused_by_name(tmp_path, text, reason):

@@ -9,6 +9,7 @@ from PIL import Image
 from mpbench.errors import printable
 from mpbench.records.measured import Measured
 from mpbench.report import figures
+from mpbench.report.bar_figures import memory, throughput
 from mpbench.report.content import Command, Drawing, Note, Number, Photograph, Report, Section, Sentence, Table
 from mpbench.report.drawing import INK, stacked, style
 
@@ -65,8 +66,8 @@ def a_report():
     drawings = [
         figures.speedups(cases),
         *figures.step_times(cases),
-        figures.memory(cases),
-        figures.throughput(cases),
+        memory(cases),
+        throughput(cases),
         figures.accuracy_differences([accuracy_record()]),
     ]
     columns = tuple(f"column {i}, ms" for i in range(16))

@@ -15,7 +15,7 @@ from mpbench.records.profile import (
     Operations,
     ProfileRecord,
 )
-from mpbench.why.reading.breakdown import CLASS, IDLE, LAYER, LONGER, PASS, Breakdown, adding_up, aligned
+from mpbench.why.reading.breakdown import IDLE, LONGER, Breakdown, By, adding_up, aligned
 
 rows = st.lists(
     st.builds(
@@ -47,7 +47,7 @@ breakdowns = st.builds(
 )
 
 
-@given(breakdowns, st.sampled_from([CLASS, PASS, LAYER]))
+@given(breakdowns, st.sampled_from(By))
 def test_rows_add_up_to_the_step(breakdown, by):
     assert math.fsum(breakdown.rows(by).values()) == pytest.approx(breakdown.step_seconds, abs=1e-9)
 
@@ -70,13 +70,13 @@ def one(ns=3_000_000, kind=ELEMENTWISE, **fields):
 
 def test_what_is_idle_is_what_the_step_has_left():
     breakdown = Breakdown(record([one()]), 0.004)  # 1 ms of each of three steps
-    assert breakdown.rows(CLASS) == {ELEMENTWISE: 0.001, IDLE: 0.003}
+    assert breakdown.rows(By.CLASS) == {ELEMENTWISE: 0.001, IDLE: 0.003}
     assert breakdown.idle_share == 0.75
 
 
 def test_what_ran_longer_under_the_profiler_has_a_row():
     breakdown = Breakdown(record([one()]), 0.0009)
-    assert breakdown.rows(CLASS) == pytest.approx({ELEMENTWISE: 0.001, IDLE: 0.0, LONGER: -0.0001})
+    assert breakdown.rows(By.CLASS) == pytest.approx({ELEMENTWISE: 0.001, IDLE: 0.0, LONGER: -0.0001})
 
 
 def test_several_gpus_count_as_their_mean():

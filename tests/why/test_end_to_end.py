@@ -1,7 +1,7 @@
 """why.measuring.end_to_end with real steps: what is planted is named, and nothing is left over from a pause."""
 
 import time
-from functools import partial
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -9,20 +9,19 @@ import pytest
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.data.loader import Loader
-from mpbench.engine.interleave import Plan
 from mpbench.engine.plan import StepSpec
+from mpbench.engine.stopping import Plan
 from mpbench.errors import CaseFailure
 from mpbench.records.diagnostics import EndToEndRecord, InputRecord
 from mpbench.system.device import Device
-from mpbench.why.measuring.diagnostic import Builder, measure_diagnostics
+from mpbench.why.measuring.diagnostic import measure_diagnostics
 from mpbench.why.measuring.end_to_end import _settle, end_to_end_steps, input_pipeline
-from mpbench.why.reading.input_verdict import COMPUTE_BOUND, INPUT_BOUND, EndToEnd
+from mpbench.why.reading.input_verdict import InputTimes, InputVerdict
 
 pytestmark = pytest.mark.tensorflow
 
 CPU = Device("cpu", "/CPU:0")
 BATCH = 4
-COMMON = {"device": "cpu", "device_name": "CPU", "profile": "quick"}
 
 
 class Grey:
@@ -48,28 +47,32 @@ def spec(model="classifier", size_px=16, phase="training", precision="float32"):
     return StepSpec(f"tiny_models:{model}", PRECISIONS[precision], phase, BATCH, size_px, None, CPU)
 
 
+def steps_of(step_spec, loader):
+    return end_to_end_steps(step_spec, loader, "quick", lambda text: None)
+
+
 def measured(step_spec, loader):
-    builders = [
-        Builder(["device", "pipeline"], partial(end_to_end_steps, step_spec, loader)),
-        Builder(["input"], lambda progress: {"input": input_pipeline(loader)}),
+    to_build = [
+        (["device", "pipeline"], steps_of(step_spec, loader)),
+        (["input"], nullcontext({"input": input_pipeline(loader, CPU, "quick")})),
     ]
-    outcomes = measure_diagnostics(builders, Plan(1.0, 0.05), COMMON, CPU, "", lambda text: None)
+    outcomes = measure_diagnostics(to_build, Plan(1.0, 0.05), CPU, "", lambda text: None)
     for outcome in outcomes.values():
         if isinstance(outcome, Exception):
             raise outcome
     return outcomes
 
 
-def end_to_end(outcomes):
-    return EndToEnd(*(outcomes[name].median_seconds for name in ("device", "input", "pipeline")), BATCH)
+def times(outcomes):
+    return InputTimes(*(outcomes[name].median_seconds for name in ("device", "input", "pipeline")), BATCH)
 
 
 def test_a_slow_loader_is_named():
     with Loader(Grey(16, seconds=0.02), BATCH, workers=2, paused=True, label="levels") as loader:
         outcomes = measured(spec(), loader)
-    one = end_to_end(outcomes)
-    assert one.verdict == INPUT_BOUND
-    assert one.end_to_end_seconds > 0.02  # two images each by two threads: no batch can be had in less
+    one = times(outcomes)
+    assert one.verdict is InputVerdict.INPUT_BOUND
+    assert one.end_to_end > 0.02  # two images each by two threads: no batch can be had in less
     record = outcomes["pipeline"].record
     assert isinstance(record, EndToEndRecord)
     assert (record.input, record.workers, record.cache, record.data) == ("pipeline", 2, "none", "levels")
@@ -82,14 +85,15 @@ def test_a_slow_loader_is_named():
 
 def test_a_heavy_step_is_named():
     with Loader(Grey(96), BATCH, workers=2, paused=True) as loader:
-        one = end_to_end(measured(spec("edges", 96), loader))
-    assert one.verdict == COMPUTE_BOUND
+        one = times(measured(spec("edges", 96), loader))
+    assert one.verdict is InputVerdict.COMPUTE_BOUND
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_a_fed_step_computes_what_the_model_does_of_the_same_images(precision):
-    with Loader(Grey(16), BATCH, workers=3, paused=True) as loader:
-        diagnostic = end_to_end_steps(spec(phase="inference", precision=precision), loader)["pipeline"]
+def test_an_end_to_end_step_computes_what_the_model_does_of_the_same_images(precision):
+    inference = spec(phase="inference", precision=precision)
+    with Loader(Grey(16), BATCH, workers=3, paused=True) as loader, steps_of(inference, loader) as diagnostics:
+        diagnostic = diagnostics["pipeline"]
         diagnostic.run(9)
         diagnostic.after()
         step = diagnostic.skipped_steps.__self__
@@ -99,26 +103,22 @@ def test_a_fed_step_computes_what_the_model_does_of_the_same_images(precision):
         diagnostic.check()
 
 
-def test_both_share_one_step_and_the_last_gives_it_back():
-    with Loader(Grey(16), BATCH, paused=True) as loader:
-        diagnostics = end_to_end_steps(spec(), loader)
+def test_both_share_one_step_which_is_given_back_in_the_end():
+    with Loader(Grey(16), BATCH, paused=True) as loader, steps_of(spec(), loader) as diagnostics:
         step = diagnostics["pipeline"].skipped_steps.__self__
         assert diagnostics["device"].skipped_steps.__self__ is step
         before = step.steps
         diagnostics["device"].run(2)
         diagnostics["pipeline"].run(3)
         assert step.steps == before + 5
-        diagnostics["device"].release()
         diagnostics["pipeline"].check()
-        diagnostics["pipeline"].release()
-        assert not hasattr(step, "model")
+    assert not hasattr(step, "model")
     keras.backend.clear_session()
 
 
 def test_nothing_is_fetched_while_others_are_timed():
     source = Grey(16)
-    with Loader(source, BATCH, workers=3) as loader:
-        diagnostics = end_to_end_steps(spec(), loader)
+    with Loader(source, BATCH, workers=3) as loader, steps_of(spec(), loader) as diagnostics:
         for _ in range(3):
             before = source.fetched
             diagnostics["device"].run(20)
@@ -156,17 +156,12 @@ def test_a_round_begins_as_if_there_had_been_no_pause(states, full_is_settled, e
     assert (len(taken), loader.resumed) == (expected, 1)
 
 
-def test_a_loader_that_does_not_fit_is_refused():
-    with Loader(Grey(8), BATCH) as loader, pytest.raises(ValueError, match=r"\(4, 8, True\): valid is \(4, 16, True\)"):
-        end_to_end_steps(spec(), loader)
-
-
 def test_a_loader_that_has_ended_fails_the_case():
     loader = Loader(Grey(16), BATCH)
-    diagnostics = end_to_end_steps(spec(), loader)
-    loader.close()
-    with pytest.raises(CaseFailure, match="has been closed"):
-        diagnostics["pipeline"].run(3)
+    with steps_of(spec(), loader) as diagnostics:
+        loader.close()
+        with pytest.raises(CaseFailure, match="has been closed"):
+            diagnostics["pipeline"].run(3)
 
 
 def test_an_image_that_has_changed_fails_the_case(tmp_path):
@@ -176,7 +171,7 @@ def test_an_image_that_has_changed_fails_the_case(tmp_path):
 
     members = data_set(tmp_path, [[GOOD] * 6]).images
     with Loader(Files(members, 16), BATCH, paused=True) as loader:
-        diagnostic = input_pipeline(loader)
+        diagnostic = input_pipeline(loader, CPU, "quick")
         for image in members:
             image.path.write_bytes(b"x")
         with pytest.raises(CaseFailure, match=r"input pipeline: 0\.00\d\.jpg: not an image"):

@@ -110,7 +110,7 @@ def test_one_model_of_several(tmp_path, capsys):
     out = explained(capsys, both, "--model", "resnet50")
     assert out.startswith("resnet50, training")
     assert "vgg16" not in out
-    assert refused(capsys, both, "--model", "vgg19") == "--model: vgg19: valid are vgg16, resnet50"
+    assert refused(capsys, both, "--model", "vgg19") == "--model: unknown 'vgg19': valid are vgg16, resnet50"
 
 
 def test_all_verdicts_stand_before_the_first_table(tmp_path, capsys):

@@ -23,8 +23,8 @@ def uneven(half=False):
 
 
 def page(*diagnostics, cases=None):
-    steps, notes = matched([run_of(*diagnostics, cases=cases or profiled_pair(base_ms=16, half_ms=10.4, rows=uneven))])
-    return page_lines(steps, notes), as_data(steps, notes)
+    found = matched([run_of(*diagnostics, cases=cases or profiled_pair(base_ms=16, half_ms=10.4, rows=uneven))])
+    return page_lines(found), as_data(found)
 
 
 def tables(lines):

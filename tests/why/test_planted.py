@@ -4,11 +4,11 @@ import pytest
 from traces import unpacked
 
 from mpbench.records.profile import COPIES, NORMALISATION, OTHER_PRODUCTS, TENSOR_CORES, UNATTRIBUTED
+from mpbench.why.reading.attributed import profile_record
 from mpbench.why.reading.attribution import KnownLayer
-from mpbench.why.reading.breakdown import CLASS, PASS, Breakdown
-from mpbench.why.reading.figures import profile_record
+from mpbench.why.reading.breakdown import Breakdown, By
 from mpbench.why.reading.trace import read_trace
-from mpbench.why.reading.verdict import Arm, verdict
+from mpbench.why.reading.verdict import ProfiledArm, verdict
 
 STEPS = 3
 
@@ -35,9 +35,9 @@ def planted(tmp_path):
     def breakdown(name, step_seconds, known=()):
         record = profile_record(read_trace(unpacked(f"h200-{name}", tmp_path)), STEPS, "a test", known)
         of = Breakdown(record, step_seconds)
-        for by in (CLASS, PASS):
+        for by in (By.CLASS, By.PASS):
             assert sum(of.rows(by).values()) == pytest.approx(step_seconds, abs=1e-9)
-        assert of.pass_seconds(UNATTRIBUTED) <= 0.03 * of.busy_seconds
+        assert of.rows(By.PASS).get(UNATTRIBUTED, 0.0) <= 0.03 * of.busy_seconds
         return of
 
     return breakdown
@@ -46,7 +46,7 @@ def planted(tmp_path):
 def test_channels_that_are_no_multiple_of_8(planted):
     of = planted("channels_30", 0.0277, CHANNELS_30)
     assert of.busy_seconds == pytest.approx(0.02335, rel=0.001)
-    sentences = verdict(Arm("mixed_float16", of))
+    sentences = verdict(ProfiledArm("mixed_float16", of))
     named = next(sentence for sentence in sentences if "no multiple of 8" in sentence)
     assert "30 -> 30" in named
     assert "sm80_xmma" in named
@@ -56,7 +56,7 @@ def test_channels_that_are_no_multiple_of_8(planted):
 
 def test_a_layer_kept_in_float32(planted):
     of = planted("float32_layer", 0.0397, FLOAT32_LAYER)
-    sentences = verdict(Arm("mixed_float16", of))
+    sentences = verdict(ProfiledArm("mixed_float16", of))
     assert sentences[2].startswith("kept_in_float32 is kept in float32: 22.2 of 36.8 ms")
     assert "other convolutions and matrix products" in sentences[1]
     (row,) = (row for row in of.record.rows if row.name == "kept_in_float32")
@@ -67,7 +67,7 @@ def test_a_layer_kept_in_float32(planted):
 def test_half_of_it_batch_normalisation_under_xla(planted):
     of = planted("half_normalisation-xla", 0.00496)
     assert of.busy_seconds == pytest.approx(0.004687, rel=0.001)
-    sentences = verdict(Arm("mixed_float16", of))
+    sentences = verdict(ProfiledArm("mixed_float16", of))
     named = next(sentence for sentence in sentences if "ormalisation takes" in sentence)
     assert "float32" in named
     assert "single operations" not in named  # XLA has fused them

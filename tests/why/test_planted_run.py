@@ -10,8 +10,8 @@ from traces import DATA
 
 from mpbench.records.profile import ELEMENTWISE, UNATTRIBUTED, Operations, read_profile
 from mpbench.records.runs import read_run
-from mpbench.why.reading.breakdown import CLASS, LAYER, PASS
-from mpbench.why.reading.matched import matched
+from mpbench.why.reading.breakdown import By
+from mpbench.why.reading.matched import MatchedRuns, matched
 from mpbench.why.reading.page import as_data, page_lines
 
 
@@ -19,9 +19,9 @@ from mpbench.why.reading.page import as_data, page_lines
 def steps(tmp_path_factory):
     path = tmp_path_factory.mktemp("planted") / "run.json"
     path.write_bytes(lzma.decompress((DATA / "h200-planted.json.xz").read_bytes()))
-    found, notes = matched([read_run(path)])
-    assert notes == []
-    return {(step.setting.model.removeprefix("planted_models:"), step.setting.jit): step for step in found}
+    found = matched([read_run(path)])
+    assert found.notes == []
+    return {(step.setting.model.removeprefix("planted_models:"), step.setting.jit): step for step in found.steps}
 
 
 @pytest.mark.parametrize(
@@ -74,26 +74,27 @@ def test_every_table_adds_up_and_next_to_nothing_is_unattributed(steps):
     for step in steps.values():
         for arm in step.arms:
             of = arm.breakdown
-            for by in (CLASS, PASS, LAYER):
+            for by in By:
                 assert math.fsum(of.rows(by).values()) == pytest.approx(of.step_seconds, abs=1e-6)
-            assert of.pass_seconds(UNATTRIBUTED) <= 0.03 * of.busy_seconds
+            assert of.rows(By.PASS).get(UNATTRIBUTED, 0.0) <= 0.03 * of.busy_seconds
 
 
 def test_records_are_small_and_the_page_can_be_printed(steps):
     for step in steps.values():
         for case, _ in step.cases.values():
             assert len(json.dumps(case.record.step_profile)) <= 20_000
-    lines = page_lines(list(steps.values()), [])
+    found = MatchedRuns(list(steps.values()), [], [])
+    lines = page_lines(found)
     assert all(line.isprintable() for line in lines)
     first = next(number for number, line in enumerate(lines) if line.startswith("ms a step"))
     titles = sum(line.endswith(")") and ", training (" in line for line in lines[: first - 1])
     assert titles == len(steps)
-    json.dumps(as_data(list(steps.values()), []), allow_nan=False)
+    json.dumps(as_data(found), allow_nan=False)
 
 
 def test_a_slow_loader_is_named_first():
     steps = [end_to_end("device", 25, "mixed_float16"), end_to_end("pipeline", 101, "mixed_float16")]
-    (step,), _ = matched([run_of(*steps, pipeline(100), cases=profiled_pair())])
+    (step,) = matched([run_of(*steps, pipeline(100), cases=profiled_pair())]).steps
     assert step.verdict[0].startswith("INPUT-BOUND: mixed_float16 is input-bound: the pipeline delivers 640 images/s")
 
 
@@ -107,7 +108,7 @@ def test_a_thousand_tiny_layers_on_a_cpu_are_launch_bound():
         (type(r)(**{**vars(r), "step_profile": profile(*tiny(), on_device=False, operations=small)}), t)
         for r, t in pair
     ]
-    (step,), _ = matched([run_of(cases=cases)])
+    (step,) = matched([run_of(cases=cases)]).steps
     assert step.verdict[0].startswith(
         "Launch-bound: 100 % of the 8.00 ms go by between operations or in operations of at"
     )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mpbench.records.profile import OPTIMIZER, UPDATE, read_profile
 from mpbench.why.reading.breakdown import Breakdown
-from mpbench.why.reading.roofline import COMPUTE, LAUNCH, MEMORY, Peaks, allowed, peaks_of, roofs
+from mpbench.why.reading.roofline import Limit, Peaks, allowed, peaks_of, roofs
 
 PEAKS = peaks_of(peaks())
 
@@ -32,10 +32,10 @@ def test_of_several_peaks_the_best_counts_and_an_unknown_precision_does_not():
 @pytest.mark.parametrize(
     ("costs", "kind", "bound"),
     [
-        ({"flops": 2_000_000_000, "bytes": 1_000_000, "kernels": 1}, COMPUTE, 2e-3),
-        ({"flops": 2_000_000, "bytes": 100_000_000, "kernels": 1}, MEMORY, 1e-3),
-        ({"flops": 1000, "bytes": 1000, "kernels": 20}, LAUNCH, 1e-4),
-        ({"flops": 0, "bytes": 100_000_000, "kernels": 1}, MEMORY, 1e-3),
+        ({"flops": 2_000_000_000, "bytes": 1_000_000, "kernels": 1}, Limit.COMPUTE, 2e-3),
+        ({"flops": 2_000_000, "bytes": 100_000_000, "kernels": 1}, Limit.MEMORY, 1e-3),
+        ({"flops": 1000, "bytes": 1000, "kernels": 20}, Limit.LAUNCH, 1e-4),
+        ({"flops": 0, "bytes": 100_000_000, "kernels": 1}, Limit.MEMORY, 1e-3),
     ],
 )
 def test_the_largest_bound_names_the_class(costs, kind, bound):

@@ -18,7 +18,7 @@ from mpbench.records.profile import (
     ProfileRecord,
 )
 from mpbench.why.reading.breakdown import Breakdown
-from mpbench.why.reading.verdict import MAX_SENTENCES, Arm, is_host_bound, ms, verdict
+from mpbench.why.reading.verdict import MAX_SENTENCES, ProfiledArm, is_host_bound, ms, verdict
 
 MS = 1_000_000
 
@@ -38,8 +38,8 @@ def row(name="layer", kind=TENSOR_CORES, milliseconds=10.0, part=FORWARD, **fiel
 
 def said(rows, step_ms, operations=None, baseline=None, name="mixed_float16", on_device=True, **fields):
     breakdown = Breakdown(record(rows, operations, on_device), step_ms / 1000)
-    base = Arm("float32", baseline) if baseline else None
-    return verdict(Arm(name, breakdown, **fields), base)
+    base = ProfiledArm("float32", baseline) if baseline else None
+    return verdict(ProfiledArm(name, breakdown, **fields), base)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_at_most_six_lines_that_can_be_printed(parts, step, on_device, with_more
     operations = [Operations(f"T{number}", kind, ns, 3) for number, (kind, ns) in enumerate(parts)]
     breakdown = Breakdown(record(rows, operations, on_device), step)
     more = {"compiled_seconds": step / 3, "batch_size": 8, "other_batches": {16: 1e9}} if with_more else {}
-    sentences = verdict(Arm("mixed_float16", breakdown, **more), Arm("float32", breakdown))
+    sentences = verdict(ProfiledArm("mixed_float16", breakdown, **more), ProfiledArm("float32", breakdown))
     assert 1 <= len(sentences) <= MAX_SENTENCES
     assert all(sentence.endswith(".") and "\n" not in sentence and "nan" not in sentence for sentence in sentences)
     assert len(set(sentences)) == len(sentences)

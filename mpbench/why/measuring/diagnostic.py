@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
-from mpbench.engine.interleave import Arm, measure
+from mpbench.engine.interleave import Arm, Progress, measure
 from mpbench.engine.memory import explained
 from mpbench.engine.stopping import Plan, Series
 from mpbench.engine.telemetry import OthersOnCpu
@@ -18,11 +18,15 @@ from mpbench.records.rounds import kept_rounds
 from mpbench.stats.intervals import MIN_PAIRS, time_interval
 from mpbench.system.device import Device
 
-Progress = Callable[[str], None]
+Outcome = Measured[DiagnosticRecord] | Exception
 
-LEAST_SECONDS = 1e-7
-"""In place of what is less: no operation is launched in less, so what is left when the call's own time is taken off is
-noise of that. Such a figure is NOISY."""
+
+class MakeRecord(Protocol):
+    """Makes a diagnostic's record of what is known once it has been measured."""
+
+    def __call__(
+        self, *, rounds: int, steps_per_round: int, unpaired_blocks: str, noisy: bool, others_cpu_share: float | None
+    ) -> DiagnosticRecord: ...
 
 
 @dataclass(frozen=True)
@@ -31,101 +35,76 @@ class Diagnostic:
 
     Attributes:
         run: runs it so many times back to back and returns when the device has finished; has run at least once.
-        record: makes its record from the fields that `measure_diagnostics` knows (see there), given by keyword.
+        record: makes its record.
         skipped_steps, before, after: as in `interleave.Arm`.
-        seconds: what the record's rounds are, made of the seconds per run that were measured: where a run holds many
-            calls, or the call of the function that holds them is no part of what is timed.
+        operations: in one run; its rounds are seconds of one.
         check: raises CaseFailure where what it computed cannot be right.
-        release: gives back what it holds.
     """
 
     run: Callable[[int], None]
-    record: Callable[..., DiagnosticRecord]
+    record: MakeRecord
     skipped_steps: Callable[[], int] = lambda: 0
     before: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
-    seconds: Callable[[float], float] = lambda measured: measured
+    operations: int = 1
     check: Callable[[], None] = lambda: None
-    release: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True)
-class Builder:
-    """What builds some diagnostics of a group at once, because they share a model.
-
-    Attributes:
-        names: of the diagnostics that are wanted.
-        build: takes a function that shows progress; returns at least these diagnostics by name. What it raises
-            ends them.
-    """
-
-    names: Sequence[str]
-    build: Callable[[Progress], Mapping[str, Diagnostic]]
+Built = AbstractContextManager[Mapping[str, Diagnostic]]
+"""Builds diagnostics that share a model, by name, where it is entered; gives back what they hold where it is left."""
 
 
 def measure_diagnostics(
-    builders: Sequence[Builder],
-    plan: Plan,
-    common: Mapping[str, Any],
-    device: Device,
-    size: str,
-    progress: Progress,
-    *,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Measured[DiagnosticRecord] | Exception]:
+    to_build: Sequence[tuple[Sequence[str], Built]], plan: Plan, device: Device, size: str, progress: Progress
+) -> dict[str, Outcome]:
     """Build the diagnostics of a group, measure them interleaved and check them.
 
     Args:
-        builders: of the group.
+        to_build: names of diagnostics that are wanted, with what builds at least these; what it raises ends them.
         plan: when to stop.
-        common: fields of DiagnosticRecord that are the same for the whole group.
-        device, size: for the message where memory runs out, as `memory.explained` takes them.
+        device, size: for the message where memory runs out, as `explained` takes them.
         progress: takes one line.
 
     Returns:
-        For each diagnostic its record with its rounds, or what ended it. `record` of a diagnostic is called with
-        `common` and with `rounds`, `steps_per_round`, `unpaired_blocks`, `noisy` and `others_cpu_share`.
+        For each diagnostic its record with its rounds, or what ended it.
     """
-    outcomes: dict[str, Measured[DiagnosticRecord] | Exception] = {}
+    outcomes: dict[str, Outcome] = {}
     diagnostics: dict[str, Diagnostic] = {}
-    for builder in builders:
-        try:
-            built = builder.build(progress)
-            diagnostics.update({name: built[name] for name in builder.names})
-        except Exception as error:  # one precision's failure must not cost the others their measurement
-            outcomes.update(dict.fromkeys(builder.names, explained(error, device, size)))
-    others = OthersOnCpu()
-    arms = [Arm(name, p.run, p.skipped_steps, before=p.before, after=p.after) for name, p in diagnostics.items()]
-    with others.watched():
-        series = measure(arms, plan, clock=clock, progress=progress)
-    for name, diagnostic in diagnostics.items():
-        try:
-            outcomes[name] = _result(
-                diagnostic, series[name], {**common, "others_cpu_share": others.share}, plan.tolerance
-            )
-        except Exception as error:
-            outcomes[name] = explained(error, device, size)
-        diagnostic.release()
+    with ExitStack() as stack:
+        for names, building in to_build:
+            try:
+                built = stack.enter_context(building)
+                diagnostics |= {name: built[name] for name in names}
+            except Exception as error:  # one precision's failure must not cost the others their measurement
+                outcomes |= dict.fromkeys(names, explained(error, device, size))
+        others = OthersOnCpu()
+        arms = [Arm(name, d.run, d.skipped_steps, before=d.before, after=d.after) for name, d in diagnostics.items()]
+        with others.watched():
+            series = measure(arms, plan, progress=progress)
+        for name, diagnostic in diagnostics.items():
+            try:
+                outcomes[name] = _result(diagnostic, series[name], others.share, plan.tolerance)
+            except Exception as error:
+                outcomes[name] = explained(error, device, size)
     return outcomes
 
 
 def _result(
-    diagnostic: Diagnostic, series: Series, common: Mapping[str, Any], tolerance: float
+    diagnostic: Diagnostic, series: Series, others_cpu_share: float | None, tolerance: float
 ) -> Measured[DiagnosticRecord]:
     if series.error is not None:
         raise series.error
     diagnostic.check()
     if not series.rounds:
         raise CaseFailure("loss scaling skipped a step in each round: a skipped step is not a training step")
-    rounds = kept_rounds(max(diagnostic.seconds(measured), LEAST_SECONDS) for measured in series.rounds)
-    # What was taken off has noise of its own; of fewer rounds nothing can be said.
-    unsure = len(rounds) < MIN_PAIRS or min(rounds) <= LEAST_SECONDS
-    wide = unsure or time_interval(rounds).relative_half_width > tolerance
+    rounds = kept_rounds(seconds / diagnostic.operations for seconds in series.rounds)
+    # Of fewer rounds nothing can be said.
+    wide = len(rounds) < MIN_PAIRS or time_interval(rounds).relative_half_width > tolerance
     record = diagnostic.record(
-        **common,
         rounds=len(rounds),
         steps_per_round=series.steps_per_round,
         unpaired_blocks=series.unpaired_blocks,
         noisy=series.noisy or wide,
+        others_cpu_share=others_cpu_share,
     )
     return Measured(record, rounds)

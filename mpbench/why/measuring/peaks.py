@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,7 @@ from mpbench.config.profiles import SEED
 from mpbench.engine import device as devices
 from mpbench.engine.tracing import tracing
 from mpbench.errors import CaseFailure
-from mpbench.records.diagnostics import PeakRecord
+from mpbench.records.diagnostics import Peak, PeakRecord
 from mpbench.system.device import Device
 from mpbench.why.measuring.diagnostic import Diagnostic
 
@@ -30,8 +32,20 @@ COPY_VALUES = {"cpu": 2**25, "gpu": 2**28}
 CHAIN_OPERATIONS = 1000
 
 
-def peak(what: str, precision: Precision, device: Device, jit: bool | None = None) -> Diagnostic:
-    """A peak, where it depends on it in a precision's compute dtype; it has run when this returns.
+@dataclass(frozen=True)
+class _Work:
+    """What is timed; `size`, `flops` and `bytes` as in PeakRecord."""
+
+    call: Callable[[], Any]
+    size: str
+    flops: float = 0.0
+    bytes: float = 0.0
+    operations: int = 1
+
+
+@contextmanager
+def peak(what: Peak, precision: Precision, device: Device, jit: bool | None, profile: str) -> Iterator[Diagnostic]:
+    """A peak, where it depends on it in a precision's compute dtype.
 
     Args:
         what: `matmul`, a square product, as large as takes long enough; `copy`, an array far beyond the
@@ -41,13 +55,56 @@ def peak(what: str, precision: Precision, device: Device, jit: bool | None = Non
         device: where it runs.
         jit: XLA on, off, or (None) on for a GPU, as layers have it. XLA would make one kernel of the
             thousand, so it compiles only products, and is recorded for all.
+        profile: of the session, by name.
     """
+    compiled = jit if jit is not None else device.kind == "gpu"
     with tf.device(device.placement):
-        compiled = jit if jit is not None else device.kind == "gpu"
-        return {"matmul": _matmul, "copy": _copy, "latency": _latency}[what](what, precision, device, compiled)
+        if what is Peak.MATMUL:
+            work = _matmul(precision, device, compiled)
+        else:
+            work = _copy(device) if what is Peak.COPY else _latency(precision)
+    state: dict[str, Any] = {"call": work.call}
+    record = partial(
+        PeakRecord,
+        model="",
+        precision=precision.name,
+        phase="",
+        device=device.kind,
+        device_name=devices.device_name(device),
+        profile=profile,
+        batch_size=0,
+        image_size=0,
+        jit=compiled,
+        tf32=precision.tf32 and devices.tf32_available(device),
+        what=what.value,
+        size=work.size,
+        flops=work.flops,
+        bytes=work.bytes,
+    )
+    operations = work.operations
+    del work
+
+    def run(times: int) -> None:
+        devices.set_tf32(precision.tf32)
+        with tf.device(device.placement):
+            for _ in range(times):
+                state["last"] = state["call"]()
+            tf.test.experimental.sync_devices()
+
+    def check() -> None:
+        last = state["last"]
+        if last is not None and not np.isfinite(np.asarray(last).astype(np.float64)).all():
+            raise CaseFailure(f"the {what.value} gave a value that is not finite")
+
+    run(1)
+    try:
+        yield Diagnostic(run, record, operations=operations, check=check)
+    finally:
+        state.clear()
+        gc.collect()
 
 
-def _matmul(what: str, precision: Precision, device: Device, jit: bool) -> Diagnostic:
+def _matmul(precision: Precision, device: Device, jit: bool) -> _Work:
     dtype = tf.as_dtype(precision.compute_dtype)
     devices.check_tf32_is_apart(precision.tf32, precision.policy, device, jit)
     devices.set_tf32(precision.tf32)
@@ -56,12 +113,11 @@ def _matmul(what: str, precision: Precision, device: Device, jit: bool) -> Diagn
         call = _compiled(partial(tf.matmul, a, b), jit)
         if _seconds_of(call) >= MATMUL_SECONDS:
             break
-    text = "x".join([str(size)] * 3)
     # Each of the size**2 values of the product is a sum of size products.
-    return _probe(call, what, precision, device, jit, size=text, flops=2.0 * size**3)
+    return _Work(call, "x".join([str(size)] * 3), flops=2.0 * size**3)
 
 
-def _copy(what: str, precision: Precision, device: Device, jit: bool) -> Diagnostic:
+def _copy(device: Device) -> _Work:
     number = COPY_VALUES[device.kind]
     source = _random((number,), 0, tf.float32)
     # Into memory that is there: a copy into new memory on a CPU measures how fast the system clears pages.
@@ -70,14 +126,12 @@ def _copy(what: str, precision: Precision, device: Device, jit: bool) -> Diagnos
     def add() -> None:
         target.assign_add(source)
 
-    size = f"{number * source.dtype.size / 2**20:.0f} MiB"
+    array_bytes = number * source.dtype.size
     # Both are read, one is written.
-    return _probe(
-        _compiled(add, False), what, precision, device, jit, size=size, bytes=3.0 * number * source.dtype.size
-    )
+    return _Work(_compiled(add, False), f"{array_bytes / 2**20:.0f} MiB", bytes=3.0 * array_bytes)
 
 
-def _latency(what: str, precision: Precision, device: Device, jit: bool) -> Diagnostic:
+def _latency(precision: Precision) -> _Work:
     dtype = tf.as_dtype(precision.compute_dtype)
     first, other = _random((1,), 0, dtype), _random((1,), 1, dtype)
 
@@ -87,54 +141,7 @@ def _latency(what: str, precision: Precision, device: Device, jit: bool) -> Diag
             value = other - value  # sums would be drawn together into one when the graph is optimised
         return value
 
-    call = _compiled(chain, False)
-    return _probe(call, what, precision, device, jit, lambda measured: measured / CHAIN_OPERATIONS, size="one value")
-
-
-def _probe(
-    call: Callable[[], Any],
-    what: str,
-    precision: Precision,
-    device: Device,
-    jit: bool,
-    seconds: Callable[[float], float] = lambda measured: measured,
-    *,
-    size: str,
-    flops: float = 0.0,
-    bytes: float = 0.0,
-) -> Diagnostic:
-    state: dict[str, Any] = {"call": call}
-
-    def run(times: int) -> None:
-        devices.set_tf32(precision.tf32)
-        with tf.device(device.placement):
-            for _ in range(times):
-                state["last"] = state["call"]()
-            tf.test.experimental.sync_devices()
-
-    def record(**fields: Any) -> PeakRecord:
-        return PeakRecord(
-            **{**fields, "model": "", "phase": ""},
-            precision=precision.name,
-            jit=jit,
-            tf32=precision.tf32 and devices.tf32_available(device),
-            what=what,
-            size=size,
-            flops=flops,
-            bytes=bytes,
-        )
-
-    def check() -> None:
-        last = state.get("last")
-        if last is not None and not np.isfinite(np.asarray(last).astype(np.float64)).all():
-            raise CaseFailure(f"the {what} gave a value that is not finite")
-
-    def release() -> None:
-        state.clear()
-        gc.collect()
-
-    run(1)
-    return Diagnostic(run, record, seconds=seconds, check=check, release=release)
+    return _Work(_compiled(chain, False), "one value", operations=CHAIN_OPERATIONS)
 
 
 def _compiled(body: Callable[[], Any], jit: bool) -> Callable[[], Any]:

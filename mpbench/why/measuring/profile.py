@@ -23,8 +23,8 @@ from mpbench.errors import described, printable
 from mpbench.records.profile import ProfileRecord
 from mpbench.system.device import Device
 from mpbench.why.measuring.layer_costs import LayerCosts, layer_costs, names_in
+from mpbench.why.reading.attributed import profile_record
 from mpbench.why.reading.attribution import OPTIMIZER, Attribution, KnownLayer
-from mpbench.why.reading.figures import profile_record
 from mpbench.why.reading.trace import Trace, UnreadableTrace, read_trace
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from mpbench.records.profile import CLASSES, PASSES, LayerRow, ProfileRecord, read_profile
 from mpbench.records.speed import SpeedCase
@@ -17,10 +18,20 @@ from mpbench.records.speed import SpeedCase
 IDLE = "device idle"
 """The step as it was measured, less what ran in it: the device waits for the host."""
 
+IDLE_ON_CPU = "no operation runs"
+"""What that row is called on a CPU."""
+
 LONGER = "ran longer under the profiler"
 """Where more ran in the profiled steps than the measured step has time for. Negative, so that no row hides it."""
 
-CLASS, PASS, LAYER = "class", "pass", "layer"
+
+class By(Enum):
+    """What the rows of a breakdown are, as the header of its table says."""
+
+    CLASS = "class of work"
+    PASS = "pass"
+    LAYER = "layer"
+
 
 SMALL_SECONDS = 10e-6
 """Of an operation on a CPU: one that takes no longer spends most of it on being scheduled (2 to 5 us)."""
@@ -65,26 +76,23 @@ class Breakdown:
         ]
         return (self.idle_seconds + math.fsum(small)) / self.step_seconds
 
-    def rows(self, by: str) -> dict[str, float]:
-        """Seconds by class, pass or layer, with IDLE, and LONGER where there is any: they add up to the step."""
+    def rows(self, by: By) -> dict[str, float]:
+        """Seconds by row, with IDLE, and LONGER where there is any: they add up to the step."""
         ns: defaultdict[str, int] = defaultdict(int)
         for row in self.record.rows:
             for (part, kind), value in row.ns.items():
-                ns[kind if by == CLASS else part if by == PASS else row_name(row)] += value
-        order: Sequence[str] = (
-            CLASSES if by == CLASS else PASSES if by == PASS else sorted(ns, key=lambda key: -ns[key])
-        )
-        return {name: self.record.seconds(ns[name]) for name in order if ns.get(name)} | self._rest()
+                ns[{By.CLASS: kind, By.PASS: part, By.LAYER: row_name(row)}[by]] += value
+        by_size = sorted(ns, key=lambda name: -ns[name])
+        order = {By.CLASS: CLASSES, By.PASS: PASSES, By.LAYER: by_size}[by]
+        return {name: self.record.seconds(ns[name]) for name in order if ns.get(name)} | self.rest()
 
-    def _rest(self) -> dict[str, float]:
+    def rest(self) -> dict[str, float]:
+        """The rows of what is no work."""
         rest = self.step_seconds - self.busy_seconds
         return {IDLE: max(rest, 0.0)} | ({LONGER: rest} if rest < 0 else {})
 
     def class_seconds(self, kind: str) -> float:
-        return self.rows(CLASS).get(kind, 0.0)
-
-    def pass_seconds(self, part: str) -> float:
-        return self.rows(PASS).get(part, 0.0)
+        return self.rows(By.CLASS).get(kind, 0.0)
 
     def row_seconds(self, row: LayerRow) -> float:
         return self.record.seconds(row.total_ns)
@@ -119,7 +127,7 @@ def _folded(breakdown: Breakdown, alone: Collection[str]) -> dict[str, float]:
         kept = row.name in alone or (row.name and not row.is_layer)
         ns[row.name if kept else row_name(LayerRow("", row.type))] += row.total_ns
     by_size = sorted(ns, key=lambda name: -ns[name])
-    return {name: breakdown.record.seconds(ns[name]) for name in by_size} | breakdown._rest()
+    return {name: breakdown.record.seconds(ns[name]) for name in by_size} | breakdown.rest()
 
 
 def adding_up(seconds: Mapping[str, float], unit: float) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mpbench.why.reading.matched import matched
 from mpbench.why.reading.page import SCHEMA, SCHEMA_KEY, as_data, page_lines, prose, trace_answer, verdict_lines
 
 FINE = 0
-MAX_STEPS = 1_000_000
+MAX_TRACE_STEPS = 1_000_000
 """In one trace: the profiler drops events long before."""
 
 
@@ -29,8 +30,8 @@ def session_lines(run: SavedRun) -> list[str]:
         for one in run.diagnostics.values()
         if isinstance(r := one.record, InputRecord)
     ]
-    for step in matched([run])[0]:
-        lines += [*verdict_lines(step), *(prose(f"- {of.sentence}." for of in step.inputs.values())), ""]
+    for step in matched([run]).steps:
+        lines += [*verdict_lines(step), *(prose(f"- {found.sentence}." for found in step.inputs.values())), ""]
     return lines
 
 
@@ -59,9 +60,11 @@ def run_explain(args: argparse.Namespace) -> int:
         UsageProblem: a run or trace cannot be read, or there is nothing to explain.
     """
     if bool(args.runs) == bool(args.trace):
-        raise UsageProblem("explain: valid is RUN.json, one or several, or --trace FILE, not both")
-    if args.steps is not None and (args.trace is None or not 1 <= args.steps <= MAX_STEPS):
-        raise UsageProblem(f"--steps: {args.steps}: valid is a whole number from 1 to {MAX_STEPS}, beside --trace")
+        raise UsageProblem("explain: give RUN.json, one or several, or --trace FILE, not both")
+    if args.steps is not None and (args.trace is None or not 1 <= args.steps <= MAX_TRACE_STEPS):
+        raise UsageProblem(
+            f"--steps: {args.steps}: must be a whole number from 1 to {MAX_TRACE_STEPS}, together with --trace"
+        )
     lines, data = _of_trace(args) if args.trace else _of_runs(args)
     if args.json:
         show_data(json.dumps(data, indent=1, allow_nan=False))
@@ -72,7 +75,7 @@ def run_explain(args: argparse.Namespace) -> int:
 
 def _of_trace(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     if args.model is not None:
-        raise UsageProblem("--model: a trace is of one model: valid is --model beside RUN.json")
+        raise UsageProblem("--model: a trace is of one model: use it together with RUN.json")
     from mpbench.why.reading.trace import UnreadableTrace
 
     try:
@@ -87,23 +90,22 @@ def _of_runs(args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
         runs = [read_run(path) for path in args.runs]
     except UnreadableRun as problem:
         raise UsageProblem(f"explain: {problem}") from None
-    steps, notes = matched(runs)
-    notes += [f"{run.path}: {line}" for run in runs for line in run.denied]
+    found = matched(runs)
+    steps, remarks = found.steps, [*found.remarks, *(f"{run.path}: {line}" for run in runs for line in run.denied)]
     if not steps:
-        of = printable(", ".join(str(path) for path in args.runs))
+        paths = printable(", ".join(str(path) for path in args.runs))
+        reasons = dict.fromkeys(
+            why for run in runs for case in run.speed.values() if (why := case.record.no_step_profile)
+        )
+        because = printable(f" ({'; '.join(reasons)})") if reasons else ""
         raise UsageProblem(
-            f"explain: {of}: no profile of a step in it: on a CPU --mp-why takes them (make why), on a GPU they are "
-            f"always taken unless --mp-profile-steps is 0{_reasons(notes)}"
+            f"explain: {paths}: no profile of a step in it: on a CPU --mp-why takes them (make why), on a GPU they are "
+            f"always taken unless --mp-profile-steps is 0{because}"
         )
     if args.model is not None:
         models = list(dict.fromkeys(step.setting.model for step in steps))
         if args.model not in models:
-            raise UsageProblem(printable(f"--model: {args.model}: valid are {', '.join(models)}"))
+            raise UsageProblem(printable(f"--model: unknown {args.model!r}: valid are {', '.join(models)}"))
         steps = [step for step in steps if step.setting.model == args.model]
-    return page_lines(steps, notes), as_data(steps, notes)
-
-
-def _reasons(notes: list[str]) -> str:
-    """Why none could be taken, where the runs say so."""
-    said = [note.partition("no profile (")[2].partition(");")[0] for note in notes if "no profile (" in note]
-    return printable(f" ({'; '.join(dict.fromkeys(said))})") if said else ""
+    found = replace(found, steps=steps, remarks=remarks)
+    return page_lines(found), as_data(found)

@@ -1,6 +1,6 @@
 """What saved runs hold of each step: its cases, its input, its device's peaks; figures of two settings never meet.
 
-What belongs here: what must agree, and which of two figures counts. Pure: from `records.runs.SavedRun` to Arms.
+What belongs here: what must agree, and which of two figures counts. Pure: from `records.runs.SavedRun` to StepRecords.
 """
 
 from __future__ import annotations
@@ -8,26 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar, cast
 
 from mpbench.config.precisions import DEFAULT_BASELINE, PRECISIONS
 from mpbench.records.comparable import STEP_SETTINGS, configuration, differences, settings
 from mpbench.records.diagnostics import DiagnosticRecord, EndToEndRecord, InputRecord, PeakRecord
 from mpbench.records.measured import Measured
 from mpbench.records.runs import SavedRun
-from mpbench.records.speed import CaseRecord, SpeedCase
+from mpbench.records.speed import PHASES, CaseRecord, SpeedCase
 from mpbench.why.reading.breakdown import breakdown_of
-from mpbench.why.reading.input_verdict import (
-    INPUT_BOUND,
-    EndToEnd,
-    Judged,
-    judged,
-    judged_without_feeding,
-    judged_without_pipeline,
-)
+from mpbench.why.reading.input_verdict import InputFinding, InputTimes, InputVerdict, input_finding
 from mpbench.why.reading.roofline import Peaks, Roof, allowed, peaks_of, roofs
-from mpbench.why.reading.verdict import Arm, verdict
+from mpbench.why.reading.verdict import ProfiledArm, verdict
 
-PHASES = ("training", "inference")
+D = TypeVar("D", bound=DiagnosticRecord)
 
 
 @dataclass(frozen=True)
@@ -63,8 +57,8 @@ class Setting:
 
 
 @dataclass
-class Step:
-    """What there is of one step.
+class StepRecords:
+    """All records of one step, and what follows from them.
 
     Attributes:
         setting: that all of it agrees in.
@@ -77,10 +71,10 @@ class Step:
 
     setting: Setting
     cases: dict[str, tuple[SpeedCase, int]] = field(default_factory=dict)
-    end_to_end: dict[str, dict[str, Measured[DiagnosticRecord]]] = field(default_factory=dict)
-    pipelines: Sequence[Measured[DiagnosticRecord]] = ()
+    end_to_end: dict[str, dict[str, Measured[EndToEndRecord]]] = field(default_factory=dict)
+    pipelines: Sequence[Measured[InputRecord]] = ()
     peaks: Peaks = field(default_factory=Peaks)
-    compiled: Step | None = None
+    compiled: StepRecords | None = None
     batches: dict[str, dict[int, float]] = field(default_factory=dict)
 
     @property
@@ -95,28 +89,28 @@ class Step:
         return str(named.pop()) if len(named) == 1 else DEFAULT_BASELINE if DEFAULT_BASELINE in measured else ""
 
     @cached_property
-    def arms(self) -> list[Arm]:
+    def arms(self) -> list[ProfiledArm]:
         """The precisions with a profile, the baseline first, the first half precision last: the verdict is on it."""
         found = []
         for name, (case, run) in self.cases.items():
             if breakdown := breakdown_of(case):
-                beside, of_run = self.compiled.cases.get(name, (None, run)) if self.compiled else (None, run)
-                compiled = beside.median_seconds if beside and of_run == run else None
-                found.append(
-                    Arm(name, breakdown, compiled, self.batches.get(name, {}), self.setting.batch_size, case.record)
-                )
+                beside, its_run = self.compiled.cases.get(name, (None, run)) if self.compiled else (None, run)
+                compiled = beside.median_seconds if beside and its_run == run else None
+                batches = self.batches.get(name, {})
+                found.append(ProfiledArm(name, breakdown, compiled, batches, self.setting.batch_size, case.record))
         judged = next((arm for arm in found if arm.half and arm.name != self.baseline), None)
         return sorted(found, key=lambda arm: (arm.name != self.baseline, arm is judged))
 
     @cached_property
-    def base(self) -> Arm | None:
+    def base(self) -> ProfiledArm | None:
         """The baseline's arm, beside the one that the verdict is on."""
         return next((arm for arm in self.arms[:-1] if arm.name == self.baseline), None)
 
     @cached_property
     def roofs(self) -> dict[str, dict[str, Roof]]:
         """By precision and row."""
-        return {arm.name: roofs(arm.breakdown, _dtype(arm.name), arm.tf32, self.peaks) for arm in self.arms}
+        dtypes = {name: precision.compute_dtype for name, precision in PRECISIONS.items()}
+        return {arm.name: roofs(arm.breakdown, dtypes.get(arm.name, ""), arm.tf32, self.peaks) for arm in self.arms}
 
     @cached_property
     def allowed_seconds(self) -> dict[str, float]:
@@ -125,125 +119,133 @@ class Step:
         return {name: seconds for name, seconds in found.items() if seconds}
 
     @cached_property
-    def inputs(self) -> dict[str, Judged]:
-        """The verdict on the input, by precision."""
-        end_to_end = {name: self._end_to_end(name) for name in self.end_to_end}
-        said = {}
-        for name, of in end_to_end.items():
-            if isinstance(of, EndToEnd):
-                base = end_to_end.get(self.baseline)
-                said[name] = judged(name, of, base if isinstance(base, EndToEnd) and name != self.baseline else None)
-            elif of:
-                said[name] = judged_without_pipeline(name, *of)
-        for name, (case, _) in self.cases.items():
-            if name not in self.end_to_end and self.pipelines:
-                alone, batch = self.pipelines[-1].median_seconds, self.setting.batch_size
-                said[name] = judged_without_feeding(name, case.median_seconds, alone, batch)
-        return said
+    def inputs(self) -> dict[str, InputFinding]:
+        """What is found of the input, by precision."""
+        times = {name: found for name in self.end_to_end if (found := self._end_to_end_times(name))}
+        if self.pipelines:
+            alone, batch = self.pipelines[-1].median_seconds, self.setting.batch_size
+            for name, (case, _) in self.cases.items():
+                if name not in self.end_to_end:
+                    times[name] = InputTimes(case.median_seconds, alone, None, batch)
+        base = {name: times.get(self.baseline) if name != self.baseline else None for name in times}
+        return {name: input_finding(name, one, base[name]) for name, one in times.items()}
 
-    def _end_to_end(self, precision: str) -> EndToEnd | tuple[float, float] | None:
+    def _end_to_end_times(self, precision: str) -> InputTimes | None:
         steps = self.end_to_end[precision]
         if not {"device", "pipeline"} <= set(steps):
             return None
+        facts = [getattr(steps["pipeline"].record, name) for name in ("workers", "cache", "data")]
+        alone = [
+            one.median_seconds
+            for one in self.pipelines
+            if [one.record.workers, one.record.cache, one.record.data] == facts
+        ]
         device, whole = steps["device"].median_seconds, steps["pipeline"].median_seconds
-        alone = [one.median_seconds for one in self.pipelines if _pipeline(one) == _pipeline(steps["pipeline"])]
-        return EndToEnd(device, alone[-1], whole, self.setting.batch_size) if alone else (device, whole)
+        return InputTimes(device, alone[-1] if alone else None, whole, self.setting.batch_size)
 
     @cached_property
     def verdict(self) -> list[str]:
         """The sentences, the input's first where the step waits for it."""
-        last = self.arms[-1].name if self.arms else next(reversed(self.inputs), "")
-        of = self.inputs.get(last)
-        first = [f"{INPUT_BOUND.upper()}: {of.sentence}."] if of and of.verdict == INPUT_BOUND else []
-        if not self.arms:
-            return first or ([f"{of.sentence[:1].upper()}{of.sentence[1:]}."] if of else [])
-        return verdict(self.arms[-1], self.base, first)
+        judged = self.inputs.get(self.arms[-1].name if self.arms else next(reversed(self.inputs), ""))
+        waits = judged is not None and judged.verdict is InputVerdict.INPUT_BOUND
+        first = [f"{judged.verdict.value.upper()}: {judged.sentence}."] if judged and waits else []
+        if self.arms:
+            return verdict(self.arms[-1], self.base, first)
+        return first or ([f"{judged.sentence[:1].upper()}{judged.sentence[1:]}."] if judged else [])
 
     @property
     def unprofiled(self) -> list[str]:
         """A line for each case without a profile, with the reason where one was asked for."""
-        said = {name: case.record.no_step_profile for name, (case, _) in self.cases.items() if not breakdown_of(case)}
-        return [f"{name} has no profile{f': {why}' if why else ''}" for name, why in said.items()]
+        without = {
+            name: case.record.no_step_profile for name, (case, _) in self.cases.items() if not breakdown_of(case)
+        }
+        return [f"{name} has no profile{f': {why}' if why else ''}" for name, why in without.items()]
 
 
-def matched(runs: Sequence[SavedRun]) -> tuple[list[Step], list[str]]:
-    """The steps in some runs, those of one model together; and a line for each thing that is left out.
+@dataclass(frozen=True)
+class MatchedRuns:
+    """What some runs hold of steps.
+
+    Attributes:
+        steps: those of one model together.
+        left_out: a line for each run, or step, that is left out.
+        remarks: lines about what is not.
+    """
+
+    steps: list[StepRecords]
+    left_out: list[str]
+    remarks: list[str]
+
+    @property
+    def notes(self) -> list[str]:
+        return [*(f"left out: {line}" for line in self.left_out), *self.remarks]
+
+
+def matched(runs: Sequence[SavedRun]) -> MatchedRuns:
+    """The steps in some runs.
 
     Args:
         runs: at least one; the first says on what machine. Of what two of them hold the later counts.
     """
-    runs, notes = _of_one_machine(runs)
-    steps: dict[Setting, Step] = {}
+    kept, left_out = _of_one_machine(runs)
+    steps: dict[Setting, StepRecords] = {}
     diagnostics: dict[str, Measured[DiagnosticRecord]] = {}
     swept: dict[Setting, dict[str, dict[int, float]]] = {}
-    for number, run in enumerate(runs):
+    for number, run in enumerate(kept):
         diagnostics |= run.diagnostics
         for case in run.speed.values():
             r = case.record
             if r.control:
                 continue
             setting = Setting.of(r)
-            steps.setdefault(setting, Step(setting)).cases[r.precision] = case, number
+            steps.setdefault(setting, StepRecords(setting)).cases[r.precision] = case, number
             if r.point.startswith("batch="):
-                of = swept.setdefault(replace(setting, batch_size=0), {}).setdefault(r.precision, {})
-                of[r.batch_size] = r.images_per_second
-    for diagnostic in diagnostics.values():
-        if isinstance(diagnostic.record, EndToEndRecord):
-            setting = Setting.of(diagnostic.record)
-            end_to_end = steps.setdefault(setting, Step(setting)).end_to_end
-            end_to_end.setdefault(diagnostic.record.precision, {})[diagnostic.record.input] = diagnostic
-    for setting, step in steps.items():
-        step.compiled = None if setting.jit else steps.get(replace(setting, jit=True))
-        step.batches = swept.get(replace(setting, batch_size=0), {})
-        step.peaks = peaks_of(one for one in diagnostics.values() if _is_peak(one, setting))
-        step.pipelines = [one for one in diagnostics.values() if _is_pipeline(one, setting)]
+                rates = swept.setdefault(replace(setting, batch_size=0), {}).setdefault(r.precision, {})
+                rates[r.batch_size] = r.images_per_second
+    for step in _of_type(EndToEndRecord, diagnostics.values()):
+        setting = Setting.of(step.record)
+        end_to_end = steps.setdefault(setting, StepRecords(setting)).end_to_end
+        end_to_end.setdefault(step.record.precision, {})[step.record.input] = step
+    pipelines = _of_type(InputRecord, diagnostics.values())
+    peaks = _of_type(PeakRecord, diagnostics.values())
+    for setting, records in steps.items():
+        records.compiled = None if setting.jit else steps.get(replace(setting, jit=True))
+        records.batches = swept.get(replace(setting, batch_size=0), {})
+        device, size = (setting.device, setting.device_name), (setting.batch_size, setting.image_size)
+        records.peaks = peaks_of(one for one in peaks if (one.record.device, one.record.device_name) == device)
+        records.pipelines = [one for one in pipelines if (one.record.batch_size, one.record.image_size) == size]
     models = list(dict.fromkeys(setting.model for setting in steps))
     explained = [step for step in steps.values() if step.is_explained]
     explained.sort(key=lambda step: (models.index(step.setting.model), _order(step.setting.phase)))
-    return explained, [*notes, *_left_out(steps.values())]
+    remarks = []
+    if len({(run.commit, run.dirty) for run in kept}) > 1:
+        remarks.append("the runs are of different commits: a model may have changed between them")
+    return MatchedRuns(explained, [*left_out, *_not_explained(steps.values())], remarks)
 
 
 def _of_one_machine(runs: Sequence[SavedRun]) -> tuple[list[SavedRun], list[str]]:
     """The runs whose figures may stand together, oldest first, and a line for each that may not."""
-    first, kept, notes = runs[0], [runs[0]], []
+    first, kept, left_out = runs[0], [runs[0]], []
     for run in runs[1:]:
         if differing := differences(configuration(first.facts), configuration(run.facts)):
-            elsewhere = f"measured elsewhere than {first.path}: {', '.join(map(str, differing))}"
-            notes.append(f"left out: {run.path}: {elsewhere}")
+            left_out.append(f"{run.path}: measured elsewhere than {first.path}: {', '.join(map(str, differing))}")
         else:
             kept.append(run)
-    if len({(run.commit, run.dirty) for run in kept}) > 1:
-        notes.append("the runs are of different commits: a model may have changed between them")
-    return sorted(kept, key=lambda run: run.time), notes
+    return sorted(kept, key=lambda run: run.time), left_out
 
 
-def _left_out(steps: Iterable[Step]) -> list[str]:
+def _not_explained(steps: Iterable[StepRecords]) -> list[str]:
     lines: dict[str, list[str]] = {}
     for step in steps:
         if not step.is_explained:
             why = next((case.record.no_step_profile for case, _ in step.cases.values()), "")
-            lines.setdefault(f"{step.setting.step}: no profile{f' ({why})' if why else ''}", []).append(
-                step.setting.where
-            )
-    return [f"left out: {what}; {'; '.join(where)}" for what, where in lines.items()]
+            what = f"{step.setting.step}: no profile{f' ({why})' if why else ''}"
+            lines.setdefault(what, []).append(step.setting.where)
+    return [f"{what}; {'; '.join(where)}" for what, where in lines.items()]
 
 
-def _is_peak(diagnostic: Measured[DiagnosticRecord], setting: Setting) -> bool:
-    r = diagnostic.record
-    return isinstance(r, PeakRecord) and (r.device, r.device_name) == (setting.device, setting.device_name)
-
-
-def _is_pipeline(diagnostic: Measured[DiagnosticRecord], setting: Setting) -> bool:
-    r = diagnostic.record
-    return isinstance(r, InputRecord) and (r.batch_size, r.image_size) == (setting.batch_size, setting.image_size)
-
-
-def _pipeline(diagnostic: Measured[DiagnosticRecord]) -> tuple[object, ...]:
-    return tuple(getattr(diagnostic.record, name) for name in ("workers", "cache", "data"))
-
-
-def _dtype(precision: str) -> str:
-    return PRECISIONS[precision].compute_dtype if precision in PRECISIONS else ""
+def _of_type(record_type: type[D], cases: Iterable[Measured[DiagnosticRecord]]) -> list[Measured[D]]:
+    return [cast("Measured[D]", case) for case in cases if isinstance(case.record, record_type)]
 
 
 def _order(phase: str) -> int:

@@ -15,10 +15,20 @@ from mpbench.config.precisions import CPU_NOTE
 from mpbench.errors import printable
 from mpbench.records.profile import CLASSES, TENSOR_CORES, LayerRow
 from mpbench.text_table import render
-from mpbench.why.reading.breakdown import CLASS, IDLE, LAYER, LONGER, PASS, Breakdown, adding_up, aligned, row_name
-from mpbench.why.reading.matched import Step
+from mpbench.why.reading.breakdown import (
+    IDLE,
+    IDLE_ON_CPU,
+    LONGER,
+    Breakdown,
+    By,
+    adding_up,
+    aligned,
+    row_name,
+)
+from mpbench.why.reading.matched import MatchedRuns, StepRecords
 from mpbench.why.reading.roofline import Roof
-from mpbench.why.reading.verdict import Arm, is_host_bound, ms, verdict
+from mpbench.why.reading.verdict import ProfiledArm, is_host_bound, verdict
+from mpbench.why.reading.words import ms, percent, speedup_label
 
 SCHEMA_KEY, SCHEMA = "mpbench_explanation_schema", 2
 """1 was of isolated layers."""
@@ -28,56 +38,50 @@ WIDTH = 118
 
 SHOWN_LAYERS = 12
 TOTAL = "= the step"
-ON_A_CPU = "no operation runs"
-"""What IDLE is on a CPU."""
 
-BUSY_SHARE = 0.1
+MENTIONED_CPU_SHARE = 0.1
 """Of all cores' time: from here on it is said that others computed too."""
 
-NEAR = 0.095
-"""To 1: from here on a speedup has a third decimal."""
 
-
-def page_lines(steps: Sequence[Step], notes: Sequence[str]) -> list[str]:
+def page_lines(found: MatchedRuns) -> list[str]:
     """The whole answer: the verdicts on all steps, then their tables, then what was left out."""
+    steps = found.steps
     lines = [line for step in steps for line in [*verdict_lines(step), ""]]
     for step in steps:
         lines += [*prose([title(step)] if len(steps) > 1 else []), *step_lines(step)]
-    lines += prose(f"note: {note}" for note in notes)
+    lines += prose(f"note: {note}" for note in found.notes)
     if any(step.setting.device == "cpu" for step in steps):
         lines += prose([CPU_NOTE])
     return [printable(line) for line in lines]
 
 
-def verdict_lines(step: Step) -> list[str]:
+def verdict_lines(step: StepRecords) -> list[str]:
     """A step in ten seconds."""
     return [printable(line) for line in [*prose([title(step)]), *(f"- {sentence}" for sentence in step.verdict)]]
 
 
-def title(step: Step) -> str:
+def title(step: StepRecords) -> str:
     """What was measured, and the speedups as the speed cases have them."""
-    said = []
+    parts = []
     for name, (case, _) in step.cases.items():
         r, base = case.record, step.cases.get(case.record.baseline or "")
         if r.interval:
-            digits = 3 if abs(r.interval.estimate - 1) < NEAR else 2
-            ratio, low, high = (f"{x:.{digits}f}" for x in (r.interval.estimate, r.interval.low, r.interval.high))
-            text = f"{name} is {ratio} [{low}, {high}] times as fast as {r.baseline}"
-            doubt = r.doubt or (base[0].record.doubt if base else "")
             took = f", {ms(base[0].median_seconds)} -> {ms(case.median_seconds)} ms" if base else ""
-            said.append(f"{text}{took}{f' {doubt}' if doubt else ''}")
-    return f"{step.setting.step}{': ' if said else ''}{'; '.join(said)} ({step.setting.where})"
+            doubt = r.doubt or (base[0].record.doubt if base else None)
+            speedup = f"{name} is {speedup_label(r.interval)} times as fast as {r.baseline}"
+            parts.append(f"{speedup}{took}{f' {doubt.value}' if doubt else ''}")
+    return f"{step.setting.step}{': ' if parts else ''}{'; '.join(parts)} ({step.setting.where})"
 
 
-def step_lines(step: Step) -> list[str]:
+def step_lines(step: StepRecords) -> list[str]:
     """The tables of a step, its roofline, its input, and what must be known of them."""
     lines = tables(step.arms, step.base.name if step.base else "", step.roofs[step.arms[-1].name]) if step.arms else []
-    said = [*_roofline(step), *(f"Input: {of.sentence}." for of in step.inputs.values()), *_notes(step.arms)]
-    said += [f"{line}." for line in step.unprofiled if step.arms]
+    notes = [*_roofline(step), *(f"Input: {found.sentence}." for found in step.inputs.values()), *_notes(step.arms)]
+    notes += [f"{line}." for line in step.unprofiled if step.arms]
     shares = [case.record.others_cpu_share or 0.0 for case, _ in step.cases.values()]
-    if shares and max(shares) >= BUSY_SHARE:
-        said.append(f"Others used up to {100 * max(shares):.0f} % of the CPU while this was measured.")
-    return [*lines, *prose(said), ""]
+    if shares and max(shares) >= MENTIONED_CPU_SHARE:
+        notes.append(f"Others used up to {percent(max(shares))} of the CPU while this was measured.")
+    return [*lines, *prose(notes), ""]
 
 
 def trace_answer(path: Path, steps: int | None = None) -> tuple[list[str], dict[str, Any]]:
@@ -90,13 +94,13 @@ def trace_answer(path: Path, steps: int | None = None) -> tuple[list[str], dict[
     Raises:
         UnreadableTrace: it cannot be read; one line.
     """
-    from mpbench.why.reading.figures import deduced_steps, profile_record  # they need protobuf, which runs do not
+    from mpbench.why.reading.attributed import deduced_steps, profile_record  # they need protobuf, which runs do not
     from mpbench.why.reading.trace import read_trace
 
     trace = read_trace(path)
     number = steps or deduced_steps(trace)
     record = profile_record(trace, number or 1, "")
-    arm = Arm("", Breakdown(record, record.span_seconds))
+    arm = ProfiledArm("", Breakdown(record, record.span_seconds))
     how = "as the trace marks them" if trace.marked_steps else "told from how often each kernel ran"
     told = f"Of {number} steps{'' if steps else f', {how}'}."
     notes = [told if number else "Figures are of the whole trace: how many steps it holds is not clear (--steps)."]
@@ -108,7 +112,7 @@ def trace_answer(path: Path, steps: int | None = None) -> tuple[list[str], dict[
     return [printable(line) for line in lines], data
 
 
-def tables(arms: Sequence[Arm], baseline: str, roofs: Mapping[str, Roof]) -> list[str]:
+def tables(arms: Sequence[ProfiledArm], baseline: str, roofs: Mapping[str, Roof]) -> list[str]:
     """Where the time goes: by class, by pass and by layer.
 
     Args:
@@ -116,19 +120,17 @@ def tables(arms: Sequence[Arm], baseline: str, roofs: Mapping[str, Roof]) -> lis
     """
     breakdowns = {arm.name: arm.breakdown for arm in arms}
     lines: list[str] = []
-    for by, what in ((CLASS, "by class of work"), (PASS, "by pass"), (LAYER, "by layer")):
-        lines += [*_table(breakdowns, baseline, by, what, roofs), ""]
+    for by in By:
+        lines += [*_table(breakdowns, baseline, by, roofs), ""]
     return lines
 
 
-def _table(
-    breakdowns: Mapping[str, Breakdown], baseline: str, by: str, what: str, roofs: Mapping[str, Roof]
-) -> list[str]:
+def _table(breakdowns: Mapping[str, Breakdown], baseline: str, by: By, roofs: Mapping[str, Roof]) -> list[str]:
     """Milliseconds of each precision in rows that add up as they are printed."""
-    rows = aligned(breakdowns) if by == LAYER else {name: of.rows(by) for name, of in breakdowns.items()}
+    rows = aligned(breakdowns) if by is By.LAYER else {name: of.rows(by) for name, of in breakdowns.items()}
     last = list(breakdowns)[-1]
     digits = 2 if max(of.step_seconds for of in breakdowns.values()) >= 0.01 else 3
-    if by == LAYER:
+    if by is By.LAYER:
         rows = _shortened(rows, last)
     whole = {name: adding_up(of, 10.0**-digits / 1000) for name, of in rows.items()}
     names = list(dict.fromkeys(name for of in (rows[last], *rows.values()) for name in of))
@@ -136,8 +138,8 @@ def _table(
     layers = {row_name(row): row for row in breakdowns[last].record.rows}
     table = []
     for name in [*names, TOTAL]:
-        label = ON_A_CPU if name == IDLE and not breakdowns[last].record.on_device else name
-        row = {f"ms a step {what}": label if len(label) <= 46 else f"{label[:43]}..."}
+        label = IDLE_ON_CPU if name == IDLE and not breakdowns[last].record.on_device else name
+        row = {f"ms a step by {by.value}": label if len(label) <= 46 else f"{label[:43]}..."}
         cells = {key: sum(of.values()) if name == TOTAL else of.get(name, 0) for key, of in whole.items()}
         for key, of in breakdowns.items():
             row[key or "ms"] = f"{cells[key] / 10**digits:.{digits}f}"
@@ -147,10 +149,10 @@ def _table(
             if key != baseline:
                 saved = (cells[baseline] - cells[key]) / 10**digits
                 row["saved" if len(breakdowns) == 2 else f"{key} saved"] = f"{saved:.{digits}f}"
-        if by == LAYER and roofs:
+        if by is By.LAYER and roofs:
             of_roof = roofs.get(name)
-            row["% of roof"] = f"{100 * of_roof.fraction:.0f} {of_roof.bound_by}" if of_roof else ""
-        if by == LAYER:
+            row["% of roof"] = f"{100 * of_roof.fraction:.0f} {of_roof.bound_by.value}" if of_roof else ""
+        if by is By.LAYER:
             row["mostly"] = _mostly(layers[name]) if name in layers else ""
         table.append(row)
     return render(table, ("mostly", "% of roof"))
@@ -183,7 +185,7 @@ def _mostly(row: LayerRow) -> str:
     return ", ".join(words)
 
 
-def _roofline(step: Step) -> list[str]:
+def _roofline(step: StepRecords) -> list[str]:
     """What the roofs are, and what they would allow."""
     if not any(step.roofs.values()):
         return []
@@ -191,20 +193,20 @@ def _roofline(step: Step) -> list[str]:
     products = [
         f"{'tf32' if tf32 else dtype} {rate / 1e12:.3g}" for (dtype, tf32), rate in peaks.flops_per_second.items()
     ]
-    said = [
+    lines = [
         f"Roofs as measured: {', '.join(products)} TFLOP/s, {(peaks.bytes_per_second or 0) / 1e9:.3g} GB/s, "
         f"{1e6 * (peaks.launch_seconds or 0):.3g} us an operation."
     ]
     before, after = (step.allowed_seconds.get(name) for name in (step.baseline, last))
     if before and after and step.baseline != last:
-        said.append(
+        lines.append(
             f"At their roofs all layers{' and the update' if step.setting.phase == 'training' else ''} would take "
             f"{ms(before)} -> {ms(after)} ms: {before / after:.2f} times as fast."
         )
-    return said
+    return lines
 
 
-def _notes(arms: Sequence[Arm]) -> list[str]:
+def _notes(arms: Sequence[ProfiledArm]) -> list[str]:
     notes = [
         f"{arm.name}: {of.record.steps} steps profiled by {of.record.source}, each {ms(abs(of.profiler_seconds))} ms "
         f"{'longer' if of.profiler_seconds > 0 else 'shorter'} than without the profiler, which is in no row."
@@ -219,12 +221,12 @@ def _notes(arms: Sequence[Arm]) -> list[str]:
     return notes
 
 
-def as_data(steps: Sequence[Step], notes: Sequence[str]) -> dict[str, Any]:
+def as_data(found: MatchedRuns) -> dict[str, Any]:
     """What the page says, for JSON: seconds per step and fractions, nothing rounded."""
-    return {SCHEMA_KEY: SCHEMA, "notes": list(notes), "steps": [step_data(step) for step in steps]}
+    return {SCHEMA_KEY: SCHEMA, "notes": found.notes, "steps": [_step_data(step) for step in found.steps]}
 
 
-def step_data(step: Step) -> dict[str, Any]:
+def _step_data(step: StepRecords) -> dict[str, Any]:
     speedups = {
         name: {"speedup": r.speedup, "low": r.speedup_low, "high": r.speedup_high, "noisy": r.noisy}
         for name, (case, _) in step.cases.items()
@@ -250,7 +252,7 @@ def step_data(step: Step) -> dict[str, Any]:
     }
 
 
-def _data(arm: Arm, roofs: Mapping[str, Roof]) -> dict[str, Any]:
+def _data(arm: ProfiledArm, roofs: Mapping[str, Roof]) -> dict[str, Any]:
     of, record = arm.breakdown, arm.breakdown.record
     return {
         "step_seconds": of.step_seconds,
@@ -261,9 +263,9 @@ def _data(arm: Arm, roofs: Mapping[str, Roof]) -> dict[str, Any]:
         "compiled_seconds": arm.compiled_seconds,
         "kernels_per_step": record.kernels_per_step,
         "tensor_core_share": of.class_seconds(TENSOR_CORES) / of.busy_seconds if record.on_device else None,
-        "by_class": of.rows(CLASS),
-        "by_pass": of.rows(PASS),
-        "by_layer": of.rows(LAYER),
+        "by_class": of.rows(By.CLASS),
+        "by_pass": of.rows(By.PASS),
+        "by_layer": of.rows(By.LAYER),
         "layers": [_layer_data(of, row, roofs.get(row_name(row))) for row in record.rows if row.is_layer],
         "operations": [
             {"type": one.type, "class": one.kind, "seconds": record.seconds(one.ns), "count": one.count}

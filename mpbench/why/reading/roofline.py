@@ -14,14 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from mpbench.config.precisions import PRECISIONS
-from mpbench.records.diagnostics import DiagnosticRecord, PeakRecord
+from mpbench.records.diagnostics import Peak, PeakRecord
 from mpbench.records.measured import Measured
 from mpbench.records.profile import UPDATE, LayerRow
 from mpbench.why.reading.breakdown import Breakdown, row_name
 
-COMPUTE, MEMORY, LAUNCH = "compute", "memory", "launch"
+
+class Limit(str, Enum):
+    """What bounds a layer's time, as JSON has it too."""
+
+    COMPUTE = "compute"
+    MEMORY = "memory"
+    LAUNCH = "launch"
 
 
 @dataclass(frozen=True)
@@ -37,21 +44,19 @@ class Peaks:
     launch_seconds: float | None = None
 
 
-def peaks_of(diagnostics: Iterable[Measured[DiagnosticRecord]]) -> Peaks:
+def peaks_of(diagnostics: Iterable[Measured[PeakRecord]]) -> Peaks:
     """Peaks from their records, all of one device; of several figures of one peak the best one."""
     flops: dict[tuple[str, bool], float] = {}
     rates, latencies = [], []
     for diagnostic in diagnostics:
         r, seconds = diagnostic.record, diagnostic.median_seconds
-        if not isinstance(r, PeakRecord):
-            continue
-        if r.what == "matmul" and r.flops > 0 and r.precision in PRECISIONS:
+        if r.what == Peak.MATMUL and r.flops > 0 and r.precision in PRECISIONS:
             dtype = PRECISIONS[r.precision].compute_dtype
             key = dtype, r.tf32 and dtype == "float32"
             flops[key] = max(flops.get(key, 0.0), r.flops / seconds)
-        elif r.what == "copy" and r.bytes > 0:
+        elif r.what == Peak.COPY and r.bytes > 0:
             rates.append(r.bytes / seconds)
-        elif r.what == "latency":
+        elif r.what == Peak.LATENCY:
             latencies.append(seconds)
     return Peaks(flops, max(rates, default=None), min(latencies, default=None))
 
@@ -61,12 +66,12 @@ class Roof:
     """A layer under the roofline.
 
     Attributes:
-        bounds: seconds of a step at least, by COMPUTE, MEMORY and LAUNCH.
+        bounds: seconds of a step at least, by limit.
         seconds: of a step, as measured.
         flops, bytes: of a step.
     """
 
-    bounds: Mapping[str, float]
+    bounds: Mapping[Limit, float]
     seconds: float
     flops: int
     bytes: int
@@ -76,7 +81,7 @@ class Roof:
         return max(self.bounds.values())
 
     @property
-    def bound_by(self) -> str:
+    def bound_by(self) -> Limit:
         return max(self.bounds, key=self.bounds.__getitem__)
 
     @property
@@ -99,7 +104,11 @@ def roofs(breakdown: Breakdown, dtype: str, tf32: bool, peaks: Peaks) -> dict[st
         peak = peaks.flops_per_second.get((of, tf32 and of == "float32"))
         if row.bytes and row.total_ns and peak and rate and latency:
             launches = row.kernels / (record.steps * record.devices)
-            bounds = {COMPUTE: row.flops / peak, MEMORY: row.bytes / rate, LAUNCH: launches * latency}
+            bounds = {
+                Limit.COMPUTE: row.flops / peak,
+                Limit.MEMORY: row.bytes / rate,
+                Limit.LAUNCH: launches * latency,
+            }
             found[row_name(row)] = Roof(bounds, breakdown.row_seconds(row), row.flops, row.bytes)
     return found
 

@@ -10,7 +10,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
+from mpbench.records.marks import Mark
 from mpbench.records.profile import (
     CLASSES,
     COPIES,
@@ -23,22 +25,23 @@ from mpbench.records.profile import (
     LayerRow,
 )
 from mpbench.records.speed import CaseRecord
-from mpbench.why.reading.breakdown import CLASS, IDLE, LONGER, Breakdown
+from mpbench.why.reading.breakdown import IDLE, LONGER, Breakdown, By
+from mpbench.why.reading.words import listed, ms, percent
 
 MAX_SENTENCES = 6
 
-HOST_BOUND = 0.5
+HOST_BOUND_SHARE = 0.5
 """Of a step, idle: the device waits for most of it."""
 
-PARTLY_HOST_BOUND = 0.2
-NAMED = 0.1
+PARTLY_HOST_BOUND_SHARE = 0.2
+REASON_SHARE = 0.1
 """Of the time that anything ran: what takes less is no reason."""
 
 SCHEDULED_SECONDS = 20e-6
 """Of a step for each of its operations on a CPU: with more, what lies between them is something else."""
 
-MAX_NAMED = 3
-MOST = 0.5
+MAX_LISTED = 3
+MOST_SHARE = 0.5
 MAIN_TYPES = 0.75
 """Of a class: the types of operations that are named make up as much of it."""
 
@@ -60,8 +63,18 @@ IMAGE_CHANNELS = 4
 _HALF = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 
 
+class Bound(Enum):
+    """What a step waits for most: the words that its first sentence begins with."""
+
+    HOST = Mark.HOST_BOUND.value
+    PARTLY_HOST = "Partly host-bound"
+    DEVICE = "Device-bound"
+    LAUNCH = "Launch-bound"
+    OPERATIONS = "Operations run"
+
+
 @dataclass(frozen=True)
-class Arm:
+class ProfiledArm:
     """A precision with its breakdown.
 
     Attributes:
@@ -95,10 +108,20 @@ _Reason = tuple[float, str]
 
 def is_host_bound(breakdown: Breakdown) -> bool:
     """Whether a GPU waits for the host for most of a step."""
-    return breakdown.record.on_device and breakdown.idle_share >= HOST_BOUND
+    return bound_of(breakdown) is Bound.HOST
 
 
-def verdict(arm: Arm, baseline: Arm | None = None, before: Sequence[str] = ()) -> list[str]:
+def bound_of(breakdown: Breakdown) -> Bound:
+    of, record = breakdown, breakdown.record
+    if not record.on_device:
+        scheduled = of.step_seconds <= SCHEDULED_SECONDS * record.kernels_per_step
+        return Bound.LAUNCH if of.small_share >= MOST_SHARE and scheduled else Bound.OPERATIONS
+    if of.idle_share >= HOST_BOUND_SHARE:
+        return Bound.HOST
+    return Bound.PARTLY_HOST if of.idle_share >= PARTLY_HOST_BOUND_SHARE else Bound.DEVICE
+
+
+def verdict(arm: ProfiledArm, baseline: ProfiledArm | None = None, before: Sequence[str] = ()) -> list[str]:
     """The sentences on a step, the most important first.
 
     Args:
@@ -113,48 +136,44 @@ def verdict(arm: Arm, baseline: Arm | None = None, before: Sequence[str] = ()) -
     return [*first, *(text for _, text in reasons[:room]), *last]
 
 
-def _bound(arm: Arm) -> str:
-    of = arm.breakdown
-    record, step = of.record, ms(of.step_seconds)
-    if not record.on_device:
-        per_step = f"{record.kernels_per_step:,.0f} operations a step"
-        if of.small_share >= MOST and of.step_seconds <= SCHEDULED_SECONDS * record.kernels_per_step:
-            return (
-                f"Launch-bound: {_percent(of.small_share)} of the {step} ms go by between operations or in operations "
-                f"of at most 10 us, of {per_step}."
-            )
-        return f"Operations run in {_working(of)}, {per_step}."
-    every = 1e6 * of.step_seconds / record.kernels_per_step
-    waits = (
-        f"the GPU waits for the host in {ms(of.idle_seconds)} of {step} ms ({_percent(of.idle_share)}): "
-        f"{record.kernels_per_step:,.0f} kernels a step, one every {every:.3g} us."
+def _bound(arm: ProfiledArm) -> str:
+    of, bound = arm.breakdown, bound_of(arm.breakdown)
+    kernels = of.record.kernels_per_step
+    every = f"one every {1e6 * of.step_seconds / kernels:.3g} us"
+    if bound is Bound.LAUNCH:
+        return (
+            f"{bound.value}: {percent(of.small_share)} of the {ms(of.step_seconds)} ms go by between operations or in "
+            f"operations of at most 10 us, of {kernels:,.0f} operations a step."
+        )
+    if bound is Bound.OPERATIONS:
+        return f"{bound.value} in {_working(of)}, {kernels:,.0f} operations a step."
+    if bound is Bound.DEVICE:
+        return f"{bound.value}: the GPU works in {_working(of)}."
+    return (
+        f"{bound.value}: the GPU waits for the host in {ms(of.idle_seconds)} of {ms(of.step_seconds)} ms "
+        f"({percent(of.idle_share)}): {kernels:,.0f} kernels a step, {every}."
     )
-    if of.idle_share >= HOST_BOUND:
-        return f"HOST-BOUND: {waits}"
-    if of.idle_share >= PARTLY_HOST_BOUND:
-        return f"Partly host-bound: {waits}"
-    return f"Device-bound: the GPU works in {_working(of)}."
 
 
 def _working(of: Breakdown) -> str:
     if of.busy_seconds > of.step_seconds:
         return f"all of the {ms(of.step_seconds)} ms (under the profiler {ms(of.busy_seconds)})"
-    return f"{ms(of.busy_seconds)} of {ms(of.step_seconds)} ms ({_percent(1 - of.idle_share)})"
+    return f"{ms(of.busy_seconds)} of {ms(of.step_seconds)} ms ({percent(1 - of.idle_share)})"
 
 
-def _tensor_cores(arm: Arm) -> list[str]:
+def _tensor_cores(arm: ProfiledArm) -> list[str]:
     of = arm.breakdown
     if not of.record.on_device or of.record.tensor_cores is False:
         return []
     on_them, others = of.class_seconds(TENSOR_CORES), of.class_seconds(OTHER_PRODUCTS)
     share = on_them / of.busy_seconds
-    text = f"{_percent(share)} of the busy time runs on tensor cores ({ms(on_them)} of {ms(of.busy_seconds)} ms"
-    if others >= NAMED * of.busy_seconds:
+    text = f"{percent(share)} of the busy time runs on tensor cores ({ms(on_them)} of {ms(of.busy_seconds)} ms"
+    if others >= REASON_SHARE * of.busy_seconds:
         text += f"; other convolutions and matrix products {ms(others)} ms"
     return [f"{text})."]
 
 
-def _reasons(arm: Arm) -> list[_Reason]:
+def _reasons(arm: ProfiledArm) -> list[_Reason]:
     of = arm.breakdown
     found = [
         *_normalisation(arm),
@@ -166,10 +185,10 @@ def _reasons(arm: Arm) -> list[_Reason]:
         *(_odd_channels(arm) if arm.half and of.record.on_device else ()),
         *(_kept_in_float32(arm) if arm.half else ()),
     ]
-    return [reason for reason in found if reason[0] >= NAMED * of.busy_seconds]
+    return [reason for reason in found if reason[0] >= REASON_SHARE * of.busy_seconds]
 
 
-def _normalisation(arm: Arm) -> list[_Reason]:
+def _normalisation(arm: ProfiledArm) -> list[_Reason]:
     of = arm.breakdown
     rows = _rows_of(of, NORMALISATION)
     seconds = of.class_seconds(NORMALISATION)
@@ -185,7 +204,7 @@ def _normalisation(arm: Arm) -> list[_Reason]:
     if casts >= CASTS * seconds:
         why.append(f"it is computed in float32 ({ms(casts)} ms of it are casts)")
     fused = of.record.seconds(sum(row.fused_ns for row in rows))
-    if per_layer >= SINGLE_OPERATIONS and fused < NAMED * seconds:
+    if per_layer >= SINGLE_OPERATIONS and fused < REASON_SHARE * seconds:
         why.append(f"from single operations ({per_layer:.0f} {_units(of)} a layer)")
     return [(seconds, f"{text}{': ' if why else ''}{' and '.join(why)}.")]
 
@@ -203,7 +222,7 @@ def _normalisation_name(row: LayerRow) -> str:
     return "Batch normalisation" if re.search(r"(?:^|_|/)bn", name) else "Normalisation"
 
 
-def _update(arm: Arm) -> list[_Reason]:
+def _update(arm: ProfiledArm) -> list[_Reason]:
     of = arm.breakdown
     seconds = of.class_seconds(OPTIMIZER)
     number = sum(row.kernels for row in _rows_of(of, OPTIMIZER)) / (of.record.steps * of.record.devices)
@@ -217,16 +236,16 @@ def _main_types(of: Breakdown, kind: str, what: str) -> list[_Reason]:
     named: list[str] = []
     seconds = 0.0
     for one in of.record.operations:
-        if one.kind == kind and one.type and seconds < MAIN_TYPES * whole and len(named) < MAX_NAMED:
+        if one.kind == kind and one.type and seconds < MAIN_TYPES * whole and len(named) < MAX_LISTED:
             named.append(one.type.lstrip("_"))
             seconds += of.record.seconds(one.ns)
-    if seconds < MOST * whole or not named:
+    if seconds < MOST_SHARE * whole or not named:
         return []
-    text = f"{_listed(named)} {'take' if len(named) > 1 else 'takes'} {_of_busy(of, seconds)}"
+    text = f"{listed(named)} {'take' if len(named) > 1 else 'takes'} {_of_busy(of, seconds)}"
     return [(seconds, f"{what[:1].upper()}{what[1:]}{text}.")]
 
 
-def _odd_channels(arm: Arm) -> list[_Reason]:
+def _odd_channels(arm: ProfiledArm) -> list[_Reason]:
     of = arm.breakdown
     rows = [row for row in of.record.rows if row.channels and _odd(*row.channels)]
     if not rows:
@@ -237,7 +256,7 @@ def _odd_channels(arm: Arm) -> list[_Reason]:
     example = f"{longest.name or longest.type} {longest.channels[0]} -> {longest.channels[1]}"
     kernel = f", and ran {longest.kernel.partition('(')[0].partition('<')[0][:50]}" if longest.kernel else ""
     moved = of.record.seconds(sum(row.of_class(COPIES) for row in rows))
-    layout = f", {ms(moved)} ms of it copies and layout" if moved >= NAMED * seconds else ""
+    layout = f", {ms(moved)} ms of it copies and layout" if moved >= REASON_SHARE * seconds else ""
     many = f"{len(rows)} layers have" if len(rows) > 1 else "One layer has"
     text = f"{many} channels that are no multiple of {MULTIPLE}, {_of_busy(of, seconds)}{layout} ({example}{kernel})."
     return [(seconds, text)]
@@ -247,7 +266,7 @@ def _odd(inputs: int, outputs: int) -> bool:
     return bool((inputs % MULTIPLE and inputs > IMAGE_CHANNELS) or outputs % MULTIPLE)
 
 
-def _kept_in_float32(arm: Arm) -> list[_Reason]:
+def _kept_in_float32(arm: ProfiledArm) -> list[_Reason]:
     of = arm.breakdown
     rows = [row for row in of.record.rows if row.dtype == "float32"]
     if not rows:
@@ -259,7 +278,7 @@ def _kept_in_float32(arm: Arm) -> list[_Reason]:
     return [(seconds, f"{which} kept in float32: {_of_busy(of, seconds)}.")]
 
 
-def _main_layers(arm: Arm) -> list[_Reason]:
+def _main_layers(arm: ProfiledArm) -> list[_Reason]:
     """The type of layer, or the one layer, that most of it goes to, and in what class."""
     of = arm.breakdown
     by_type: defaultdict[str, list[LayerRow]] = defaultdict(list)
@@ -270,7 +289,7 @@ def _main_layers(arm: Arm) -> list[_Reason]:
         return []
     kind, rows = max(by_type.items(), key=lambda pair: sum(row.total_ns for row in pair[1]))
     seconds = sum(of.row_seconds(row) for row in rows)
-    if seconds < MOST * of.busy_seconds:
+    if seconds < MOST_SHARE * of.busy_seconds:
         return []
     number = sum(row.layers for row in rows)
     mostly = max(CLASSES, key=lambda kind: sum(row.of_class(kind) for row in rows))
@@ -284,17 +303,17 @@ def _main_layers(arm: Arm) -> list[_Reason]:
     return [(seconds, f"{which} {_of_busy(of, seconds)}, most of it {mostly}.")]
 
 
-def _not_faster(arm: Arm, baseline: Arm | None) -> list[_Reason]:
+def _not_faster(arm: ProfiledArm, baseline: ProfiledArm | None) -> list[_Reason]:
     """The classes that take as long as in the baseline, and the wait."""
     if baseline is None:
         return []
-    before, after = baseline.breakdown.rows(CLASS), arm.breakdown.rows(CLASS)
-    least = NAMED * arm.breakdown.step_seconds
+    before, after = baseline.breakdown.rows(By.CLASS), arm.breakdown.rows(By.CLASS)
+    least = REASON_SHARE * arm.breakdown.step_seconds
     slow = [
         name
         for name, seconds in sorted(after.items(), key=lambda row: -row[1])
         if 0 < before.get(name, 0.0) * NOT_FASTER <= seconds and seconds >= least and name != LONGER
-    ][:MAX_NAMED]
+    ][:MAX_LISTED]
     if not slow:
         return []
     idle = "the wait for the host" if arm.breakdown.record.on_device else "the time between operations"
@@ -302,7 +321,7 @@ def _not_faster(arm: Arm, baseline: Arm | None) -> list[_Reason]:
     return [(after[slow[0]], f"Not faster than in {baseline.name}: {', '.join(rows)}.")]
 
 
-def _tries(arm: Arm) -> list[str]:
+def _tries(arm: ProfiledArm) -> list[str]:
     """What was measured to be faster."""
     of, found = arm.breakdown, []
     if arm.compiled_seconds and arm.compiled_seconds < NOT_FASTER * of.step_seconds:
@@ -318,24 +337,9 @@ def _tries(arm: Arm) -> list[str]:
     return found
 
 
-def ms(seconds: float) -> str:
-    """Milliseconds with three digits."""
-    value = 1000 * seconds
-    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}" if abs(value) >= 0.9995 else f"{value:.3f}"
-
-
 def _of_busy(of: Breakdown, seconds: float) -> str:
     return f"{ms(seconds)} of {ms(of.busy_seconds)} ms"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
 def _units(of: Breakdown) -> str:
     return "kernels" if of.record.on_device else "operations"
-
-
-def _listed(names: Sequence[str]) -> str:
-    names = list(dict.fromkeys(names))
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

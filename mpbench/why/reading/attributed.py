@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mpbench.errors import printable
@@ -42,6 +43,17 @@ _NORMALISING_SCOPE = re.compile(r"/(?:moments|batchnorm)/|BatchNorm")
 Key = TypeVar("Key", bound=Hashable)
 
 
+@dataclass
+class _Sums:
+    """Of one layer, in picoseconds and kernels."""
+
+    known: KnownLayer | None
+    kernels: int = 0
+    casts: int = 0
+    fused: int = 0
+    products: Counter[str] = field(default_factory=Counter)
+
+
 def profile_record(
     trace: Trace,
     steps: int,
@@ -56,58 +68,34 @@ def profile_record(
         source: what took it.
         layers, optimizers: of the model, if it is known.
     """
-    attribution = Attribution({op for work in trace.work for op in _operations(work)}, layers, optimizers)
+    attribution = Attribution({op for work in trace.work for op, _ in _parts(work)}, layers, optimizers)
+    placed = [(work, [(op, ps, attribution.place(op)) for op, ps in _parts(work)]) for work in trace.work]
+    normalising = {place.layer for _, parts in placed for op, _, place in parts if _normalises(op, place)}
+    sums: dict[str, _Sums] = {}
     cells: Counter[tuple[str, Cell]] = Counter()
     operations: Counter[tuple[str, str]] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
-    kernels: Counter[str] = Counter()
-    casts: Counter[str] = Counter()
-    fused: Counter[str] = Counter()
-    products: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    known = {}
-    placed = [
-        (work, parts, [attribution.place(op) for op, _ in parts]) for work in trace.work for parts in [_parts(work)]
-    ]
-    normalising = _normalising_layers(placed)
-    for work, parts, places in placed:
-        of_place: Counter[tuple[str, str]] = Counter()
-        across = len({(place.layer, place.part) for place in places}) > 1
-        for number, ((op, ps), place) in enumerate(zip(parts, places, strict=True)):
+    for work, parts in placed:
+        across = len({(place.layer, place.part) for _, _, place in parts}) > 1
+        shares: Counter[tuple[str, str]] = Counter()
+        for number, (op, ps, place) in enumerate(parts):
             kind = operation_type(op)
             of_class = _class(work, kind, place, place.layer in normalising, trace.on_device)
+            layer = sums.setdefault(place.layer, _Sums(place.known))
             cells[place.layer, (place.part, of_class)] += ps
-            operations[kind, of_class] += ps
-            known[place.layer] = place.known
-            casts[place.layer] += ps if is_cast(work.kernel, kind) else 0
-            fused[place.layer] += ps if across else 0
-            of_place[place.layer, of_class] += ps
-            if number == 0:
-                counts[kind, of_class] += work.count
+            layer.casts += ps if is_cast(work.kernel, kind) else 0
+            layer.fused += ps if across else 0
             if of_class in (TENSOR_CORES, OTHER_PRODUCTS) and trace.on_device:
-                products[place.layer][work.kernel] += ps
-        kernels[of_place.most_common(1)[0][0][0]] += work.count
-    ns = in_ns(cells)
-    by_layer: defaultdict[str, dict[Cell, int]] = defaultdict(dict)
-    for (layer, cell), value in ns.items():
-        by_layer[layer] |= {cell: value} if value else {}
-    rows = []
-    for layer, of_layer in known.items():
-        total = sum(by_layer[layer].values())
-        longest = products[layer].most_common(1)
-        rows.append(
-            LayerRow(
-                name=_text(layer),
-                type=_text(of_layer.type) if of_layer else "",
-                dtype=_text(of_layer.dtype) if of_layer else "",
-                channels=of_layer.channels if of_layer else None,
-                kernel=_text(longest[0][0].replace("void ", ""))[:KERNEL_TEXT] if longest else "",
-                kernels=kernels[layer],
-                cast_ns=min(casts[layer] // 1000, total),
-                fused_ns=min(fused[layer] // 1000, total),
-                ns=by_layer[layer],
-            )
-        )
-    of_types = in_ns(operations)
+                layer.products[work.kernel] += ps
+            operations[kind, of_class] += ps
+            counts[kind, of_class] += work.count if number == 0 else 0
+            shares[place.layer, of_class] += ps
+        (largest, _), _ = shares.most_common(1)[0]
+        sums[largest].kernels += work.count
+    ns: defaultdict[str, dict[Cell, int]] = defaultdict(dict)
+    for (name, cell), value in in_ns(cells).items():
+        ns[name] |= {cell: value} if value else {}
+    rows = [_row(name, layer, ns[name]) for name, layer in sums.items()]
     return ProfileRecord(
         source=source,
         on_device=trace.on_device,
@@ -119,8 +107,25 @@ def profile_record(
         rows=tuple(sorted(rows, key=lambda row: -row.total_ns)),
         operations=tuple(
             Operations(_text(kind), of_class, value, counts[kind, of_class])
-            for (kind, of_class), value in sorted(of_types.items(), key=lambda pair: -pair[1])
+            for (kind, of_class), value in sorted(in_ns(operations).items(), key=lambda pair: -pair[1])
         ),
+    )
+
+
+def _row(name: str, layer: _Sums, ns: Mapping[Cell, int]) -> LayerRow:
+    total = sum(ns.values())
+    known = layer.known or KnownLayer((), "", "")
+    longest = layer.products.most_common(1)
+    return LayerRow(
+        name=_text(name),
+        type=_text(known.type),
+        dtype=_text(known.dtype),
+        channels=known.channels,
+        kernel=_text(longest[0][0].replace("void ", ""))[:KERNEL_TEXT] if longest else "",
+        kernels=layer.kernels,
+        cast_ns=min(layer.casts // 1000, total),
+        fused_ns=min(layer.fused // 1000, total),
+        ns=ns,
     )
 
 
@@ -140,16 +145,12 @@ def deduced_steps(trace: Trace) -> int | None:
         return trace.marked_steps
     often: Counter[int] = Counter()
     for work in trace.work:
-        if not any("while" in op for op in _operations(work)):
+        if not any("while" in op for op, _ in _parts(work)):
             often[work.count] += 1
     if not often:
         return None
     number, of_it = often.most_common(1)[0]
     return number if 2 * of_it > often.total() else None
-
-
-def _operations(work: Work) -> list[str]:
-    return [op for op, _ in _parts(work)]
 
 
 def _parts(work: Work) -> list[tuple[str, int]]:
@@ -162,20 +163,12 @@ def _parts(work: Work) -> list[tuple[str, int]]:
     return [(parts[0][0], parts[0][1] + left), *parts[1:]]
 
 
-def _normalising_layers(placed: Iterable[tuple[Work, list[tuple[str, int]], list[Place]]]) -> set[str]:
-    """The layers that normalise: by their type, or where that is not known by their name and the scopes in them."""
-    found: set[str] = set()
-    for _, parts, places in placed:
-        for (op, _), place in zip(parts, places, strict=True):
-            if place.known is not None:
-                normalises = _NORMALISING.search(place.known.type)
-            elif place.layer.startswith("("):
-                continue
-            else:
-                normalises = _NORMALISING_PATH.search(place.layer) or _NORMALISING_SCOPE.search(op)
-            if normalises:
-                found.add(place.layer)
-    return found
+def _normalises(op: str, place: Place) -> bool:
+    """Whether a layer normalises: by its type, or where that is not known by its name and the scopes in it."""
+    if place.known is not None:
+        return bool(_NORMALISING.search(place.known.type))
+    by_name = _NORMALISING_PATH.search(place.layer) or _NORMALISING_SCOPE.search(op)
+    return bool(by_name) and not place.layer.startswith("(")
 
 
 def _class(work: Work, kind: str, place: Place, normalises: bool, on_device: bool) -> str:

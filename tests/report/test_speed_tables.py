@@ -1,4 +1,4 @@
-"""mpbench.report.tables: the words and figures that people read, from records."""
+"""mpbench.report.speed_tables and its marks: the words and figures that people read, from records."""
 
 from dataclasses import replace
 
@@ -7,7 +7,15 @@ from case_records import pair, record
 from mpbench.config.precisions import CPU_NOTE
 from mpbench.records.comparable import not_comparable
 from mpbench.records.measured import Measured
-from mpbench.report.tables import energy_table, first_step_table, phase_table, reference_tables, summary, sweep_table
+from mpbench.report.content import cell_text
+from mpbench.report.speed_tables import (
+    energy_table,
+    first_step_table,
+    phase_table,
+    reference_tables,
+    speed_lines,
+    sweep_table,
+)
 
 
 def thesis_run(**changes):
@@ -23,7 +31,13 @@ def measured(*args, **changes):
 
 
 def text(cases):
-    return "\n".join(summary(cases))
+    return "\n".join(speed_lines(cases))
+
+
+def rows_of(table):
+    """Its cells by column, without those that are empty."""
+    rows = [dict(zip(table.columns, map(cell_text, row), strict=True)) for row in table.rows]
+    return [{column: cell for column, cell in row.items() if cell} for row in rows]
 
 
 def row_of(lines, model):
@@ -83,14 +97,14 @@ def test_what_a_reader_must_know_is_said_in_words():
     assert "] NOISY" in shown
     assert "NOISY: vgg16-mixed_float16 (12 rounds): the time limit" in shown
     assert "WARM-UP: vgg16-mixed_float16 (6 rounds): half the time limit" in shown
-    assert "SKIPPED: vgg16-mixed_float16: loss scaling dropped 3 steps" in shown
+    assert "SKIPPED: vgg16-mixed_float16 (3 steps): loss scaling dropped" in shown
 
 
 def test_the_control_is_the_noise_floor_and_no_row():
     interval = {"speedup": 1.002, "speedup_low": 0.995, "speedup_high": 1.009}
     control = Measured(record(control=True, baseline="float32", **interval), [0.303] * 12)
     shown = text([*pair("vgg16", 303, 196), control])
-    assert "noise floor: vgg16: float32 against itself 1.002 [0.995, 1.009]" in shown
+    assert "NOISE FLOOR: vgg16-control (1.002 [0.995, 1.009]): the baseline against itself" in shown
     assert sum(line.startswith("vgg16") for line in shown.splitlines()) == 1
     off = Measured(record(control=True, baseline="float32", **interval | {"speedup_low": 1.001}), [0.303] * 12)
     assert "1 is outside" in text([*pair("vgg16", 303, 196), off])
@@ -127,7 +141,7 @@ def test_settings_that_differ_between_rows_are_all_named():
 def test_tf32_where_there_is_none_is_said():
     interval = {"speedup": 1.0, "speedup_low": 0.99, "speedup_high": 1.01, "baseline": "float32"}
     without = Measured(record(precision="tf32", **interval), [0.303] * 12)
-    assert "TF32: vgg16-tf32: this device has no TF32" in text([*pair("vgg16", 303, 196), without])
+    assert "NO TF32: vgg16-tf32: this device has no TF32" in text([*pair("vgg16", 303, 196), without])
 
 
 def test_what_cannot_be_compared_is_named():
@@ -139,7 +153,7 @@ def test_what_cannot_be_compared_is_named():
 
 
 def test_nothing_measured_nothing_shown():
-    assert summary([]) == []
+    assert speed_lines([]) == []
 
 
 def test_a_sweep_is_a_row_per_model_and_a_column_per_point():
@@ -161,11 +175,12 @@ def test_a_sweep_is_a_row_per_model_and_a_column_per_point():
             ),
         )
     ]
-    title, (row,) = sweep_table(cases)
-    assert title == "Sweep, training: speedup over float32 [95 % interval]"
+    table = sweep_table(cases)
+    (row,) = rows_of(table)
+    assert table.title == "Sweep, training: speedup over float32 [95 % interval]"
     assert [*row] == ["model", "precision", "batch=8", "batch=16"]
     assert (row["batch=8"], row["batch=16"]) == ("1.200 [1.190, 1.210]", "1.500 [1.490, 1.510]")
-    assert sweep_table([measured("vgg16", "float32")]).rows == []
+    assert sweep_table([measured("vgg16", "float32")]).rows == ()
 
 
 def test_of_the_largest_batches_no_times_are_subtracted():
@@ -181,12 +196,12 @@ def test_of_the_largest_batches_no_times_are_subtracted():
         speedup_low=1.6,
         speedup_high=1.8,
     )
-    text = "\n".join(phase_table([base, mixed]))
+    text = "\n".join(phase_table([base, mixed]).lines())
     assert "less ms" not in text
     assert "64 -> 112" in text
     swept = sweep_table([base, mixed])
     assert "speedup in images/s over float32" in swept.title
-    assert swept.rows[0]["batch=max"] == "1.700 [1.600, 1.800] (64 -> 112 images)"
+    assert rows_of(swept)[0]["batch=max"] == "1.700 [1.600, 1.800] (64 -> 112 images)"
 
 
 def changed(case, **changes):
@@ -205,8 +220,8 @@ def test_rounds_left_out_for_throttling_are_counted():
     assert "196.00" in row_of(shown, "vgg16")
     assert "] THROTTLED" not in shown
     assert (
-        "THROTTLED: vgg16-mixed_float16 (3 of 12 rounds): heat or the power supply slowed the GPU down; "
-        "these rounds are left out" in shown
+        "THROTTLED: vgg16-mixed_float16 (3 of 12 rounds left out): heat or the power supply slowed the GPU down; "
+        in shown
     )
 
 
@@ -215,8 +230,7 @@ def test_a_case_that_was_throttled_throughout_keeps_its_figures_and_says_so():
     shown = text(throttled_run(mixed=every))
     assert "196.00" in row_of(shown, "vgg16")
     assert "1.546 [1.530, 1.561] THROTTLED" in shown
-    assert "THROTTLED: vgg16-mixed_float16 (12 of 12 rounds): " in shown
-    assert "the figures are of all rounds" in shown
+    assert "THROTTLED: vgg16-mixed_float16 (12 of 12 rounds, all count): " in shown
     assert "1.546 [1.530, 1.561] THROTTLED" in text(throttled_run(base=every))
 
 
@@ -231,31 +245,28 @@ def test_too_few_rounds_are_named():
     assert "FEW ROUNDS: vgg16-float32 (4 rounds), vgg16-mixed_float16 (4 rounds): below 5" in text(cases)
 
 
-def test_a_swept_way_is_one_row():
+def test_a_swept_mode_is_one_row():
     cases = [
         changed(one, variant=point, point=point, mode=mode)
         for point in ("batch=1", "batch=2")
         for mode in ("jit=off", "jit=on")
         for one in pair("vgg16", 300, 200)
     ]
-    rows = sweep_table(cases).rows
+    rows = rows_of(sweep_table(cases))
     assert [row["model"] for row in rows] == ["vgg16 jit=off", "vgg16 jit=on"]
     assert all({"batch=1", "batch=2"} <= set(row) for row in rows)
 
 
 def test_replicas_on_a_cpu_are_said_to_share_it():
     cases = [changed(one, replicas=2, mode="replicas=2", device="cpu") for one in pair("vgg16", 300, 200)]
-    assert "REPLICAS: on one machine's CPU they share its cores" in text(cases)
+    assert ": on one machine's CPU they share its cores" in text(cases)
     assert "REPLICAS" not in text(pair("vgg16", 300, 200))
 
 
-def test_many_cases_at_the_power_limit_are_told_by_their_range():
-    cases = [
-        changed(one, power_limited_share=share, sm_clock_mhz=clock)
-        for model, share, clock in (("vgg16", 0.1, 1200.0), ("inception_v3", 0.9, 1700.0))
-        for one in pair(model, 300, 200)
-    ]
-    assert "POWER LIMIT: 4 cases (10 to 90 % of rounds, SM clocks 1200 to 1700 MHz): the clock" in text(cases)
+def test_of_many_cases_with_one_mark_some_are_named():
+    cases = [changed(one, skipped_steps=1) for n in range(10) for one in pair(f"m{n}", 300, 200)]
+    named = ", ".join(f"m{n}-{precision} (1 steps)" for n in range(3) for precision in ("float32", "mixed_float16"))
+    assert f"SKIPPED: {named} and 14 more: loss scaling" in text(cases)
 
 
 def with_energy(base_joules, mixed_joules, spread=0.02, **changes):
@@ -267,8 +278,9 @@ def with_energy(base_joules, mixed_joules, spread=0.02, **changes):
 
 
 def test_energy_is_per_image_against_the_baseline_with_spread_and_power():
-    title, (row,) = energy_table(with_energy(1.5, 0.75))
-    assert title == "Energy, training: joules per image ± spread of the passes"
+    table = energy_table(with_energy(1.5, 0.75))
+    (row,) = rows_of(table)
+    assert table.title == "Energy, training: joules per image ± spread of the passes"
     assert row == {
         "model": "vgg16",
         "precision": "mixed_float16",
@@ -282,30 +294,31 @@ def test_energy_is_per_image_against_the_baseline_with_spread_and_power():
 
 
 def test_a_saving_within_the_spread_of_its_figures_says_so():
-    assert energy_table(with_energy(1.0, 0.97)).rows[0]["less %"] == "3.0 (within the spread)"
-    assert energy_table(with_energy(1.0, 0.95)).rows[0]["less %"] == "5.0"
-    assert energy_table(with_energy(1.0, 1.2)).rows[0]["less %"] == "-20.0"
-    assert energy_table(with_energy(1.0, 0.5, throttled=True)).rows[0]["less %"] == "50.0 THROTTLED"
+    assert rows_of(energy_table(with_energy(1.0, 0.97)))[0]["less %"] == "3.0 (within the spread)"
+    assert rows_of(energy_table(with_energy(1.0, 0.95)))[0]["less %"] == "5.0"
+    assert rows_of(energy_table(with_energy(1.0, 1.2)))[0]["less %"] == "-20.0"
+    assert rows_of(energy_table(with_energy(1.0, 0.5, throttled=True)))[0]["less %"] == "50.0 THROTTLED"
 
 
 def test_energy_of_several_replicas_is_per_image_of_all():
     cases = [changed(case, replicas=2, mode="replicas=2") for case in with_energy(3.0, 1.5)]
-    title, (row,) = energy_table(cases)
-    assert title.endswith("all replicas together")
+    table = energy_table(cases)
+    (row,) = rows_of(table)
+    assert table.title.endswith("all replicas together")
     assert (row["model"], row["float32 J/image"]) == ("vgg16 replicas=2", "1.5 ± 2.0 %")
 
 
 def test_energy_that_only_one_of_two_has_is_shown_alone():
     base, mixed = with_energy(1.5, 0.75)
     without = {"joules_per_step": None, "joules_spread": None}
-    assert energy_table([base, changed(mixed, **without)]).rows == []
-    (row,) = energy_table([changed(base, **without), mixed]).rows
+    assert energy_table([base, changed(mixed, **without)]).rows == ()
+    (row,) = rows_of(energy_table([changed(base, **without), mixed]))
     assert row == {"model": "vgg16", "precision": "mixed_float16", "J/image": "0.75 ± 2.0 %", "W": "240"}
-    assert energy_table([]).rows == []
-    assert "less %" not in energy_table([changed(base, joules_per_step=0.0), mixed]).rows[0]
+    assert energy_table([]).rows == ()
+    assert "less %" not in rows_of(energy_table([changed(base, joules_per_step=0.0), mixed]))[0]
 
 
-def in_ways(labels, reference, ratio, **second):
+def in_modes(labels, reference, ratio, **second):
     """Both phases in two modes, each with its own baseline; the second mode that much faster."""
     cases = []
     for phase in ("training", "inference"):
@@ -322,14 +335,14 @@ def in_ways(labels, reference, ratio, **second):
     return cases
 
 
-def test_each_way_has_its_own_baseline():
-    shown = text(in_ways(["jit=off", "jit=on"], "jit=off", 1.25))
+def test_each_mode_has_its_own_baseline():
+    shown = text(in_modes(["jit=off", "jit=on"], "jit=off", 1.25))
     assert row_of(shown, "vgg16 jit=off")[3:5] == ["300.00", "200.00"]
     assert row_of(shown, "vgg16 jit=on")[3:5] == ["240.00", "160.00"]
     assert "Do all benefit" not in shown  # one model, asked for each mode by itself
 
 
-def test_two_models_are_compared_within_each_way():
+def test_two_models_are_compared_within_each_mode():
     cases = [
         changed(case, mode=mode)
         for mode, faster in (("jit=off", 2.0), ("jit=on", 1.0))
@@ -341,9 +354,9 @@ def test_two_models_are_compared_within_each_way():
 
 
 def test_what_xla_brings_is_a_row_per_precision_and_a_column_per_phase():
-    xla, scaling = reference_tables(in_ways(["jit=off", "jit=on"], "jit=off", 1.25))
+    xla, scaling = reference_tables(in_modes(["jit=off", "jit=on"], "jit=off", 1.25))
     assert xla.title.startswith("XLA's speedup")
-    assert xla.rows == [
+    assert rows_of(xla) == [
         {
             "model": "vgg16 jit=on",
             "precision": precision,
@@ -352,31 +365,31 @@ def test_what_xla_brings_is_a_row_per_precision_and_a_column_per_phase():
         }
         for precision in ("float32", "mixed_float16")
     ]
-    assert scaling.rows == []
+    assert scaling.rows == ()
 
 
 def test_how_replicas_scale_is_told_and_batches_are_each_ones():
-    cases = in_ways(["replicas=1", "replicas=2"], "replicas=1", 0.93, replicas=2)
+    cases = in_modes(["replicas=1", "replicas=2"], "replicas=1", 0.93, replicas=2)
     shown = text(cases)
     assert "batch 64 per replica, " in shown
     assert "Scaling efficiency of replicas" in shown
     assert "0.930 [0.920, 0.940]" in shown
     assert "XLA's speedup" not in shown
-    in_first_way, in_second = (row_of(shown, f"vgg16 replicas={n}") for n in (1, 2))
-    assert in_first_way[-4:] == ["303", "->", "196", "1.55"]
+    in_first_mode, in_second = (row_of(shown, f"vgg16 replicas={n}") for n in (1, 2))
+    assert in_first_mode[-4:] == ["303", "->", "196", "1.55"]
     assert "303" not in in_second  # the thesis had one GPU
 
 
 def test_the_first_step_is_told_apart_where_xla_is_on_and_off():
     seconds = {"trace_seconds": 2.31, "compile_seconds": 14.04}
-    cases = [changed(case, **seconds) for case in in_ways(["jit=off", "jit=on"], "jit=off", 1.25)]
+    cases = [changed(case, **seconds) for case in in_modes(["jit=off", "jit=on"], "jit=off", 1.25)]
     assert "First step" not in text(cases)
     cases = [changed(case, jit=case.record.mode == "jit=on") for case in cases]
     assert "First step: seconds to trace + to compile" in text(cases)
-    assert first_step_table(cases).rows[2] == {
+    assert rows_of(first_step_table(cases))[2] == {
         "model": "vgg16 jit=on",
         "precision": "float32",
         "training": "2.3 + 14.0",
         "inference": "2.3 + 14.0",
     }
-    assert first_step_table(thesis_run()).rows == []
+    assert first_step_table(thesis_run()).rows == ()

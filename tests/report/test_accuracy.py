@@ -3,12 +3,12 @@
 from case_records import accuracy_record
 
 from mpbench.report import thesis
-from mpbench.report.accuracy_tables import accuracy_summary, in_words
+from mpbench.report.accuracy import accuracy_lines, in_words
 
 
 def test_the_thesis_tables_come_out_of_its_counts():
     records = [accuracy_record(model, counts) for model, counts in thesis.CONTINGENCY.items()]
-    text = "\n".join(accuracy_summary(records))
+    text = "\n".join(accuracy_lines(records))
     assert "Table 2, validation accuracy in %: dogs-vs-cats.zip, 20000 to train on, 5000 to judge on, " in text
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith(tuple(thesis.CONTINGENCY))}
     for model, p in thesis.MCNEMAR_P.items():
@@ -37,7 +37,7 @@ def test_what_a_sample_can_never_show_is_said():
     assert identical.endswith("; not even identical answers to 200 images could show equivalence")
     tiny = accuracy_record(table=(4, 0, 0, 0), detectable_difference=None, majority_p=0.01, baseline_majority_p=0.01)
     assert "but with 4 images it cannot see any; not even" in in_words(tiny)
-    assert "  none  " in "\n".join(accuracy_summary([tiny]))
+    assert "  none  " in "\n".join(accuracy_lines([tiny]))
 
 
 def test_a_difference_is_named_even_where_it_is_small():
@@ -60,7 +60,7 @@ def test_nothing_learned_is_void_whatever_the_p():
 
 
 def test_drawn_pictures_and_random_weights_are_labelled():
-    lines = accuracy_summary([accuracy_record(data="generated pictures", weights="random", skipped_images=3)])
+    lines = accuracy_lines([accuracy_record(data="generated pictures", weights="random", skipped_images=3)])
     assert lines[-2].startswith("Drawn pictures or random weights: these accuracies say nothing about the thesis's")
     assert "generated pictures, 20000 to train on, 5000 to judge on, 3 not decodable, weights random" in lines[0]
 
@@ -68,7 +68,7 @@ def test_drawn_pictures_and_random_weights_are_labelled():
 def test_skipped_steps_and_models_unknown_to_the_thesis():
     known = accuracy_record(skipped_steps=4)
     other = accuracy_record("mobilenet_v2", device="cpu")
-    text = "\n".join(accuracy_summary([known, other]))
+    text = "\n".join(accuracy_lines([known, other]))
     assert "skipped steps" in text
     assert "0, 4" in text
     assert "on NVIDIA V100/a CPU" in text

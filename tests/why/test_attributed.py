@@ -17,8 +17,8 @@ from mpbench.records.profile import (
     UNATTRIBUTED,
     UPDATE,
 )
+from mpbench.why.reading.attributed import deduced_steps, in_ns, profile_record
 from mpbench.why.reading.attribution import FORKS, KnownLayer
-from mpbench.why.reading.figures import deduced_steps, in_ns, profile_record
 from mpbench.why.reading.kernels import kernel_class, on_tensor_cores
 from mpbench.why.reading.trace import read_trace
 
