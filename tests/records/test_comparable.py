@@ -118,7 +118,7 @@ def resumed(then, now):
 
 def explained(then, now):
     """Steps of other settings are steps of their own: only other machines are left out."""
-    return [note for note in matched([then[0], now[0]])[1] if "measured elsewhere" in note]
+    return [note for note in matched([then[0], now[0]]).left_out if "measured elsewhere" in note]
 
 
 @pytest.mark.parametrize(
