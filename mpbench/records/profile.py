@@ -18,7 +18,7 @@ from mpbench.records.fields import as_object, must_be, quoted
 PROFILE_SCHEMA = 1
 PROFILE_SCHEMA_KEY = "mpbench_profile_schema"
 
-MAX_BYTES = 20_000
+MAX_PROFILE_BYTES = 20_000
 """Of one record in JSON. A run of 18 cases then grows by 360 kB at most."""
 
 MAX_OPERATIONS = 16
@@ -53,7 +53,7 @@ _CLASS_CODES = dict(zip(CLASSES, ("tensor", "product", "norm", "reduce", "elem",
 _CELLS = {f"{p}.{c}": (whole, kind) for whole, p in _PASS_CODES.items() for kind, c in _CLASS_CODES.items()}
 _CODES = {cell: code for code, cell in _CELLS.items()}
 
-Cell = tuple[str, str]
+PassAndClass = tuple[str, str]
 """A pass and a class."""
 
 Check = Callable[[Any, str], Any]
@@ -91,7 +91,7 @@ class LayerRow:
     fused_ns: int = 0
     flops: int = 0
     bytes: int = 0
-    ns: Mapping[Cell, int] = field(default_factory=dict)
+    ns: Mapping[PassAndClass, int] = field(default_factory=dict)
 
     @property
     def total_ns(self) -> int:
@@ -172,7 +172,7 @@ class ProfileRecord:
         return _text(fitted(self))
 
 
-def fitted(record: ProfileRecord, max_bytes: int = MAX_BYTES) -> ProfileRecord:
+def fitted(record: ProfileRecord, max_bytes: int = MAX_PROFILE_BYTES) -> ProfileRecord:
     """A record that takes no more than that as text in a JSON file: the largest layers keep rows of their own, the
     others are summed up by type, so that no sum changes. Where that does not do, names are cut and types summed up."""
     by_size = sorted(record.rows, key=lambda row: -row.total_ns)
@@ -220,7 +220,7 @@ def summed_by_type(rows: Iterable[LayerRow], most: int = MAX_TYPES) -> list[Laye
 
 
 def _summed(kind: str, rows: Sequence[LayerRow]) -> LayerRow:
-    ns: defaultdict[Cell, int] = defaultdict(int)
+    ns: defaultdict[PassAndClass, int] = defaultdict(int)
     for row in rows:
         for cell, value in row.ns.items():
             ns[cell] += value
@@ -349,7 +349,7 @@ def _channels(value: Any, where: str) -> tuple[int, int] | None:
     return first, second
 
 
-def _cells(value: Any, where: str) -> dict[Cell, int]:
+def _cells(value: Any, where: str) -> dict[PassAndClass, int]:
     cells = as_object(value, where)
     if unknown := [code for code in cells if code not in _CELLS]:
         raise ValueError(f"{where}: {quoted(unknown[0])} is no pass and class")

@@ -25,8 +25,7 @@ from mpbench.records.limits import (
 )
 from mpbench.records.marks import Mark
 from mpbench.records.measured import CaseKind, Measured, Record
-from mpbench.records.profile import MAX_BYTES as MAX_PROFILE_BYTES
-from mpbench.records.profile import read_profile
+from mpbench.records.profile import MAX_PROFILE_BYTES, read_profile
 from mpbench.stats.intervals import Interval
 
 PHASES = ("training", "inference")

@@ -9,10 +9,9 @@ import functools
 import itertools
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import matplotlib
@@ -35,7 +34,9 @@ SMALL_POINTS = 8.0
 FONT = "DejaVu Sans"
 """Comes with matplotlib, and is among the widest: another one that a browser takes instead needs no more room."""
 
-INK, PAPER, FAINT = "#1b1b1b", "#ffffff", "#d0d0d0"
+INK, PAPER, FAINT = "#000000", "#ffffff", "#d0d0d0"
+"""The first two are matplotlib's own."""
+
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours, which people of every colour vision tell apart."""
 
@@ -54,7 +55,7 @@ LABEL_INCHES = 1.7
 LARGE_POINTS = 200.0
 """At which text is measured: at the size of a figure's each character is rounded to whole pixels."""
 
-MAX_CHARACTERS = 200
+MEASURED_CHARACTERS = 200
 """Of a text from outside that is measured."""
 
 NAME_CHARACTERS = 60
@@ -86,8 +87,6 @@ def style(salt: str = "mpbench") -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(
             {
-                "axes.edgecolor": INK,
-                "axes.labelcolor": INK,
                 "axes.labelsize": SMALL_POINTS,
                 "axes.linewidth": 0.6,
                 "axes.spines.right": False,
@@ -95,22 +94,15 @@ def style(salt: str = "mpbench") -> Iterator[None]:
                 "axes.titlelocation": "left",
                 "axes.titlesize": FONT_POINTS,
                 "axes.titley": 1.0,  # given, since looking for a free place takes longer than drawing
-                "figure.facecolor": PAPER,
-                "axes.facecolor": PAPER,
                 "font.size": FONT_POINTS,
                 "grid.color": FAINT,
                 "grid.linewidth": 0.5,
-                "legend.edgecolor": FAINT,
-                "legend.facecolor": PAPER,
                 "legend.fontsize": SMALL_POINTS,
                 "legend.frameon": False,
                 "svg.fonttype": "none",
                 "svg.hashsalt": salt,
-                "text.color": INK,
                 "text.parse_math": False,
                 "timezone": "UTC",
-                "xtick.color": INK,
-                "ytick.color": INK,
                 "xtick.labelsize": SMALL_POINTS,
                 "ytick.labelsize": SMALL_POINTS,
             }
@@ -124,7 +116,7 @@ def fitted(text: str, width: float = LABEL_INCHES, points: float = SMALL_POINTS)
     The ends stay, since that is where names of one family differ.
     """
     line = printable(text)
-    kept = min(len(line), MAX_CHARACTERS)
+    kept = min(len(line), MEASURED_CHARACTERS)
     short = line if kept == len(line) else _without_middle(line, kept)
     while kept > 2 and inches([short], points) > width:
         kept -= 1
@@ -157,25 +149,15 @@ def look(precision: str) -> tuple[str, str]:
     return SERIES[number], MARKERS[number]
 
 
-def unique_names(wanted: Iterable[str]) -> list[str]:
-    """Names of files and anchors, each once, from names of anything."""
-    names: dict[str, None] = {}
-    numbers: Counter[str] = Counter()
-    for text in wanted:
-        name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:NAME_CHARACTERS].strip("-") or "figure"
-        while True:
-            numbers[name] += 1
-            if (found := name if numbers[name] == 1 else f"{name}-{numbers[name]}") not in names:
-                break
-        names[found] = None
-    return list(names)
-
-
 def named(drawings: Iterable[Drawing]) -> list[Drawing]:
-    """The same drawings, MOST_DRAWINGS at most, their names made fit for files and unique among them."""
-    of = list(itertools.islice(drawings, MOST_DRAWINGS))
-    names = unique_names(drawing.name for drawing in of)
-    return [Drawing(n, d.title, d.alternative, d.figure) for n, d in zip(names, of, strict=True)]
+    """The same drawings, MOST_DRAWINGS at most, their names made fit for files and anchors, and unique among them."""
+    found: dict[str, Drawing] = {}
+    for drawing in itertools.islice(drawings, MOST_DRAWINGS):
+        slug = re.sub(r"[^a-z0-9]+", "-", drawing.name.lower()).strip("-")[:NAME_CHARACTERS].strip("-") or "figure"
+        wanted = itertools.chain([slug], (f"{slug}-{number}" for number in itertools.count(2)))
+        name = next(name for name in wanted if name not in found)
+        found[name] = replace(drawing, name=name)
+    return list(found.values())
 
 
 def drawn_rows(rows: Sequence[Drawn], most: int = MOST_ROWS) -> tuple[Sequence[Drawn], str]:

@@ -22,7 +22,7 @@ from mpbench.report.content import (
     cell_text,
 )
 
-MAX_BYTES = 1_000_000
+MAX_MARKDOWN_BYTES = 1_000_000
 """GitHub refuses the summary of a step from 1 MiB on."""
 
 MAX_WORD_CHARACTERS = 300
@@ -120,6 +120,6 @@ def _cells(cells: Sequence[Cell]) -> list[str]:
 def _fitting(text: str) -> str:
     """The text, cut after a line where it would be refused: a table that lacks its last rows is still one."""
     data = text.encode("utf-8", "replace")
-    if len(data) <= MAX_BYTES:
+    if len(data) <= MAX_MARKDOWN_BYTES:
         return data.decode()
-    return data[: MAX_BYTES - len(CUT_HERE)].decode("utf-8", "ignore").rpartition("\n")[0] + CUT_HERE
+    return data[: MAX_MARKDOWN_BYTES - len(CUT_HERE)].decode("utf-8", "ignore").rpartition("\n")[0] + CUT_HERE

@@ -19,7 +19,7 @@ from mpbench.report.content import Block, Command, Drawing, Note, Number, Photog
 from mpbench.report.svg import FIGURE_CSS, svg_text
 
 TEMPLATE, STYLE, SCRIPT = "page.html", "page.css", "page.js"
-KINDS: dict[type, str] = {
+BLOCK_NAMES: dict[type, str] = {
     Sentence: "sentence",
     Note: "note",
     Table: "table",
@@ -94,4 +94,4 @@ def _hash(text: str) -> str:
 
 
 def _kind(block: Block) -> str:
-    return KINDS[type(block)]
+    return BLOCK_NAMES[type(block)]

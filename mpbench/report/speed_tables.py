@@ -32,7 +32,7 @@ def speed_lines(cases: Sequence[SpeedCase]) -> list[str]:
         cases: of one run, in any order.
     """
     lines: list[str] = []
-    for phase in thesis.TABLE:
+    for phase in thesis.TABLE_OF_PHASE:
         of_phase = [case for case in cases if case.record.phase == phase]
         if of_phase:
             lines += [*phase_table(of_phase).lines(), *(f"{note.word}: {note.text}" for note in notes(of_phase))]
@@ -61,7 +61,7 @@ def phase_table(cases: Sequence[SpeedCase]) -> Table:
 
 def title(records: Sequence[CaseRecord]) -> str:
     """What the table of a phase holds and how it was measured."""
-    return f"{thesis.TABLE[records[0].phase]}: median ms/step on {setting_label(records)}"
+    return f"{thesis.TABLE_OF_PHASE[records[0].phase]}: median ms/step on {setting_label(records)}"
 
 
 def sweep_table(cases: Sequence[SpeedCase]) -> Table:
@@ -86,7 +86,7 @@ def sweep_table(cases: Sequence[SpeedCase]) -> Table:
 
 def energy_tables(cases: Sequence[SpeedCase]) -> list[Table]:
     """Of each phase that has a figure, the thesis's first."""
-    found = [energy_table([case for case in cases if case.record.phase == phase]) for phase in thesis.TABLE]
+    found = [energy_table([case for case in cases if case.record.phase == phase]) for phase in thesis.TABLE_OF_PHASE]
     return [one for one in found if one.rows]
 
 

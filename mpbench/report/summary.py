@@ -15,7 +15,7 @@ from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.speed import SpeedCase
 from mpbench.report.accuracy import DRAWN_NOTE, difference_label, finding, is_drawn
 from mpbench.report.content import Block, Cell, Note, Report, Section, Sentence, SessionStatus, Table, number
-from mpbench.report.labels import by_phase, each, interval_label, setting_label
+from mpbench.report.labels import by_phase, each, interval_label, precision_label, setting_label
 from mpbench.report.markdown import markdown
 from mpbench.report.marks import marks_of
 from mpbench.report.speed_tables import energy_tables, mode_tables
@@ -134,7 +134,7 @@ def _speed(cases: Sequence[SpeedCase]) -> list[Section]:
         rows: list[dict[str, Cell]] = [
             {
                 "model": case.record.name,
-                "precision": case.record.precision,
+                "precision": precision_label(case.record),
                 "ms": number(1000 * case.median_seconds, ".2f"),
                 "speedup [95 % interval]": interval_label(case.record.interval),
                 "notes": ", ".join(f"{mark.value} ({x})" if x else mark.value for mark, x in marks_of(case).items()),

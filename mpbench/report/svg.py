@@ -13,7 +13,7 @@ from mpbench.system.storage import write_file
 
 PICTURE_DPI = 220
 
-VARIABLES = {
+COLOUR_VARIABLES = {
     INK: "--figure-ink",
     PAPER: "--figure-paper",
     FAINT: "--figure-faint",
@@ -22,10 +22,10 @@ VARIABLES = {
 """The page's variable for each colour that figures are drawn in."""
 
 DARK = ("#e8e8e8", "#16181c", "#4a4f57", "#4db3f0", "#ff8a3d", "#35c9a0", "#e7a3cb", "#f3bf4b", "#9fd8ff")
-"""In the order of VARIABLES."""
+"""In the order of COLOUR_VARIABLES."""
 
-_LIGHT_CSS = "".join(f"{variable}:{colour};" for colour, variable in VARIABLES.items())
-_DARK_CSS = "".join(f"{variable}:{colour};" for variable, colour in zip(VARIABLES.values(), DARK, strict=True))
+_LIGHT_CSS = "".join(f"{variable}:{colour};" for colour, variable in COLOUR_VARIABLES.items())
+_DARK_CSS = "".join(f"{variable}:{colour};" for variable, colour in zip(COLOUR_VARIABLES.values(), DARK, strict=True))
 
 FIGURE_CSS = f"""\
 :root{{{_LIGHT_CSS}}}
@@ -53,7 +53,7 @@ def svg_text(drawing: Drawing) -> str:
     other names. Its title and its alternative are its <title> and <desc>.
 
     Raises:
-        ValueError: it is drawn in a colour that is none of VARIABLES.
+        ValueError: it is drawn in a colour that is none of COLOUR_VARIABLES.
     """
     file = io.StringIO()
     unstamped = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -107,11 +107,9 @@ def _as_attributes(element: ElementTree.Element) -> None:
 
 def _variable(colour: re.Match[str]) -> str:
     name = colour[0].lower()
-    if name == "#000000":  # what matplotlib takes where nothing is said
-        name = INK
-    if name not in VARIABLES:
-        raise ValueError(f"a figure is drawn in {name}: valid are {', '.join(VARIABLES)}")
-    return f"var({VARIABLES[name]})"
+    if name not in COLOUR_VARIABLES:
+        raise ValueError(f"a figure is drawn in {name}: valid are {', '.join(COLOUR_VARIABLES)}")
+    return f"var({COLOUR_VARIABLES[name]})"
 
 
 def _shortened(number: re.Match[str]) -> str:

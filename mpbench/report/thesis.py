@@ -18,7 +18,7 @@ MS_PER_STEP = {
 }
 """(model, phase) -> milliseconds per step in float32 and in mixed_float16."""
 
-TABLE = {"training": "Table 4, training", "inference": "Table 5, inference"}
+TABLE_OF_PHASE = {"training": "Table 4, training", "inference": "Table 5, inference"}
 
 ACCURACY_PERCENT = {
     "vgg16": (91.70, 90.74),

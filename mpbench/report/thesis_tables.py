@@ -21,7 +21,7 @@ def thesis_tables(run: SavedRun) -> list[Table]:
     """
     cases = [case for case in run.speed.values() if not case.record.control and not case.record.point]
     compared = [case.record for case in run.accuracy.values()]
-    of_phase = ([case for case in cases if case.record.phase == phase] for phase in thesis.TABLE)
+    of_phase = ([case for case in cases if case.record.phase == phase] for phase in thesis.TABLE_OF_PHASE)
     return [
         *([_models(cases)] if cases else []),
         *([accuracies(compared), mcnemar(compared)] if compared else []),

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from paths import ROOT, SUPPORT
 
-from mpbench.records.profile import MAX_BYTES, read_profile
+from mpbench.records.profile import MAX_PROFILE_BYTES, read_profile
 from mpbench.records.runs import read_run
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(900)]
@@ -52,7 +52,7 @@ def test_every_case_is_measured_saved_and_read_back(why):
 def test_each_speed_case_has_the_profile_of_its_step(why):
     for case in read_run(why[0] / "why.json").speed.values():
         assert case.record.no_step_profile == ""
-        assert len(json.dumps(case.record.step_profile)) <= MAX_BYTES
+        assert len(json.dumps(case.record.step_profile)) <= MAX_PROFILE_BYTES
         profile = read_profile(case.record.step_profile)
         assert not profile.on_device
         assert profile.steps == 3

@@ -22,9 +22,9 @@ from mpbench.report import figures
 from mpbench.report.bar_figures import energy, memory, throughput
 from mpbench.report.cause_figures import breakdowns, rooflines
 from mpbench.report.content import Drawing
-from mpbench.report.drawing import INK, SERIES, WIDTH_INCHES, fitted, inches, unique_names
+from mpbench.report.drawing import SERIES, WIDTH_INCHES, fitted, inches, named
 from mpbench.report.history_figures import histories
-from mpbench.report.svg import FIGURE_CSS, VARIABLES, save, svg_text
+from mpbench.report.svg import COLOUR_VARIABLES, FIGURE_CSS, save, svg_text
 from mpbench.why.reading.matched import matched
 
 HOSTILE = [
@@ -271,7 +271,7 @@ def test_an_svg_stands_in_a_page_of_a_strict_policy_beside_others():
                 if match := re.fullmatch(r"url\(#(.*)\)|#(.*)", value):
                     assert (match[1] or match[2]) in own
                 if name in ("fill", "stroke"):
-                    assert value == "none" or value[4:-1] in VARIABLES.values()
+                    assert value == "none" or value[4:-1] in COLOUR_VARIABLES.values()
     assert len(ids) == len(set(ids))
     assert not any(re.search(r"https?:(?!//www\.w3\.org/2000/svg)", text) for text in texts)
     assert texts == [svg_text(drawing) for drawing in every_drawing()]
@@ -279,7 +279,7 @@ def test_an_svg_stands_in_a_page_of_a_strict_policy_beside_others():
 
 def test_the_page_defines_every_variable_in_light_and_dark():
     light, dark = FIGURE_CSS.split("prefers-color-scheme:dark")
-    for variable in VARIABLES.values():
+    for variable in COLOUR_VARIABLES.values():
         assert f"{variable}:#" in light
         assert f"{variable}:#" in dark.partition("@media print")[0]
 
@@ -320,7 +320,7 @@ def test_fitted_text_fits_and_keeps_its_ends(text, width):
 
 @given(st.lists(st.text(max_size=90)))
 def test_names_are_fit_for_files_and_unique(wanted):
-    names = unique_names(wanted)
+    names = [one.name for one in named(Drawing(name, "", "", None) for name in wanted)]
     assert len(set(names)) == len(wanted)
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) for name in names)
 
@@ -347,9 +347,3 @@ def test_drawing_leaves_matplotlib_as_it_was():
         assert 31 not in sizes
     finally:
         matplotlib.rcdefaults()
-
-
-def test_the_hard_coded_ink_is_what_text_is_drawn_in():
-    drawing = figures.speedups(a_full_run())
-    assert isinstance(drawing, Drawing)
-    assert {to_hex(text.get_color()) for text in drawing.figure.findobj(matplotlib.text.Text)} == {INK}

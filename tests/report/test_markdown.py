@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from markdown_text import HOSTILE, PARSER, cells, headings, inline_types, visible
 
 from mpbench.report.content import Command, Drawing, Note, Number, Photograph, Report, Section, Sentence, Table
-from mpbench.report.markdown import MAX_BYTES, MAX_WORD_CHARACTERS, markdown, plain
+from mpbench.report.markdown import MAX_MARKDOWN_BYTES, MAX_WORD_CHARACTERS, markdown, plain
 
 MORE_HOSTILE = [
     *HOSTILE,
@@ -122,6 +122,6 @@ def test_a_command_stays_in_its_block(command):
 def test_a_huge_report_is_cut_where_a_line_ends():
     table = Table("t", ("a", "b"), (("x" * 200, "y"),) * 8000)
     text = markdown(Report("r", (), (), (Section("s", "s", (table,)),)))
-    assert MAX_BYTES - 500 < len(text.encode()) <= MAX_BYTES
+    assert MAX_MARKDOWN_BYTES - 500 < len(text.encode()) <= MAX_MARKDOWN_BYTES
     assert text.endswith("|\n\nCut here: a longer text would not be shown.\n")
     assert len(plain("x" * 10**6)) < MAX_WORD_CHARACTERS + 10

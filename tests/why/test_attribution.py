@@ -7,7 +7,7 @@ from mpbench.why.reading.attribution import (
     LOSS,
     MODEL,
     NOWHERE,
-    OPTIMIZER,
+    OPTIMIZER_PLACE,
     SCALING,
     Attribution,
     KnownLayer,
@@ -50,9 +50,9 @@ INCEPTION = [
         ("gradient_tape/inception_v3_1/batch_normalization_1/Cast_1/Cast:Cast", ("batch_normalization", BACKWARD)),
         ("inception_v3_1/Cast:Cast", (MODEL, FORWARD)),
         ("gradient_tape/inception_v3_1/Cast/Cast:Cast", (MODEL, BACKWARD)),
-        ("cond/then/_0/cond/adam/Mul_19:Mul", (OPTIMIZER, UPDATE)),
-        ("cond/cond/adam_7/Sub_50:Sub", (OPTIMIZER, UPDATE)),
-        ("adam/Sub_50:Sub", (OPTIMIZER, UPDATE)),
+        ("cond/then/_0/cond/adam/Mul_19:Mul", (OPTIMIZER_PLACE, UPDATE)),
+        ("cond/cond/adam_7/Sub_50:Sub", (OPTIMIZER_PLACE, UPDATE)),
+        ("adam/Sub_50:Sub", (OPTIMIZER_PLACE, UPDATE)),
         ("cond/then/_0/cond/truediv_2:RealDiv", (SCALING, LOSS_SCALING)),
         ("cond/then/_0/cond/cond/else/_137/cond/cond/Add:AddV2", (SCALING, LOSS_SCALING)),
         ("mul:Mul", (SCALING, LOSS_SCALING)),
@@ -97,14 +97,14 @@ def test_keras_2_numbers_no_scopes():
         ("conv2d", FORWARD),
         ("conv2d_1", FORWARD),
         ("conv2d", BACKWARD),
-        (OPTIMIZER, UPDATE),
+        (OPTIMIZER_PLACE, UPDATE),
     ]
 
 
 def test_a_users_optimizer_is_told_by_what_it_does():
     ops = ["net/dense/MatMul:MatMul", "gradient_tape/net/dense/MatMul/MatMul:MatMul"]
     ops += ["my_descent/ResourceApplyGradientDescent:ResourceApplyGradientDescent", "my_descent/Mul:Mul"]
-    assert place(Attribution(ops), "my_descent/Mul:Mul") == (OPTIMIZER, UPDATE)
+    assert place(Attribution(ops), "my_descent/Mul:Mul") == (OPTIMIZER_PLACE, UPDATE)
 
 
 OWN_NAMES = known("adam", "cond", "gradient_tape", "gradient_tape/mul", "inner", "inner/conv.1", "while")
@@ -115,8 +115,8 @@ OWN_NAMES = known("adam", "cond", "gradient_tape", "gradient_tape/mul", "inner",
     [
         ("net_1/adam_1/MatMul:MatMul", ("adam", FORWARD)),
         ("gradient_tape/net_1/adam_1/MatMul/MatMul:MatMul", ("adam", BACKWARD)),
-        ("adam/Mul_3:Mul", (OPTIMIZER, UPDATE)),
-        ("cond/then/_0/cond/adam/Mul_3:Mul", (OPTIMIZER, UPDATE)),
+        ("adam/Mul_3:Mul", (OPTIMIZER_PLACE, UPDATE)),
+        ("cond/then/_0/cond/adam/Mul_3:Mul", (OPTIMIZER_PLACE, UPDATE)),
         ("net_1/cond_1/MatMul:MatMul", ("cond", FORWARD)),
         ("net_1/cond_3/MatMul:MatMul", ("cond", FORWARD)),  # called a second time
         ("net_1/gradient_tape_1/add:AddV2", ("gradient_tape", FORWARD)),
@@ -137,7 +137,7 @@ def test_a_model_may_be_called_as_the_optimizer_or_a_condition():
     for name in ("adam", "cond"):
         ops = [f"{name}_1/dense_1/MatMul:MatMul", "cond/then/_0/cond/adam/Mul:Mul"]
         attribution = Attribution(ops, known("dense", root=name), ["adam"])
-        assert [place(attribution, op) for op in ops] == [("dense", FORWARD), (OPTIMIZER, UPDATE)]
+        assert [place(attribution, op) for op in ops] == [("dense", FORWARD), (OPTIMIZER_PLACE, UPDATE)]
 
 
 def test_loops_repeat_the_layers_path():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mpbench.records.profile import (
     CLASSES,
-    MAX_BYTES,
+    MAX_PROFILE_BYTES,
     MAX_TEXT,
     PASSES,
     LayerRow,
@@ -63,7 +63,7 @@ def record_of(rows):
 def test_a_record_comes_back_as_it_was_fitted(rows):
     record = record_of([FIRST, *rows])
     text = record.as_text()
-    assert len(json.dumps(text)) <= MAX_BYTES
+    assert len(json.dumps(text)) <= MAX_PROFILE_BYTES
     assert read_profile(text) == fitted(record)
 
 
@@ -100,7 +100,7 @@ def deep(layers):
 def test_deep_models_keep_their_largest_layers(layers):
     record = deep(layers)
     text = record.as_text()
-    assert 0.8 * MAX_BYTES < len(json.dumps(text)) <= MAX_BYTES
+    assert 0.8 * MAX_PROFILE_BYTES < len(json.dumps(text)) <= MAX_PROFILE_BYTES
     read = read_profile(text)
     assert read.busy_ns == record.busy_ns
     alone = [row for row in read.rows if row.is_layer]
@@ -188,7 +188,7 @@ def test_names_are_cut_where_nothing_else_makes_a_record_short(letter):
     operations = tuple(Operations(f"{n}" + letter * 190, CLASSES[0], row.total_ns, 1) for n, row in enumerate(rows))
     record = replace(record_of([]), rows=tuple(rows), operations=operations, span_ns=10**6)
     text = record.as_text()
-    assert len(json.dumps(text)) <= MAX_BYTES
+    assert len(json.dumps(text)) <= MAX_PROFILE_BYTES
     assert read_profile(text).busy_ns == record.busy_ns
 
 

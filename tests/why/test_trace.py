@@ -132,13 +132,6 @@ def test_a_program_that_is_missing_leaves_its_kernels_nameless(tmp_path):
     assert work.instruction is None
 
 
-def test_steps_that_are_marked(tmp_path):
-    made = Made()
-    plane = made.cpu([[("m/a/Mul:Mul", 0, 10)]])
-    made.line(plane, "python", [("train", 10 * n, 5, {"step_num": 40 + n}) for n in range(4)])
-    assert read_trace(made.file(tmp_path)).marked_steps == 4
-
-
 def unreadable(path, **options):
     with pytest.raises(UnreadableTrace) as caught:
         read_trace(path, **options)

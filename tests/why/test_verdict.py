@@ -36,7 +36,7 @@ def row(name="layer", kind=TENSOR_CORES, milliseconds=10.0, part=FORWARD, **fiel
     return LayerRow(name, ns={(part, kind): int(milliseconds * MS)}, **fields)
 
 
-def said(rows, step_ms, operations=None, baseline=None, name="mixed_float16", on_device=True, **fields):
+def told(rows, step_ms, operations=None, baseline=None, name="mixed_float16", on_device=True, **fields):
     breakdown = Breakdown(record(rows, operations, on_device), step_ms / 1000)
     base = ProfiledArm("float32", baseline) if baseline else None
     return verdict(ProfiledArm(name, breakdown, **fields), base)
@@ -54,7 +54,7 @@ def said(rows, step_ms, operations=None, baseline=None, name="mixed_float16", on
     ],
 )
 def test_what_a_gpus_step_is_bound_by(step_ms, begins):
-    assert said([row()], step_ms)[0].startswith(begins)
+    assert told([row()], step_ms)[0].startswith(begins)
 
 
 def test_host_bound_is_said_of_gpus_alone():
@@ -67,14 +67,14 @@ def test_host_bound_is_said_of_gpus_alone():
 def test_many_small_operations_on_a_cpu_are_launch_bound():
     small = [Operations("Mul", ELEMENTWISE, 10 * MS, 5000)]  # of 2 us each
     rows = [row(kind=ELEMENTWISE, kernels=5000)]
-    assert said(rows, 15, small, on_device=False)[0].startswith("Launch-bound: 100 % of the 15.0 ms")
+    assert told(rows, 15, small, on_device=False)[0].startswith("Launch-bound: 100 % of the 15.0 ms")
     large = [Operations("Conv2D", OTHER_PRODUCTS, 10 * MS, 5)]
     assert (
-        said(rows, 15, large, on_device=False)[0]
+        told(rows, 15, large, on_device=False)[0]
         == "Operations run in 10.0 of 15.0 ms (67 %), 5,000 operations a step."
     )
     # What lies between few operations is not their launch.
-    assert said([row(kind=ELEMENTWISE, kernels=5)], 25, small, on_device=False)[0].startswith("Operations run in 10.0")
+    assert told([row(kind=ELEMENTWISE, kernels=5)], 25, small, on_device=False)[0].startswith("Operations run in 10.0")
 
 
 def test_tensor_cores():
@@ -82,33 +82,33 @@ def test_tensor_cores():
     text = (
         "30 % of the busy time runs on tensor cores (3.00 of 10.0 ms; other convolutions and matrix products 7.00 ms)."
     )
-    assert text in said(rows, 10)
-    assert not any("tensor cores (" in sentence for sentence in said(rows, 10, on_device=False))
+    assert text in told(rows, 10)
+    assert not any("tensor cores (" in sentence for sentence in told(rows, 10, on_device=False))
 
 
 def test_normalisation_is_explained_as_far_as_figures_do():
     fields = {"type": "BatchNormalization", "kernels": 40, "cast_ns": 2 * MS}
-    sentences = said([row(), row("bn", NORMALISATION, 10, **fields)], 20)
+    sentences = told([row(), row("bn", NORMALISATION, 10, **fields)], 20)
     why = "it is computed in float32 (2.00 ms of it are casts) and from single operations (40 kernels a layer)"
     assert f"Batch normalisation takes 10.0 of 20.0 ms: {why}." in sentences
     fields |= {"kernels": 3, "cast_ns": 0}
-    assert "Batch normalisation takes 10.0 of 20.0 ms." in said([row(), row("bn", NORMALISATION, 10, **fields)], 20)
+    assert "Batch normalisation takes 10.0 of 20.0 ms." in told([row(), row("bn", NORMALISATION, 10, **fields)], 20)
     fields |= {"kernels": 40, "fused_ns": 5 * MS}
-    assert "Batch normalisation takes 10.0 of 20.0 ms." in said([row(), row("bn", NORMALISATION, 10, **fields)], 20)
+    assert "Batch normalisation takes 10.0 of 20.0 ms." in told([row(), row("bn", NORMALISATION, 10, **fields)], 20)
 
 
 def test_the_update_and_casts():
     rows = [row(milliseconds=6), row("(optimizer)", OPTIMIZER, 4, UPDATE, type=""), row("c", COPIES, 3)]
     operations = [Operations("Cast", COPIES, 3 * MS, 9), Operations("", ELEMENTWISE, 10 * MS, 1)]
-    sentences = said(rows, 13, operations)
+    sentences = told(rows, 13, operations)
     assert "The optimizer's update takes 4.00 of 13.0 ms in 100 kernels: its variables stay float32." in sentences
     assert "Copies, casts and layout: Cast takes 3.00 of 13.0 ms." in sentences
-    assert "The optimizer's update takes 4.00 of 13.0 ms in 100 kernels." in said(rows, 13, operations, name="float32")
+    assert "The optimizer's update takes 4.00 of 13.0 ms in 100 kernels." in told(rows, 13, operations, name="float32")
 
 
 def test_what_takes_little_is_no_reason():
     rows = [row(milliseconds=95), row("(optimizer)", OPTIMIZER, 5, UPDATE, type="")]
-    assert not any("optimizer" in sentence for sentence in said(rows, 100))
+    assert not any("optimizer" in sentence for sentence in told(rows, 100))
 
 
 def test_types_of_operations_that_make_up_a_class():
@@ -119,48 +119,48 @@ def test_types_of_operations_that_make_up_a_class():
         Operations("MaxPool", REDUCTIONS, int(1.1 * MS), 5),
         Operations("Conv2D", TENSOR_CORES, 10 * MS, 5),
     ]
-    assert "Reductions and pooling: BiasAddGrad and MaxPoolGrad take 12.9 of 24.0 ms." in said(rows, 24, operations)
+    assert "Reductions and pooling: BiasAddGrad and MaxPoolGrad take 12.9 of 24.0 ms." in told(rows, 24, operations)
 
 
 def test_channels_and_float32_matter_in_half_precision_on_a_gpu():
     rows = [row("a", channels=(30, 30), kernel="ampere_h1688gemm"), row("b", channels=(64, 64), dtype="float32")]
-    sentences = said(rows, 20)
+    sentences = told(rows, 20)
     assert (
         "One layer has channels that are no multiple of 8, 10.0 of 20.0 ms (a 30 -> 30, and ran ampere_h1688gemm)."
         in sentences
     )
     assert "b is kept in float32: 10.0 of 20.0 ms." in sentences
-    for other in (said(rows, 20, name="float32"), said(rows, 20, on_device=False)):
+    for other in (told(rows, 20, name="float32"), told(rows, 20, on_device=False)):
         assert not any("no multiple" in sentence for sentence in other)
-    assert not any("kept in float32" in sentence for sentence in said(rows, 20, name="float32"))
+    assert not any("kept in float32" in sentence for sentence in told(rows, 20, name="float32"))
 
 
 @pytest.mark.parametrize(("channels", "odd"), [((3, 64), False), ((64, 8), False), ((30, 64), True), ((64, 30), True)])
 def test_images_have_three_channels_by_nature(channels, odd):
-    sentences = said([row(channels=channels)], 10)
+    sentences = told([row(channels=channels)], 10)
     assert any("no multiple of 8" in sentence for sentence in sentences) == odd
 
 
 def test_what_did_not_get_faster_than_the_baseline():
     before = Breakdown(record([row(milliseconds=40), row("n", NORMALISATION, 10)]), 0.06)
-    sentences = said([row(milliseconds=10), row("n", NORMALISATION, 10)], 30, baseline=before)
+    sentences = told([row(milliseconds=10), row("n", NORMALISATION, 10)], 30, baseline=before)
     rows = "normalisation 10.0 -> 10.0 ms, the wait for the host 10.0 -> 10.0 ms"
     assert f"Not faster than in float32: {rows}." in sentences
     idle = Breakdown(record([row(milliseconds=40)]), 0.06)
-    assert "Not faster than in float32: the wait for the host 20.0 -> 25.0 ms." in said([row()], 35, baseline=idle)
-    assert not any("Not faster" in sentence for sentence in said([row()], 30))
+    assert "Not faster than in float32: the wait for the host 20.0 -> 25.0 ms." in told([row()], 35, baseline=idle)
+    assert not any("Not faster" in sentence for sentence in told([row()], 30))
 
 
 def test_only_what_was_measured_is_advised():
-    assert not any(sentence.startswith("Try") for sentence in said([row()], 100))
-    assert said([row()], 100, compiled_seconds=0.05)[-1] == (
+    assert not any(sentence.startswith("Try") for sentence in told([row()], 100))
+    assert told([row()], 100, compiled_seconds=0.05)[-1] == (
         "Try XLA: measured beside it, the step takes 50.0 ms (2.00 times as fast)."
     )
-    assert not any("XLA" in sentence for sentence in said([row()], 100, compiled_seconds=0.099))
+    assert not any("XLA" in sentence for sentence in told([row()], 100, compiled_seconds=0.099))
     sweep = {"batch_size": 64, "other_batches": {32: 300.0, 128: 1000.0}}
-    assert said([row()], 100, **sweep)[-1] == "Try a larger batch: at 128 the sweep has 1,000 images/s, here 640."
+    assert told([row()], 100, **sweep)[-1] == "Try a larger batch: at 128 the sweep has 1,000 images/s, here 640."
     sweep["other_batches"] = {32: 900.0, 128: 640.0}
-    assert not any("batch" in sentence for sentence in said([row()], 100, **sweep))
+    assert not any("batch" in sentence for sentence in told([row()], 100, **sweep))
 
 
 kinds = st.sampled_from([TENSOR_CORES, OTHER_PRODUCTS, NORMALISATION, REDUCTIONS, ELEMENTWISE, COPIES, OPTIMIZER])

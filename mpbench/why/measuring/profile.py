@@ -24,7 +24,7 @@ from mpbench.records.profile import ProfileRecord
 from mpbench.system.device import Device
 from mpbench.why.measuring.layer_costs import LayerCosts, layer_costs, names_in
 from mpbench.why.reading.attributed import profile_record
-from mpbench.why.reading.attribution import OPTIMIZER, Attribution, KnownLayer
+from mpbench.why.reading.attribution import OPTIMIZER_PLACE, Attribution, KnownLayer
 from mpbench.why.reading.trace import Trace, UnreadableTrace, read_trace
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def with_costs(record: ProfileRecord, step: Step, model: Model) -> ProfileRecord
     if step.spec.phase == "training":
         weights, slots = _bytes(step.model.trainable_variables), _bytes(step.model.optimizer.variables)
         # Under loss scaling it is a function of its own within the graph: its FLOPs are not counted.
-        flops = costs[OPTIMIZER].flops if OPTIMIZER in costs else 0
-        costs[OPTIMIZER] = LayerCosts(flops, update_bytes(weights, weights, slots))
+        flops = costs[OPTIMIZER_PLACE].flops if OPTIMIZER_PLACE in costs else 0
+        costs[OPTIMIZER_PLACE] = LayerCosts(flops, update_bytes(weights, weights, slots))
     rows = [
         replace(row, flops=costs[row.name].flops, bytes=costs[row.name].bytes) if row.name in costs else row
         for row in record.rows

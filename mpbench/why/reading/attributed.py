@@ -20,14 +20,14 @@ from mpbench.records.profile import (
     OTHER_PRODUCTS,
     TENSOR_CORES,
     UPDATE,
-    Cell,
     LayerRow,
     Operations,
+    PassAndClass,
     ProfileRecord,
 )
 from mpbench.why.reading.attribution import Attribution, KnownLayer, Place
 from mpbench.why.reading.kernels import is_cast, kernel_class, operation_type
-from mpbench.why.reading.trace import Trace, Work
+from mpbench.why.reading.trace import KernelWork, Trace
 
 KERNEL_TEXT = 80
 """Characters of a kernel's name that are kept: enough for its kind, its types and its tile."""
@@ -72,7 +72,7 @@ def profile_record(
     placed = [(work, [(op, ps, attribution.place(op)) for op, ps in _parts(work)]) for work in trace.work]
     normalising = {place.layer for _, parts in placed for op, _, place in parts if _normalises(op, place)}
     sums: dict[str, _Sums] = {}
-    cells: Counter[tuple[str, Cell]] = Counter()
+    cells: Counter[tuple[str, PassAndClass]] = Counter()
     operations: Counter[tuple[str, str]] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
     for work, parts in placed:
@@ -92,7 +92,7 @@ def profile_record(
             shares[place.layer, of_class] += ps
         (largest, _), _ = shares.most_common(1)[0]
         sums[largest].kernels += work.count
-    ns: defaultdict[str, dict[Cell, int]] = defaultdict(dict)
+    ns: defaultdict[str, dict[PassAndClass, int]] = defaultdict(dict)
     for (name, cell), value in in_ns(cells).items():
         ns[name] |= {cell: value} if value else {}
     rows = [_row(name, layer, ns[name]) for name, layer in sums.items()]
@@ -112,7 +112,7 @@ def profile_record(
     )
 
 
-def _row(name: str, layer: _Sums, ns: Mapping[Cell, int]) -> LayerRow:
+def _row(name: str, layer: _Sums, ns: Mapping[PassAndClass, int]) -> LayerRow:
     total = sum(ns.values())
     known = layer.known or KnownLayer((), "", "")
     longest = layer.products.most_common(1)
@@ -139,10 +139,8 @@ def in_ns(ps: Mapping[Key, int]) -> dict[Key, int]:
 
 
 def deduced_steps(trace: Trace) -> int | None:
-    """How many steps a trace holds: as it says itself, else how often most of its kernels ran; None where that is not
-    clear. Operations in loops run more often than once a step."""
-    if trace.marked_steps:
-        return trace.marked_steps
+    """How many steps a trace holds, told from how often most of its kernels ran; None where that is not clear.
+    Operations in loops run more often than once a step."""
     often: Counter[int] = Counter()
     for work in trace.work:
         if not any("while" in op for op, _ in _parts(work)):
@@ -153,7 +151,7 @@ def deduced_steps(trace: Trace) -> int | None:
     return number if 2 * of_it > often.total() else None
 
 
-def _parts(work: Work) -> list[tuple[str, int]]:
+def _parts(work: KernelWork) -> list[tuple[str, int]]:
     """The operations that a kernel ran for, each with its part of the time; the largest first."""
     if work.instruction is None or not work.instruction.parts:
         return [(work.op, work.ps)]
@@ -171,7 +169,7 @@ def _normalises(op: str, place: Place) -> bool:
     return bool(by_name) and not place.layer.startswith("(")
 
 
-def _class(work: Work, kind: str, place: Place, normalises: bool, on_device: bool) -> str:
+def _class(work: KernelWork, kind: str, place: Place, normalises: bool, on_device: bool) -> str:
     found = kernel_class(work.kernel, kind, work.instruction, on_device)
     if found in (TENSOR_CORES, OTHER_PRODUCTS):
         return found

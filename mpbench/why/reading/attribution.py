@@ -16,7 +16,7 @@ from itertools import pairwise
 from mpbench.records.profile import BACKWARD, CHECKS, FORWARD, INPUT, LOSS_SCALING, UNATTRIBUTED, UPDATE
 from mpbench.why.reading.kernels import operation_type, updates_weights
 
-OPTIMIZER, LOSS, SCALING, FORKS = "(optimizer)", "(loss and metrics)", "(loss scaling)", "(sums of gradients)"
+OPTIMIZER_PLACE, LOSS, SCALING, FORKS = "(optimizer)", "(loss and metrics)", "(loss scaling)", "(sums of gradients)"
 MODEL, DATA, NOWHERE = "(model itself)", "(input)", "(unattributed)"
 """What stands in a layer's place for work that belongs to none. TensorFlow's names hold no brackets.
 
@@ -213,7 +213,7 @@ class Attribution:
         if _DATA.fullmatch(one.kind) or (one.kind == "_Recv" and not self._says_more(last)):
             return Place(DATA, INPUT)
         if (len(names) > 1 and (self._is_optimizer(first) or first in self._updating)) or updates_weights(one.kind):
-            return Place(OPTIMIZER, UPDATE)
+            return Place(OPTIMIZER_PLACE, UPDATE)
         if _LOSS.fullmatch(first):
             return Place(LOSS, BACKWARD if one.backward else FORWARD)
         if _CHECK.fullmatch(last):

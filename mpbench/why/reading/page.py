@@ -101,9 +101,8 @@ def trace_answer(path: Path, steps: int | None = None) -> tuple[list[str], dict[
     number = steps or deduced_steps(trace)
     record = profile_record(trace, number or 1, "")
     arm = ProfiledArm("", Breakdown(record, record.span_seconds))
-    how = "as the trace marks them" if trace.marked_steps else "told from how often each kernel ran"
-    told = f"Of {number} steps{'' if steps else f', {how}'}."
-    notes = [told if number else "Figures are of the whole trace: how many steps it holds is not clear (--steps)."]
+    of_steps = f"Of {number} steps{'' if steps else ', told from how often each kernel ran'}."
+    notes = [of_steps if number else "Figures are of the whole trace: how many steps it holds is not clear (--steps)."]
     notes.append("The step's time is the trace's own, with what the profiler added to it.")
     where = record.device_name or ("a GPU" if record.on_device else "a CPU")
     lines = [f"{path.name}, {where}{', XLA' if trace.compiled else ''}", *(f"- {one}" for one in verdict(arm))]

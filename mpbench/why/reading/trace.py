@@ -7,7 +7,7 @@ ran at once. Times are whole picoseconds, as in the file, so that sums are exact
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ class UnreadableTrace(ValueError):
 
 
 @dataclass(frozen=True)
-class Work:
+class KernelWork:
     """All runs of one kernel for one operation.
 
     Attributes:
@@ -66,17 +66,15 @@ class Trace:
         device_name: empty where it does not say.
         tensor_cores: whether the GPU has any; None where nothing says.
         compiled: whether XLA compiled any of it.
-        marked_steps: that the trace itself counts; None where it does not.
     """
 
     on_device: bool
-    work: tuple[Work, ...]
+    work: tuple[KernelWork, ...]
     devices: int
     span_ps: int
     device_name: str = ""
     tensor_cores: bool | None = None
     compiled: bool = False
-    marked_steps: int | None = None
 
     @property
     def busy_ps(self) -> int:
@@ -119,7 +117,6 @@ def _of_space(space: Any, expect_gpu: bool) -> Trace:
     modules = Modules(planes)
     gpus = [plane for plane in planes if plane.name.startswith("/device:GPU:")]
     streams = [kernels for plane in gpus if (kernels := list(_kernels(plane)))]
-    marked = _marked_steps(planes)
     if streams:
         work: Counter[_Key] = Counter()
         counts: Counter[_Key] = Counter()
@@ -137,7 +134,6 @@ def _of_space(space: Any, expect_gpu: bool) -> Trace:
             device_name=printable(str(facts.get("gpu_device_name", "")))[:100],
             tensor_cores=capability >= FIRST_TENSOR_CORES if known else None,
             compiled=any(key[2] for key in work),
-            marked_steps=marked,
         )
     reason = f" ({printable(faults[0])[:300]})" if faults else ""
     if gpus or expect_gpu:
@@ -163,7 +159,6 @@ def _of_space(space: Any, expect_gpu: bool) -> Trace:
         devices=1,
         span_ps=_span([one for operations in threads for one in operations]),
         compiled=any(key[2] for key in counts),
-        marked_steps=marked,
     )
 
 
@@ -244,9 +239,9 @@ def _events(line: Any) -> Iterator[tuple[Any, int, int]]:
             yield event, begin + event.offset_ps, begin + event.offset_ps + event.duration_ps
 
 
-def _works(ps: dict[_Key, int], counts: dict[_Key, int], modules: Modules) -> tuple[Work, ...]:
+def _works(ps: dict[_Key, int], counts: dict[_Key, int], modules: Modules) -> tuple[KernelWork, ...]:
     return tuple(
-        Work(key[0], key[1], modules.instruction(*key[2]) if key[2] else None, ps.get(key, 0), count)
+        KernelWork(key[0], key[1], modules.instruction(*key[2]) if key[2] else None, ps.get(key, 0), count)
         for key, count in counts.items()
     )
 
@@ -309,19 +304,3 @@ def _own_pieces(events: Sequence[_Event]) -> list[tuple[int, int, _Key]]:
     if around:
         go_on(max(end for end, _ in around))
     return [piece for piece in pieces if piece[1] > piece[0]]
-
-
-def _marked_steps(planes: Iterable[Plane]) -> int | None:
-    """Steps that the program marked by `tf.profiler.experimental.Trace(..., step_num=...)`, as TensorBoard's callback
-    does."""
-    numbers: defaultdict[str, set[Any]] = defaultdict(set)
-    for plane in planes:
-        if not plane.name.startswith("/host:CPU"):
-            continue
-        wanted = {number for number, name in plane.stat_names.items() if name == "step_num"}
-        for line in plane.lines() if wanted else ():
-            for event in line.events:
-                for stat in event.stats:
-                    if stat.metadata_id in wanted:
-                        numbers[plane.event_names.get(event.metadata_id, "")].add(plane.value(stat))
-    return max((len(seen) for seen in numbers.values()), default=None)
