@@ -1,0 +1,302 @@
+"""Whether a precision is safe for a model: SAFE, WATCH or BREAKS, with what speaks against it. Pure.
+
+Thresholds stand here and in `loss_scales`, each with its reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from mpbench.numerics.findings import Findings, LayerOutput, Pass, WeightGradient, first_not_finite
+from mpbench.numerics.limits import keeps_fewer_bits, limits_of
+from mpbench.numerics.loss_scales import LOST_GRADIENT
+from mpbench.numerics.statistics import total_unmoved_share
+
+LITTLE_HEADROOM_LOG2 = 3.0
+"""Powers of two. One batch's largest value says little of another's: one 8 times as large would overflow."""
+
+LOST_OUTPUT = LOST_GRADIENT
+"""Share of a layer's output that may become 0, as of a gradient."""
+
+UNMOVED = 0.05
+"""Share of all weights that an update may leave where they are, if they are kept in the precision. Micikevicius et al.
+2017 (3.1) find about 5 % of the values of a weight's gradient too small for float16 once they are multiplied by the
+learning rate, and lose 80 % of a speech model's accuracy by updating float16 weights."""
+
+MOSTLY_UNMOVED = 0.5
+"""Share of all weights from which on a model is said not to train."""
+
+NAMED = 3
+"""Layers that a sentence names."""
+
+
+class Verdict(str, Enum):
+    """Of a model in a precision, from good to bad."""
+
+    SAFE = "SAFE"
+    WATCH = "WATCH"
+    BREAKS = "BREAKS"
+
+    @property
+    def rank(self) -> int:
+        return list(Verdict).index(self)
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Something that speaks against a precision.
+
+    Attributes:
+        verdict: WATCH or BREAKS.
+        where: the pass in which it is seen.
+        layers: names, the worst or first one first; empty where no layer is to blame.
+        sentence: for people.
+        by_scale: whether another loss scale may help.
+        in_layer: whether computing the layers in float32 may help.
+    """
+
+    verdict: Verdict
+    where: Pass
+    layers: tuple[str, ...]
+    sentence: str
+    by_scale: bool = False
+    in_layer: bool = True
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict and its reasons.
+
+    Attributes:
+        verdict: the worst of the concerns'; SAFE without one.
+        concerns: BREAKS before WATCH, in the order of the step.
+        margins: for people; what there is to spare.
+    """
+
+    verdict: Verdict
+    concerns: tuple[Concern, ...]
+    margins: str
+
+    @property
+    def sentence(self) -> str:
+        """The first concern, or the margins."""
+        return self.concerns[0].sentence if self.concerns else self.margins
+
+
+def judge(findings: Findings) -> Judgement:
+    """What follows from the findings of one step.
+
+    The loss scale that dynamic scaling begins with may overflow: it is halved until it does not, so that alone is no
+    concern. Where values of the two precisions cannot be compared, only what is not finite and what is near overflow
+    counts.
+    """
+    concerns = [*_forward(findings), *_backward(findings), *_update(findings)]
+    concerns.sort(key=lambda one: -one.verdict.rank)
+    verdict = concerns[0].verdict if concerns else Verdict.SAFE
+    return Judgement(verdict, tuple(concerns), _margins(findings))
+
+
+def _forward(findings: Findings) -> Iterator[Concern]:
+    broken = [one for one in findings.outputs if one.comparison.not_finite]
+    if broken:
+        yield _overflow(broken[0], findings.forward_reaches_the_end)
+    elif not findings.forward_reaches_the_end:
+        yield Concern(Verdict.BREAKS, Pass.FORWARD, (), "the loss is not finite, though all outputs are")
+    tight = [one for one in findings.outputs if 0 <= one.headroom_log2 < LITTLE_HEADROOM_LOG2]
+    if tight:
+        tight.sort(key=lambda one: one.headroom_log2)
+        least = tight[0]
+        yield Concern(
+            Verdict.WATCH,
+            Pass.FORWARD,
+            _owners(tight),
+            f"{_named([one.label for one in tight])}: the largest output is {least.comparison.largest:.3g}, "
+            f"{least.headroom_log2:.1f} powers of two below {_limit(least.dtype)}",
+        )
+    if findings.unlike:
+        return
+    lost = [one for one in findings.outputs if not one.alone and one.comparison.lost_share > LOST_OUTPUT]
+    if lost and not broken:
+        lost.sort(key=lambda one: -one.comparison.lost_share)
+        yield Concern(
+            Verdict.WATCH,
+            Pass.FORWARD,
+            _owners(lost),
+            f"{_named([one.label for one in lost])}: {_percent(lost[0].comparison.lost_share)} of the outputs that are "
+            f"not 0 in float32 are 0 in {lost[0].dtype}",
+        )
+
+
+def _overflow(first: LayerOutput, harmless: bool) -> Concern:
+    """Of the first output that is not finite."""
+    of = first.comparison
+    limit = limits_of(first.dtype)
+    if first.alone:
+        why = ""
+    elif of.reference_largest > limit.largest:
+        why = f": {of.reference_largest:.3g} in float32, beyond {_limit(first.dtype)}"
+    else:
+        why = f", though its values would fit ({of.reference_largest:.3g} in float32): something within it does not"
+    layers = (first.owner,) if first.owner else ()
+    if harmless:
+        return Concern(
+            Verdict.WATCH,
+            Pass.FORWARD,
+            layers,
+            f"{first.label} is not finite in the forward pass{why}; what follows is finite again",
+        )
+    return Concern(Verdict.BREAKS, Pass.FORWARD, layers, f"{first.label} is not finite in the forward pass{why}")
+
+
+def _backward(findings: Findings) -> Iterator[Concern]:
+    scales = findings.scales
+    if scales is None:
+        return
+    dynamic = scales.initial is not None
+    if scales.settled is None:
+        first = first_not_finite(findings.flows, [(one.layer, one.settled) for one in findings.gradients])
+        at = "at any loss scale" if dynamic else "and no loss scale is lowered"
+        yield Concern(
+            Verdict.BREAKS,
+            Pass.BACKWARD,
+            _layers([first]),
+            f"{first}: its gradients are not finite {at}",
+            by_scale=scales.high is not None,
+        )
+        return
+    yield from _lost_gradients(findings)
+    if dynamic and scales.low is not None and scales.width_log2 < LITTLE_HEADROOM_LOG2:
+        yield Concern(
+            Verdict.WATCH,
+            Pass.BACKWARD,
+            _layers([findings.first_to_overflow]),
+            f"only loss scales from {_power(scales.low)} to {_power(scales.high)} neither lose gradients nor overflow"
+            + (f" (first in {findings.first_to_overflow})" if findings.first_to_overflow else ""),
+        )
+    if not dynamic:
+        tight = [(limits_of(one.dtype).headroom_log2(one.largest), one) for one in findings.flows]
+        tight = sorted(((room, one) for room, one in tight if room < LITTLE_HEADROOM_LOG2), key=lambda each: each[0])
+        if tight:
+            room, flow = tight[0]
+            yield Concern(
+                Verdict.WATCH,
+                Pass.BACKWARD,
+                _layers(one.layer for _, one in tight),
+                f"{_named([one.layer for _, one in tight])}: the largest gradient is {flow.largest:.3g}, {room:.1f} "
+                f"powers of two below {_limit(flow.dtype)}",
+            )
+
+
+def _lost_gradients(findings: Findings) -> Iterator[Concern]:
+    if findings.unlike or findings.scales is None:
+        return
+    lost = lost_gradients(findings.gradients)
+    if not lost:
+        return
+    worst = lost[0].settled.lost_share
+    whole = [one for one in lost if one.settled.lost_share == 1]
+    dynamic = findings.scales.initial is not None
+    at = f"at the loss scale {_power(findings.scales.settled)}" if dynamic else "without loss scaling"
+    if whole:
+        yield Concern(
+            Verdict.BREAKS,
+            Pass.BACKWARD,
+            _layers(one.layer for one in whole),
+            f"{_named([one.weight for one in whole])}: all of the gradient is 0 {at}",
+            by_scale=True,
+        )
+    if len(lost) > len(whole):
+        yield Concern(
+            Verdict.WATCH,
+            Pass.BACKWARD,
+            _layers(one.layer for one in lost),
+            f"{_named([one.weight for one in lost])}: {_percent(worst)} of the gradient's values that are not 0 in "
+            f"float32 are 0 {at}",
+            by_scale=True,
+        )
+
+
+def lost_gradients(gradients: Iterable[WeightGradient]) -> list[WeightGradient]:
+    """Those that lose more than LOST_GRADIENT at the settled scale, the worst first; what float32 does not know cannot
+    be lost."""
+    lost = [one for one in gradients if one.known and one.settled.lost_share > LOST_GRADIENT]
+    return sorted(lost, key=lambda one: -one.settled.lost_share)
+
+
+def _update(findings: Findings) -> Iterator[Concern]:
+    broken = [(one.weight, one.layer) for one in findings.updates if one.not_finite]
+    broken = broken or list(findings.broken_state)
+    if broken:
+        yield Concern(
+            Verdict.BREAKS,
+            Pass.UPDATE,
+            _layers(layer for _, layer in broken),
+            f"{_named([weight for weight, _ in broken])}: not finite after an update in {findings.variable_dtype}"
+            if findings.updates
+            else f"{_named([weight for weight, _ in broken])}: not finite after the step",
+        )
+    if findings.unlike or not keeps_fewer_bits(findings.variable_dtype):
+        return
+    share = total_unmoved_share(one.moved for one in findings.updates)
+    if share > UNMOVED:
+        worst = sorted(findings.updates, key=lambda one: -one.moved.unmoved)
+        yield Concern(
+            Verdict.BREAKS if share > MOSTLY_UNMOVED else Verdict.WATCH,
+            Pass.UPDATE,
+            _layers(one.layer for one in worst if one.moved.unmoved),
+            f"an update moves {_percent(1 - share)} of the weights: the others are kept in {findings.variable_dtype}, "
+            f"and it is too small for them (most in {worst[0].weight})",
+            in_layer=False,
+        )
+
+
+def _margins(findings: Findings) -> str:
+    parts = []
+    low = [one for one in findings.outputs if math.isfinite(one.headroom_log2)]
+    if low:
+        least = min(low, key=lambda one: one.headroom_log2)
+        parts.append(
+            f"the largest output ({least.label}) is {least.headroom_log2:.1f} powers of two below {_limit(least.dtype)}"
+        )
+    scales = findings.scales
+    if scales is not None and scales.low is not None and scales.high is not None:
+        window = f"loss scales from {_power(scales.low)} to {_power(scales.high)} serve"
+        parts.append(window if scales.initial is None else f"{window}, {_power(scales.settled)} has settled")
+    gradients = [one for one in findings.gradients if one.known]
+    if gradients and not findings.unlike:
+        most = max(gradients, key=lambda one: one.settled.lost_share)
+        parts.append(
+            f"{_percent(most.settled.lost_share)} of a gradient at most is lost"
+            + (f" ({most.weight})" if most.settled.lost else "")
+        )
+    return "; ".join(parts)
+
+
+def _owners(outputs: Iterable[LayerOutput]) -> tuple[str, ...]:
+    return _layers(one.owner for one in outputs)
+
+
+def _layers(names: Iterable[str]) -> tuple[str, ...]:
+    """Each once; what stands in brackets is no layer."""
+    return tuple(dict.fromkeys(name for name in names if name and not name.startswith("(")))
+
+
+def _named(labels: Sequence[str]) -> str:
+    labels = list(dict.fromkeys(labels))
+    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+    return ", ".join(labels[:NAMED]) + more
+
+
+def _limit(dtype: str) -> str:
+    return f"{dtype}'s largest number, {limits_of(dtype).largest:.5g}"
+
+
+def _power(exponent: int | None) -> str:
+    return f"2^{exponent}"
+
+
+def _percent(share: float) -> str:
+    return "under 0.1 %" if 0 < share < 0.001 else f"{100 * share:.3g} %"
