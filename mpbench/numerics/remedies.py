@@ -64,14 +64,18 @@ def try_remedies(
         found.append(_tried(what, before, lambda: compared.with_initial_scale(scale)))
     if any(one.in_layer and one.layers for one in before.concerns):
         found.append(_layers_in_float32(compared, model, reference, before, progress))
-    for name in OTHERS.get(compared.precision.name, ()) if make else ():
-        progress(name)
-        found.append(_tried(name, before, lambda name=name: _elsewhere(reference, make, name)))  # type: ignore[misc]
+    if make is not None:
+        others = OTHERS.get(compared.precision.name, ())
+        found += [_elsewhere(name, before, reference, make, progress) for name in others]
     return found
 
 
-def _elsewhere(reference: Reference, make: Make, name: str) -> Findings:
-    return Compared(reference, make(PRECISIONS[name]), PRECISIONS[name]).findings
+def _elsewhere(
+    name: str, before: Judgement, reference: Reference, make: Make, progress: Callable[[str], None]
+) -> Remedy:
+    """Another precision."""
+    progress(name)
+    return _tried(name, before, lambda: Compared(reference, make(PRECISIONS[name]), PRECISIONS[name]).findings)
 
 
 def _better_scale(before: Judgement, findings: Findings) -> int | None:
@@ -82,9 +86,13 @@ def _better_scale(before: Judgement, findings: Findings) -> int | None:
     return (scales.low + scales.high) // 2 if any(one.by_scale for one in before.concerns) else None
 
 
-def _tried(what: str, before: Judgement, find: Callable[[], Findings]) -> Remedy:
+def _tried(
+    what: str, before: Judgement, find: Callable[[], Findings], keep: Callable[[Findings], None] = lambda _: None
+) -> Remedy:
     try:
-        after = judge(find())
+        findings = find()
+        keep(findings)
+        after = judge(findings)
     except Exception as error:  # whatever a user's model raises in another precision
         return Remedy(what, None, False, f"could not be tried: {described(error)}")
     return Remedy(what, after.verdict, after.verdict.rank < before.verdict.rank, after.sentence)
@@ -104,18 +112,13 @@ def _layers_in_float32(
         what = f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''} in float32"
         progress(what)
         found: list[Findings] = []
-
-        def find(found: list[Findings] = found) -> Findings:
-            with in_float32(compared.layer(name) for name in names):
-                found.append(Compared(reference, model, compared.precision).findings)
-            return found[0]
-
-        remedy = _tried(what, before, find)
-        if remedy.helps or not found:
-            break
-        kept = {one.layer for one in found[0].outputs if one.owner in names and one.dtype != "float32"}
+        with in_float32(compared.layer(name) for name in names):
+            remedy = _tried(what, before, lambda: Compared(reference, model, compared.precision).findings, found.append)
+        kept = {one.layer for of in found for one in of.outputs if one.owner in names and one.dtype != "float32"}
         if kept:
             return Remedy(what, None, False, f"could not be tried: {', '.join(sorted(kept))} computes as before")
+        if remedy.helps or not found:
+            break
         judgement = judge(found[0])
     return remedy or Remedy("a layer in float32", None, False, "could not be tried: no layer of Keras is to blame")
 

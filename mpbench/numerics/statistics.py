@@ -27,8 +27,8 @@ class Comparison:
         lost: of those, elements that are 0 in the precision. A value that is too small for a dtype is rounded to 0,
             and so is all that is multiplied by it: Micikevicius et al. 2017, "Mixed Precision Training" (3.2), count
             gradients so; of their SSD detector 31 % became 0 in float16, and it diverged.
-        gained: elements that are 0 in float32 and not 0 in the precision. Where rounding decides on which side of a ReLU
-            a value lies, there are as many of these as there are lost, and nothing was too small.
+        gained: elements that are 0 in float32 and not 0 in the precision. Where rounding decides on which side of a
+            ReLU a value lies, there are as many of these as there are lost, and nothing was too small.
         relative_error: ||here - float32|| / ||float32||, Euclidean, over the elements that are finite in both; 0 where
             both are 0, infinite where float32 alone is 0. Of a gradient after the loss scale has been divided out.
     """

@@ -1,4 +1,4 @@
-"""A model's own step on a batch, traced so that it is seen, and repeatable: it updates nothing and leaves all as it was.
+"""A model's own step on a batch, traced so that it is seen. It updates nothing and leaves all as it was.
 
 Steps run without XLA, which would keep what it fuses in float32; but with it where TF32 is looked at, which TensorFlow
 tells apart no other way (`engine.device.check_tf32_is_apart`).

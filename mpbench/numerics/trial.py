@@ -16,9 +16,10 @@ import keras
 
 from mpbench.config.precisions import PRECISIONS, Precision
 from mpbench.engine.batch import WITHOUT_SCALING, images_of, synthetic_batch, target_forms
-from mpbench.engine.models import build_model, build_under, can_be_called, compile_model, dtype_policy, has_own_step
+from mpbench.engine.models import build_model, build_under, can_be_called, compile_model
 from mpbench.engine.plan import StepSpec
-from mpbench.errors import CaseFailure, described
+from mpbench.engine.step import is_out_of_memory
+from mpbench.errors import CaseFailure, described, place_in_own_code
 from mpbench.numerics.compared import Compared
 from mpbench.numerics.findings import Findings
 from mpbench.numerics.reference import Reference
@@ -130,7 +131,7 @@ def made_by(build: Callable[[], keras.Model]) -> Make:
     """
 
     def make(precision: Precision) -> keras.Model:
-        keras.backend.clear_session(free_memory=False)  # Keras numbers names: the same layer has the same one
+        keras.backend.clear_session(free_memory=False)
         return build_under(precision.policy, build)
 
     return make
@@ -162,8 +163,11 @@ def trial_of(spec: StepSpec, pixels: Any = None, targets: Any = None, progress: 
     if takes_targets and targets is None:
         made = [form.make(spec.batch_size) for form in target_forms(model, shape)]
 
+    ready = [model]
+
     def make(precision: Precision) -> keras.Model:
-        keras.backend.clear_session(free_memory=False)
+        if precision is FLOAT32 and ready:
+            return ready.pop()
         model = _built(spec, precision)
         if takes_targets:
             compile_model(model, precision, False, shape)
@@ -175,10 +179,14 @@ def trial_of(spec: StepSpec, pixels: Any = None, targets: Any = None, progress: 
             return Trial(make, Batch(inputs, one), spec.phase, spec.device, no_backward, progress)
         except Exception as error:  # whatever a user's step raises at targets that it does not take
             failed.append(error)
-    raise failed[0]
+    if ":" not in spec.model or isinstance(failed[0], CaseFailure) or is_out_of_memory(failed[0]):
+        raise failed[0]
+    what = f"{described(failed[0])}{place_in_own_code(failed[0])}"
+    raise CaseFailure(f"its {spec.phase} step cannot be taken: {what}") from failed[0]
 
 
 def _built(spec: StepSpec, precision: Precision) -> keras.Model:
+    keras.backend.clear_session(free_memory=False)  # Keras numbers names: the same layer has the same one
     return build_model(spec.model, spec.image_size_px, precision)
 
 
@@ -195,7 +203,7 @@ def _no_backward(model: keras.Model, spec: StepSpec) -> str:
 
 @contextmanager
 def all_in_float32() -> Iterator[None]:
-    """Layers that are built inside and ask for a lower dtype themselves get float32: it is what they are held against."""
+    """Layers that are built inside and ask for a lower dtype themselves get float32: they are held against it."""
     kind = keras.layers.Layer
     own = kind.__init__
 

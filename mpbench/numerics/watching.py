@@ -1,7 +1,7 @@
 """What is seen of a step while it is traced: what each layer gives, what the backward pass hands on, the updates.
 
 Layers are seen by their calls, so it is the same for functional, Sequential and subclassed models, nested and shared
-layers. A layer that is called within a loop, a branch or a function of its own is seen as a part of the layer around it.
+layers. What is called within a loop, a branch or a function of its own is seen as a part of the layer around it.
 """
 
 from __future__ import annotations
