@@ -5,6 +5,7 @@ It is traced once, as a function of the loss scale, and run at as many scales as
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from mpbench.numerics.findings import (
     WeightGradient,
     WeightUpdate,
     first_not_finite,
+    lost_share,
 )
 from mpbench.numerics.limits import has_narrow_range, keeps_fewer_bits, limits_of
 from mpbench.numerics.loss_scales import AtScale, LossScales, find_loss_scales
@@ -39,6 +41,7 @@ class Run:
     Attributes:
         outputs, gradients, loss: compared with float32.
         flows: largest magnitude, and how many elements are not finite.
+        lost: of each gradient, the share that is lost; see `findings.lost_share`.
         kept: the gradients themselves, where they are needed for an update.
     """
 
@@ -46,6 +49,7 @@ class Run:
     gradients: list[Comparison]
     flows: list[tuple[float, int]]
     loss: Comparison | None
+    lost: list[float]
     kept: list[Any]
 
     @property
@@ -107,16 +111,19 @@ class Compared:
             [each.token for each in self._reference.recording.outputs], [each.token for each in seen]
         )
         mine = [gradient for _, gradient in gradients_of(recording)]
+        dtypes = [self._dtype_of(variable) for variable, _ in gradients_of(recording)]
         if [each.shape.as_list() for each in mine] != [each.shape.as_list() for each in gradients]:
             raise CaseFailure("its training step takes other gradients than in float32: there is nothing to compare")
         rows = (
             [
-                in_graph.comparison(_nothing_like(each) if place is None else outputs[place], each.tensor, one)
+                in_graph.comparison(
+                    _nothing_like(each) if place is None else outputs[place], each.tensor, each.tensor.dtype.name, one
+                )
                 for place, each in zip(self._places, seen, strict=True)
             ],
-            [in_graph.comparison(theirs, each, scale) for theirs, each in zip(gradients, mine, strict=True)],
+            [in_graph.comparison(*each, scale) for each in zip(gradients, mine, dtypes, strict=True)],
             [in_graph.magnitude(flow.tensor) for flow in recording.flows],
-            [] if loss is None or recording.loss is None else [in_graph.comparison(loss, recording.loss, one)],
+            [] if loss is None or recording.loss is None else [_of_loss(loss, recording.loss, one)],
         )
         kept = mine if self._variable_dtype in LOW_DTYPES else []
         return [tf.stack(each) if each else tf.zeros((0, 1)) for each in rows], kept
@@ -130,14 +137,25 @@ class Compared:
             self._stepping.restore()
             outputs, gradients, flows, losses = (one.numpy().tolist() for one in rows)
             read = in_graph.read_comparison
+            compared = [read(row) for row in gradients]
             self._runs[exponent] = Run(
                 [read(row) for row in outputs],
-                [read(row) for row in gradients],
+                compared,
                 [(largest, int(count)) for largest, count in flows],
                 read(losses[0]) if losses else None,
+                self._lost_shares(compared, [largest for largest, _ in flows]),
                 kept,
             )
         return self._runs[exponent]
+
+    def _lost_shares(self, gradients: list[Comparison], flows: list[float]) -> list[float]:
+        handed_back: dict[str, float] = {}
+        for flow, largest in zip(self._recording.flows, flows, strict=True):
+            handed_back[flow.name] = max(handed_back.get(flow.name, 0.0), largest)
+        owners = [self._owner(variable) for variable, _ in gradients_of(self._recording)]
+        # A first layer hands nothing back; what reaches it is what was handed back last.
+        last = flows[-1] if flows else math.inf
+        return [lost_share(of, handed_back.get(name, last)) for name, of in zip(owners, gradients, strict=True)]
 
     def _state_that_broke(self) -> tuple[tuple[str, str], ...]:
         """Of the variables that are kept in a lower dtype and not trained."""
@@ -151,18 +169,14 @@ class Compared:
     def _at(self, exponent: int) -> AtScale:
         run = self._run(exponent)
         if run.overflows:
-            return AtScale(True, 1.0, float("-inf"))
+            return AtScale(True, 1.0, -math.inf)
         largest = [
             (one.tensor.dtype.name, value) for one, (value, _) in zip(self._recording.flows, run.flows, strict=True)
         ]
         variables = [variable for variable, _ in gradients_of(self._recording)]
         largest += [(self._dtype_of(one), of.largest) for one, of in zip(variables, run.gradients, strict=True)]
-        known = [
-            of.lost_share
-            for of, noise in zip(run.gradients, self._reference.noise, strict=True)
-            if noise <= KNOWN_GRADIENT
-        ]
-        room = min((limits_of(dtype).headroom_log2(value) for dtype, value in largest), default=float("inf"))
+        known = [lost for lost, noise in zip(run.lost, self._reference.noise, strict=True) if noise <= KNOWN_GRADIENT]
+        room = min((limits_of(dtype).headroom_log2(value) for dtype, value in largest), default=math.inf)
         return AtScale(False, max(known, default=0.0), room)
 
     def _dtype_of(self, variable: Any) -> str:
@@ -192,11 +206,12 @@ class Compared:
         above = sorted(e for e, run in self._runs.items() if run.overflows and (scales.high is None or e > scales.high))
         pairs = gradients_of(self._recording)
         names = [(str(variable.path), self._owner(variable), self._dtype_of(variable)) for variable, _ in pairs]
-        compared = zip(names, self._run(0).gradients, chosen.gradients, self._reference.noise, strict=True)
+        unscaled = self._run(0)
+        columns = (unscaled.gradients, chosen.gradients, unscaled.lost, chosen.lost, self._reference.noise)
         return replace(
             found,
             flows=self._flows(chosen),
-            gradients=tuple(WeightGradient(*name, one, other, noise) for name, one, other, noise in compared),
+            gradients=tuple(WeightGradient(*name, *row) for name, *row in zip(names, *columns, strict=True)),
             scales=scales,
             first_to_overflow=self._first_not_finite(self._run(above[0])) if above else "",
             updates=self._updates(chosen, 2.0 ** (scales.settled or 0), [name[:2] for name in names]),
@@ -245,6 +260,10 @@ def _output(seen: Seen, place: int | None, comparison: Comparison) -> LayerOutpu
         place is None,
         seen.is_output,
     )
+
+
+def _of_loss(reference: Any, loss: Any, one: Any) -> Any:
+    return in_graph.comparison(reference, loss, loss.dtype.name, one)
 
 
 def _nothing_like(seen: Seen) -> Any:

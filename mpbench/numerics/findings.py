@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 from mpbench.numerics.limits import limits_of
 from mpbench.numerics.loss_scales import LossScales
@@ -58,6 +59,11 @@ class LayerOutput:
         return f"operations before {self.layer}{call}" if self.before else f"{self.layer}{call}"
 
     @property
+    def lost_share(self) -> float:
+        """Of what is not 0 in float32, what became 0 because it is too small; all where nothing else is left."""
+        return 1.0 if self.comparison.vanished else self.comparison.lost_share
+
+    @property
     def headroom_log2(self) -> float:
         """Powers of two from its largest magnitude to the dtype's largest number.
 
@@ -96,6 +102,7 @@ class WeightGradient:
         layer: that it belongs to.
         dtype: that the layer computes in.
         unscaled, settled: without loss scaling, and at the scale that has settled.
+        unscaled_lost, settled_lost: see `lost_share`.
         noise: see KNOWN_GRADIENT.
     """
 
@@ -104,6 +111,8 @@ class WeightGradient:
     dtype: str
     unscaled: Comparison
     settled: Comparison
+    unscaled_lost: float
+    settled_lost: float
     noise: float
 
     @property
@@ -170,6 +179,27 @@ class Findings:
         return not any(one.comparison.not_finite for one in self.outputs if one.is_output) and not (
             self.loss is not None and self.loss.not_finite
         )
+
+
+def lost_share(gradient: Comparison, handed_back: float) -> float:
+    """Of a weight's gradient, the share that half precision's range has lost.
+
+    That is what is too small; and all of it where nothing at all comes back through its layer, as behind one whose
+    gradients were too small although these would not be. A sum that is 0 because it cancels out is not lost: the
+    gradients that it sums up are there.
+
+    Args:
+        handed_back: largest magnitude of the gradient that its layer hands back.
+    """
+    return 1.0 if gradient.vanished and handed_back == 0 else gradient.lost_share
+
+
+def first_vanished(flows: Sequence[BackwardFlow]) -> str:
+    """Name of the first layer that hands back nothing but 0, though something reaches it; empty where none does."""
+    for before, flow in pairwise(flows):
+        if flow.largest == 0 and not flow.not_finite and before.largest > 0:
+            return flow.layer
+    return ""
 
 
 def first_not_finite(flows: Sequence[BackwardFlow], gradients: Sequence[tuple[str, Comparison]]) -> str:

@@ -8,23 +8,24 @@ from typing import Any
 
 import tensorflow as tf
 
+from mpbench.numerics.limits import limits_of
 from mpbench.numerics.statistics import Comparison, Moved
 
 FIELDS = 7
 """Of a Comparison, as one vector in float64, which counts exactly."""
 
 
-def comparison(reference: tf.Tensor, here: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+def comparison(reference: tf.Tensor, here: tf.Tensor, dtype: str, scale: tf.Tensor) -> tf.Tensor:
     """`statistics.compared` as a float64 vector of FIELDS numbers; `read_comparison` reads it.
 
     Squares are summed in float32, as shares of the largest magnitude in float32, so that none of them overflows.
     """
-    return _comparison(here.dtype)(reference, here, scale)
+    return _comparison(here.dtype, dtype)(reference, here, scale)
 
 
 def read_comparison(row: Sequence[float]) -> Comparison:
-    largest, reference_largest, not_finite, nonzero, lost, gained, error = map(float, row)
-    return Comparison(largest, reference_largest, int(not_finite), int(nonzero), int(lost), int(gained), error)
+    largest, reference_largest, not_finite, nonzero, lost, too_small, error = map(float, row)
+    return Comparison(largest, reference_largest, int(not_finite), int(nonzero), int(lost), int(too_small), error)
 
 
 def magnitude(tensor: tf.Tensor) -> tf.Tensor:
@@ -43,11 +44,14 @@ def moved(before: tf.Tensor, after: tf.Tensor, dtype: str) -> Moved:
 
 
 @functools.cache
-def _comparison(dtype: Any) -> Any:
+def _comparison(kept: Any, dtype: str) -> Any:
+    smallest = limits_of(dtype).smallest_normal
+
     def compute(reference: tf.Tensor, here: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         wanted, scaled = tf.reshape(reference, [-1]), tf.cast(tf.reshape(here, [-1]), tf.float32)
         is_wanted, is_scaled = tf.math.is_finite(wanted), tf.math.is_finite(scaled)
         both, zero = is_wanted & is_scaled, tf.zeros_like(wanted)
+        lost = (wanted != 0) & (scaled == 0)
         reference_largest = _largest(tf.where(is_wanted, wanted, zero))
         unit = tf.where(reference_largest > 0, reference_largest, 1)
         distance = _sum_of_squares(tf.where(both, scaled / scale - wanted, zero) / unit)
@@ -58,13 +62,13 @@ def _comparison(dtype: Any) -> Any:
             reference_largest,
             _count(is_wanted & ~is_scaled),
             _count(wanted != 0),
-            _count((wanted != 0) & (scaled == 0)),
-            _count((wanted == 0) & (scaled != 0)),
+            _count(lost),
+            _count(lost & (tf.abs(wanted) * scale < smallest)),
             tf.where(size > 0, tf.sqrt(distance / size), alone),
         )
         return tf.stack([tf.cast(one, tf.float64) for one in numbers])
 
-    specs = [tf.TensorSpec(None, tf.float32), tf.TensorSpec(None, dtype), tf.TensorSpec((), tf.float32)]
+    specs = [tf.TensorSpec(None, tf.float32), tf.TensorSpec(None, kept), tf.TensorSpec((), tf.float32)]
     return _function(compute, specs)
 
 

@@ -16,6 +16,9 @@ LOWEST_LOG2 = -24
 WINDOW_LOG2 = (0, 24)
 """Scales that the window is looked for in: from no scaling to one that brings float16's smallest number up to 1."""
 
+ENOUGH_LOG2 = 3
+"""Powers of two by which scales may still fall. A window that ends so near above no scaling is looked into below it."""
+
 LOST_GRADIENT = 0.05
 """Share of a weight's gradient that may become 0. Micikevicius et al. 2017 (3.2) lose about 5 % of a network's values
 and train it well; their SSD detector lost 31 % and diverged."""
@@ -46,7 +49,7 @@ class LossScales:
             halves its scale at each overflow, and takes thousands of steps to double it (2,000 in Keras). None where
             all overflow.
         low, high: the window: the smallest and the largest scale within WINDOW_LOG2 at which no gradient overflows and
-            no weight loses more than LOST_GRADIENT of its gradient; below it where only smaller ones do not overflow.
+            no weight loses more than LOST_GRADIENT of its gradient; see ENOUGH_LOG2.
             None where there is no such scale.
     """
 
@@ -104,7 +107,7 @@ def find_loss_scales(measure: Callable[[int], AtScale], initial: float | None) -
     def loses(exponent: int) -> bool:
         return at(exponent).lost_share > LOST_GRADIENT
 
-    least = min(least, high)
+    least = min(least, high - ENOUGH_LOG2)
     last_losing = largest_that_holds(loses, least, high, least)
     low = least if last_losing is None else last_losing + 1
     return LossScales(first, settled, low, high) if low <= high else LossScales(first, settled, None, None)

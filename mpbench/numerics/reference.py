@@ -141,5 +141,5 @@ class Reference:
 
 
 def _distance(first: Any, second: Any, scale: float) -> float:
-    row = in_graph.comparison(first, second, tf.constant(scale))
+    row = in_graph.comparison(first, second, "float32", tf.constant(scale))
     return in_graph.read_comparison(row.numpy().tolist()).relative_error

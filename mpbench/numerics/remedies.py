@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +14,13 @@ from mpbench.errors import described
 from mpbench.numerics.compared import Compared
 from mpbench.numerics.findings import Findings
 from mpbench.numerics.reference import Reference
-from mpbench.numerics.verdict import NAMED, Judgement, Verdict, judge
+from mpbench.numerics.verdict import Judgement, Verdict, judge, named
 
 ROUNDS = 3
 """A layer in float32 may hand what overflows on to the next one: so often are those added that are then to blame."""
 
 OTHERS = {"mixed_float16": ("mixed_bfloat16",), "float16": ("mixed_float16", "mixed_bfloat16")}
-"""Precisions that may do better; float32's range, or its weights."""
+"""Precisions that may do better, for float32's range or for float32's weights."""
 
 Make = Callable[[Precision], keras.Model]
 """Builds a model in a precision, anew each time, and compiles it where it is to be trained."""
@@ -43,108 +43,116 @@ class Remedy:
     sentence: str
 
 
-def try_remedies(
-    compared: Compared, model: keras.Model, reference: Reference, make: Make | None, progress: Callable[[str], None]
-) -> list[Remedy]:
-    """Try what may help against the concerns of a comparison; nothing where there is none.
+class Remedies:
+    """What may help against the concerns of a comparison.
 
     Args:
-        compared: what was found, of `model`.
-        make: builds the model in other precisions; None where it cannot be built anew.
+        compared: what was found.
+        reference: that it was compared with.
+        make: builds the model.
         progress: called with the name of each remedy before it is tried.
     """
-    before = judge(compared.findings)
-    if before.verdict is Verdict.SAFE:
-        return []
-    found = []
-    scale = _better_scale(before, compared.findings)
-    if scale is not None:
-        what = f"an initial loss scale of 2^{scale}"
-        progress(what)
-        found.append(_tried(what, before, lambda: compared.with_initial_scale(scale)))
-    if any(one.in_layer and one.layers for one in before.concerns):
-        found.append(_layers_in_float32(compared, model, reference, before, progress))
-    if make is not None:
-        others = OTHERS.get(compared.precision.name, ())
-        found += [_elsewhere(name, before, reference, make, progress) for name in others]
-    return found
 
+    def __init__(self, compared: Compared, reference: Reference, make: Make, progress: Callable[[str], None]) -> None:
+        self._compared, self._reference = compared, reference
+        self._make, self._progress = make, progress
+        self._before = judge(compared.findings)
 
-def _elsewhere(
-    name: str, before: Judgement, reference: Reference, make: Make, progress: Callable[[str], None]
-) -> Remedy:
-    """Another precision."""
-    progress(name)
-    return _tried(name, before, lambda: Compared(reference, make(PRECISIONS[name]), PRECISIONS[name]).findings)
+    def tried(self) -> list[Remedy]:
+        """Those that may help, each tried; none where there is no concern."""
+        concerns = self._before.concerns
+        found = []
+        scale = _middle_scale(self._compared.findings)
+        if scale is not None and any(one.by_scale for one in concerns):
+            found.append(
+                self._try(f"an initial loss scale of 2^{scale}", lambda: self._compared.with_initial_scale(scale))
+            )
+        if any(one.in_layer and one.layers for one in concerns):
+            found.append(self._layers_in_float32())
+        if concerns:
+            found += [self._try(one, lambda one=one: self._built(one)) for one in OTHERS.get(self._name, ())]  # type: ignore[misc]
+        return found
 
+    @property
+    def _name(self) -> str:
+        return self._compared.precision.name
 
-def _better_scale(before: Judgement, findings: Findings) -> int | None:
-    """The middle of the window of loss scales, where another scale may help."""
-    scales = findings.scales
-    if scales is None or scales.low is None or scales.high is None:
-        return None
-    return (scales.low + scales.high) // 2 if any(one.by_scale for one in before.concerns) else None
+    def _built(self, precision: str, in_float32: Collection[str] = ()) -> Findings:
+        with layers_in_float32(in_float32):
+            model = self._make(PRECISIONS[precision])
+        return Compared(self._reference, model, PRECISIONS[precision]).findings
 
-
-def _tried(
-    what: str, before: Judgement, find: Callable[[], Findings], keep: Callable[[Findings], None] = lambda _: None
-) -> Remedy:
-    try:
-        findings = find()
+    def _try(
+        self, what: str, find: Callable[[], Findings], keep: Callable[[Findings], None] = lambda _: None
+    ) -> Remedy:
+        self._progress(what)
+        try:
+            findings = find()
+        except Exception as error:  # whatever a user's model raises when it is built otherwise
+            return Remedy(what, None, False, f"could not be tried: {described(error)}")
         keep(findings)
         after = judge(findings)
-    except Exception as error:  # whatever a user's model raises in another precision
-        return Remedy(what, None, False, f"could not be tried: {described(error)}")
-    return Remedy(what, after.verdict, after.verdict.rank < before.verdict.rank, after.sentence)
+        return Remedy(what, after.verdict, after.verdict.rank < self._before.verdict.rank, after.sentence)
+
+    def _layers_in_float32(self) -> Remedy:
+        """The layers that are to blame in float32, then those too that are to blame now, until it is better."""
+        blamed: list[str] = []
+        remedy, judgement = None, self._before
+        for _ in range(ROUNDS):
+            more = [one for one in self._blamed(judgement) if one not in blamed]
+            if not more:
+                break
+            blamed += more
+            found: list[Findings] = []
+            last_names = {one.rpartition("/")[2] for one in blamed}
+            remedy = self._try(f"{named(blamed)} in float32", lambda: self._built(self._name, last_names), found.append)  # noqa: B023
+            kept = [one for of in found for one in of.outputs if one.owner in blamed and one.dtype != "float32"]
+            if kept:
+                why = f"could not be tried: {kept[0].label} computes in {kept[0].dtype} all the same"
+                return Remedy(remedy.what, None, False, why)
+            if remedy.helps or not found:
+                break
+            judgement = judge(found[0])
+        return remedy or Remedy("a layer in float32", None, False, "could not be tried: no layer of Keras is to blame")
+
+    def _blamed(self, judgement: Judgement) -> list[str]:
+        """Layers of the first concern that a dtype policy may help."""
+        concern = next((one for one in judgement.concerns if one.in_layer and one.layers), None)
+        names = concern.layers if concern else ()
+        return [one for one in names if isinstance(self._compared.layer(one), keras.layers.Layer)]
 
 
-def _layers_in_float32(
-    compared: Compared, model: keras.Model, reference: Reference, before: Judgement, progress: Callable[[str], None]
-) -> Remedy:
-    """The layers that are to blame in float32, and those that then are, until it is better."""
-    names: list[str] = []
-    remedy, judgement = None, before
-    for _ in range(ROUNDS):
-        more = [name for name in _blamed(judgement, compared) if name not in names]
-        if not more:
-            break
-        names += more
-        what = f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''} in float32"
-        progress(what)
-        found: list[Findings] = []
-        with in_float32(compared.layer(name) for name in names):
-            remedy = _tried(what, before, lambda: Compared(reference, model, compared.precision).findings, found.append)
-        kept = {one.layer for of in found for one in of.outputs if one.owner in names and one.dtype != "float32"}
-        if kept:
-            return Remedy(what, None, False, f"could not be tried: {', '.join(sorted(kept))} computes as before")
-        if remedy.helps or not found:
-            break
-        judgement = judge(found[0])
-    return remedy or Remedy("a layer in float32", None, False, "could not be tried: no layer of Keras is to blame")
-
-
-def _blamed(judgement: Judgement, compared: Compared) -> list[str]:
-    """Layers of the first concern that a dtype policy may help."""
-    concern = next((one for one in judgement.concerns if one.in_layer and one.layers), None)
-    names = concern.layers if concern else ()
-    return [name for name in names if isinstance(compared.layer(name), keras.layers.Layer)]
+def _middle_scale(findings: Findings) -> int | None:
+    """Of the window of loss scales."""
+    scales = findings.scales
+    return None if scales is None or scales.low is None or scales.high is None else (scales.low + scales.high) // 2
 
 
 @contextmanager
-def in_float32(layers: Iterable[Any]) -> Iterator[None]:
-    """Layers, with all within them, compute in float32 for a while; their weights stay in the dtype they are in."""
-    every = {id(part): part for layer in layers for part in _parts(layer)}.values()
-    before = [(part, part.dtype_policy) for part in every]
-    for part, policy in before:
-        part.dtype_policy = _ComputesInFloat32(policy.variable_dtype)
+def layers_in_float32(names: Collection[str]) -> Iterator[None]:
+    """Layers of these names, with all within them, are in float32, weights too, if they are built inside.
+
+    A layer is built by its first call. One that was built before, by the layer around it, keeps its weights' dtype.
+    """
+    kind = keras.layers.Layer
+    own = kind.__call__
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if layer.name in names:
+            for part in _parts(layer):
+                part.dtype_policy = _InFloat32(part.variable_dtype if part.built and part.weights else "float32")
+        return own(layer, *args, **kwargs)
+
+    kind.__call__ = call
     try:
         yield
     finally:
-        for part, policy in before:
-            part.dtype_policy = policy
+        kind.__call__ = own
 
 
-class _ComputesInFloat32(keras.DTypePolicy):  # type: ignore[misc]
+class _InFloat32(keras.DTypePolicy):  # type: ignore[misc]
+    """Computes in float32."""
+
     def __init__(self, variable_dtype: str) -> None:
         super().__init__("float32")
         self._kept_in = variable_dtype

@@ -14,6 +14,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpbench.numerics.limits import limits_of
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -24,11 +26,10 @@ class Comparison:
         reference_largest: the same in float32, without a loss scale.
         not_finite: elements that are infinite or NaN, and finite in float32.
         nonzero: elements that are not 0 in float32.
-        lost: of those, elements that are 0 in the precision. A value that is too small for a dtype is rounded to 0,
-            and so is all that is multiplied by it: Micikevicius et al. 2017, "Mixed Precision Training" (3.2), count
-            gradients so; of their SSD detector 31 % became 0 in float16, and it diverged.
-        gained: elements that are 0 in float32 and not 0 in the precision. Where rounding decides on which side of a
-            ReLU a value lies, there are as many of these as there are lost, and nothing was too small.
+        lost: of those, elements that are 0 in the precision. Micikevicius et al. 2017, "Mixed Precision Training", 3.2,
+            count gradients so; of their SSD detector 31 % became 0 in float16, and it diverged.
+        too_small: of those, elements that are smaller in float32, times the loss scale, than the smallest normal number
+            of the dtype. Others that are lost were rounded: to the other side of a ReLU, or in a sum that cancels out.
         relative_error: ||here - float32|| / ||float32||, Euclidean, over the elements that are finite in both; 0 where
             both are 0, infinite where float32 alone is 0. Of a gradient after the loss scale has been divided out.
     """
@@ -38,21 +39,27 @@ class Comparison:
     not_finite: int
     nonzero: int
     lost: int
-    gained: int
+    too_small: int
     relative_error: float
 
     @property
     def lost_share(self) -> float:
-        """Of the elements that are not 0 in float32, those that became 0, less those that came from 0; 0 or more."""
-        return max(self.lost - self.gained, 0) / self.nonzero if self.nonzero else 0.0
+        """Of the elements that are not 0 in float32, those that are 0 in the precision because they are too small."""
+        return self.too_small / self.nonzero if self.nonzero else 0.0
+
+    @property
+    def vanished(self) -> bool:
+        """Whether all of it is 0, and something is not in float32."""
+        return self.nonzero > 0 and self.largest == 0 and self.not_finite == 0
 
 
-def compared(reference: ArrayLike, here: ArrayLike, scale: float = 1.0) -> Comparison:
+def compared(reference: ArrayLike, here: ArrayLike, dtype: str, scale: float = 1.0) -> Comparison:
     """Compare a tensor with the same one in float32.
 
     Args:
         reference: in float32, any shape.
         here: in the precision, the same shape.
+        dtype: that it was computed in.
         scale: power of two that the loss was multiplied by, where it is a gradient.
     """
     wanted = np.asarray(reference, np.float64)
@@ -60,13 +67,14 @@ def compared(reference: ArrayLike, here: ArrayLike, scale: float = 1.0) -> Compa
     finite = np.isfinite(wanted) & np.isfinite(scaled)
     of_wanted, of_scaled = np.abs(wanted[finite]), np.abs(scaled[finite])
     nonzero = wanted != 0
+    lost = nonzero & (scaled == 0)
     return Comparison(
         largest=float(of_scaled.max(initial=0.0)),
         reference_largest=float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)),
         not_finite=int((np.isfinite(wanted) & ~np.isfinite(scaled)).sum()),
         nonzero=int(nonzero.sum()),
-        lost=int((nonzero & (scaled == 0)).sum()),
-        gained=int((~nonzero & (scaled != 0)).sum()),
+        lost=int(lost.sum()),
+        too_small=int((lost & (np.abs(wanted) * scale < limits_of(dtype).smallest_normal)).sum()),
         relative_error=_ratio(
             float(np.linalg.norm(scaled[finite] / scale - wanted[finite])), float(np.linalg.norm(of_wanted))
         ),

@@ -16,14 +16,14 @@ import keras
 
 from mpbench.config.precisions import PRECISIONS, Precision
 from mpbench.engine.batch import WITHOUT_SCALING, images_of, synthetic_batch, target_forms
-from mpbench.engine.models import build_model, build_under, can_be_called, compile_model
+from mpbench.engine.models import build_model, build_under, can_be_called, compile_model, dtype_policy
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.step import is_out_of_memory
 from mpbench.errors import CaseFailure, described, place_in_own_code
 from mpbench.numerics.compared import Compared
 from mpbench.numerics.findings import Findings
 from mpbench.numerics.reference import Reference
-from mpbench.numerics.remedies import Make, Remedy, try_remedies
+from mpbench.numerics.remedies import Make, Remedies, Remedy
 from mpbench.numerics.stepping import Batch
 from mpbench.numerics.verdict import Judgement, judge
 from mpbench.numerics.watching import LOW_DTYPES
@@ -85,10 +85,18 @@ class Trial:
         if jit not in self._references:
             self._progress("float32")
             with all_in_float32():
-                model = self._make(FLOAT32)
+                model = self._built(FLOAT32)
             batch, phase, device = self._batch, self._phase, self._device
             self._references[jit] = Reference(model, batch, phase, device, jit, self._no_backward)
         return self._references[jit]
+
+    def _built(self, precision: Precision) -> keras.Model:
+        """What was made; a subclassed model gets its weights by its first call."""
+        model = self._make(precision)
+        if not model.built and can_be_called(model):
+            with dtype_policy(precision.policy):
+                model(self._batch.on(self._device).inputs)
+        return model
 
     def of(self, precision: Precision, remedies: bool = True) -> Outcome:
         """Take the step in a precision.
@@ -103,9 +111,8 @@ class Trial:
         began = time.monotonic()
         reference = self.reference(jit=precision.tf32 and self._device.kind == "gpu")
         self._progress(precision.name)
-        model = self._make(precision)
-        compared = Compared(reference, model, precision)
-        tried = try_remedies(compared, model, reference, self._make, self._progress) if remedies else []
+        compared = Compared(reference, self._built(precision), precision)
+        tried = Remedies(compared, reference, self._built, self._progress).tried() if remedies else []
         return Outcome(compared.findings, judge(compared.findings), tuple(tried), time.monotonic() - began)
 
 
@@ -114,13 +121,11 @@ def compare(
 ) -> Outcome:
     """Compare two built models, of which the second is given the first one's weights.
 
-    For training both are compiled. Remedies that need another model are left out.
+    For training both are compiled. Remedies are not tried: they need models that are built otherwise.
     """
     began = time.monotonic()
-    reference = Reference(float32_model, batch, phase, device)
-    compared = Compared(reference, model, precision)
-    tried = try_remedies(compared, model, reference, None, lambda _: None)
-    return Outcome(compared.findings, judge(compared.findings), tuple(tried), time.monotonic() - began)
+    findings = Compared(Reference(float32_model, batch, phase, device), model, precision).findings
+    return Outcome(findings, judge(findings), (), time.monotonic() - began)
 
 
 def made_by(build: Callable[[], keras.Model]) -> Make:

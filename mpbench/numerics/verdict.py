@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from mpbench.numerics.findings import Findings, LayerOutput, Pass, WeightGradient, first_not_finite
+from mpbench.numerics.findings import Findings, LayerOutput, Pass, WeightGradient, first_not_finite, first_vanished
 from mpbench.numerics.limits import keeps_fewer_bits, limits_of
-from mpbench.numerics.loss_scales import LOST_GRADIENT
+from mpbench.numerics.loss_scales import ENOUGH_LOG2, LOST_GRADIENT
 from mpbench.numerics.statistics import total_unmoved_share
 
-LITTLE_HEADROOM_LOG2 = 3.0
-"""Powers of two. One batch's largest value says little of another's: one 8 times as large would overflow."""
+LITTLE_HEADROOM_LOG2 = float(ENOUGH_LOG2)
+"""One batch's largest value says little of another's: one 8 times as large would overflow."""
 
 LOST_OUTPUT = LOST_GRADIENT
 """Share of a layer's output that may become 0, as of a gradient."""
@@ -113,20 +113,20 @@ def _forward(findings: Findings) -> Iterator[Concern]:
             Verdict.WATCH,
             Pass.FORWARD,
             _owners(tight),
-            f"{_named([one.label for one in tight])}: the largest output is {least.comparison.largest:.3g}, "
+            f"{named([one.label for one in tight])}: the largest output is {least.comparison.largest:.3g}, "
             f"{least.headroom_log2:.1f} powers of two below {_limit(least.dtype)}",
         )
     if findings.unlike:
         return
-    lost = [one for one in findings.outputs if not one.alone and one.comparison.lost_share > LOST_OUTPUT]
+    lost = [one for one in findings.outputs if not one.alone and one.lost_share > LOST_OUTPUT]
     if lost and not broken:
-        lost.sort(key=lambda one: -one.comparison.lost_share)
+        lost.sort(key=lambda one: -one.lost_share)
         yield Concern(
             Verdict.WATCH,
             Pass.FORWARD,
             _owners(lost),
-            f"{_named([one.label for one in lost])}: {_percent(lost[0].comparison.lost_share)} of the outputs that are "
-            f"not 0 in float32 are 0 in {lost[0].dtype}",
+            f"{named([one.label for one in lost])}: {_percent(lost[0].lost_share)} of the outputs that are not 0 in "
+            f"float32 are 0 in {lost[0].dtype}",
         )
 
 
@@ -185,7 +185,7 @@ def _backward(findings: Findings) -> Iterator[Concern]:
                 Verdict.WATCH,
                 Pass.BACKWARD,
                 _layers(one.layer for _, one in tight),
-                f"{_named([one.layer for _, one in tight])}: the largest gradient is {flow.largest:.3g}, {room:.1f} "
+                f"{named([one.layer for _, one in tight])}: the largest gradient is {flow.largest:.3g}, {room:.1f} "
                 f"powers of two below {_limit(flow.dtype)}",
             )
 
@@ -196,16 +196,18 @@ def _lost_gradients(findings: Findings) -> Iterator[Concern]:
     lost = lost_gradients(findings.gradients)
     if not lost:
         return
-    worst = lost[0].settled.lost_share
-    whole = [one for one in lost if one.settled.lost_share == 1]
+    worst = lost[0].settled_lost
+    whole = [one for one in lost if one.settled_lost == 1]
     dynamic = findings.scales.initial is not None
     at = f"at the loss scale {_power(findings.scales.settled)}" if dynamic else "without loss scaling"
     if whole:
+        source = first_vanished(findings.flows)
         yield Concern(
             Verdict.BREAKS,
             Pass.BACKWARD,
-            _layers(one.layer for one in whole),
-            f"{_named([one.weight for one in whole])}: all of the gradient is 0 {at}",
+            _layers([source, *(one.layer for one in whole)]),
+            f"{named([one.weight for one in whole])}: all of the gradient is 0 {at}"
+            + (f", from {source} on" if source else ""),
             by_scale=True,
         )
     if len(lost) > len(whole):
@@ -213,7 +215,7 @@ def _lost_gradients(findings: Findings) -> Iterator[Concern]:
             Verdict.WATCH,
             Pass.BACKWARD,
             _layers(one.layer for one in lost),
-            f"{_named([one.weight for one in lost])}: {_percent(worst)} of the gradient's values that are not 0 in "
+            f"{named([one.weight for one in lost])}: {_percent(worst)} of the gradient's values that are not 0 in "
             f"float32 are 0 {at}",
             by_scale=True,
         )
@@ -222,25 +224,24 @@ def _lost_gradients(findings: Findings) -> Iterator[Concern]:
 def lost_gradients(gradients: Iterable[WeightGradient]) -> list[WeightGradient]:
     """Those that lose more than LOST_GRADIENT at the settled scale, the worst first; what float32 does not know cannot
     be lost."""
-    lost = [one for one in gradients if one.known and one.settled.lost_share > LOST_GRADIENT]
-    return sorted(lost, key=lambda one: -one.settled.lost_share)
+    lost = [one for one in gradients if one.known and one.settled_lost > LOST_GRADIENT]
+    return sorted(lost, key=lambda one: -one.settled_lost)
 
 
 def _update(findings: Findings) -> Iterator[Concern]:
     broken = [(one.weight, one.layer) for one in findings.updates if one.not_finite]
-    broken = broken or list(findings.broken_state)
+    broken += findings.broken_state
     if broken:
         yield Concern(
             Verdict.BREAKS,
             Pass.UPDATE,
             _layers(layer for _, layer in broken),
-            f"{_named([weight for weight, _ in broken])}: not finite after an update in {findings.variable_dtype}"
-            if findings.updates
-            else f"{_named([weight for weight, _ in broken])}: not finite after the step",
+            f"{named([weight for weight, _ in broken])}: not finite after a step, kept in half precision",
         )
     if findings.unlike or not keeps_fewer_bits(findings.variable_dtype):
         return
     share = total_unmoved_share(one.moved for one in findings.updates)
+    still = [one for one in findings.updates if one.moved.unmoved_share == 1]
     if share > UNMOVED:
         worst = sorted(findings.updates, key=lambda one: -one.moved.unmoved)
         yield Concern(
@@ -249,6 +250,15 @@ def _update(findings: Findings) -> Iterator[Concern]:
             _layers(one.layer for one in worst if one.moved.unmoved),
             f"an update moves {_percent(1 - share)} of the weights: the others are kept in {findings.variable_dtype}, "
             f"and it is too small for them (most in {worst[0].weight})",
+            in_layer=False,
+        )
+    elif still:
+        yield Concern(
+            Verdict.WATCH,
+            Pass.UPDATE,
+            _layers(one.layer for one in still),
+            f"{named([one.weight for one in still])}: an update is too small to move any of it in "
+            f"{findings.variable_dtype}",
             in_layer=False,
         )
 
@@ -267,10 +277,11 @@ def _margins(findings: Findings) -> str:
         parts.append(window if scales.initial is None else f"{window}, {_power(scales.settled)} has settled")
     gradients = [one for one in findings.gradients if one.known]
     if gradients and not findings.unlike:
-        most = max(gradients, key=lambda one: one.settled.lost_share)
+        most = max(gradients, key=lambda one: one.settled_lost)
         parts.append(
-            f"{_percent(most.settled.lost_share)} of a gradient at most is lost"
-            + (f" ({most.weight})" if most.settled.lost else "")
+            f"{_percent(most.settled_lost)} of a gradient at most is lost ({most.weight})"
+            if most.settled_lost
+            else "nothing of a gradient is lost"
         )
     return "; ".join(parts)
 
@@ -284,7 +295,8 @@ def _layers(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name and not name.startswith("(")))
 
 
-def _named(labels: Sequence[str]) -> str:
+def named(labels: Sequence[str]) -> str:
+    """The first few of some names."""
     labels = list(dict.fromkeys(labels))
     more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
     return ", ".join(labels[:NAMED]) + more
