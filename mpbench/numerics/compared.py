@@ -77,8 +77,7 @@ class Compared:
 
     def __init__(self, reference: Reference, model: keras.Model, precision: Precision) -> None:
         self._reference, self.precision = reference, precision
-        policy = keras.DTypePolicy(precision.policy)
-        self._compute_dtype, self._variable_dtype = str(policy.compute_dtype), str(policy.variable_dtype)
+        self._compute_dtype = str(keras.DTypePolicy(precision.policy).compute_dtype)
         copy_variables(reference.model, model)
         self._stepping = Stepping(model, reference.kind)
         self._runs: dict[int, Run] = {}
@@ -125,7 +124,7 @@ class Compared:
             [in_graph.magnitude(flow.tensor) for flow in recording.flows],
             [] if loss is None or recording.loss is None else [_of_loss(loss, recording.loss, one)],
         )
-        kept = mine if self._variable_dtype in LOW_DTYPES else []
+        kept = mine if any(variable.dtype in LOW_DTYPES for variable, _ in gradients_of(recording)) else []
         return [tf.stack(each) if each else tf.zeros((0, 1)) for each in rows], kept
 
     def _run(self, exponent: int) -> Run:
@@ -189,7 +188,6 @@ class Compared:
         found = Findings(
             precision=self.precision.name,
             compute_dtype=self._compute_dtype,
-            variable_dtype=self._variable_dtype,
             outputs=tuple(_output(one, place, of) for one, place, of in seen),
             loss=first.loss,
             broken_state=self._broken_state,
@@ -214,7 +212,7 @@ class Compared:
             gradients=tuple(WeightGradient(*name, *row) for name, *row in zip(names, *columns, strict=True)),
             scales=scales,
             first_to_overflow=self._first_not_finite(self._run(above[0])) if above else "",
-            updates=self._updates(chosen, 2.0 ** (scales.settled or 0), [name[:2] for name in names]),
+            updates=self._updates(chosen, 2.0 ** (scales.settled or 0)),
             notes=notes,
         )
 
@@ -237,15 +235,25 @@ class Compared:
         layers = [self._owner(variable) for variable, _ in gradients_of(self._recording)]
         return first_not_finite(self._flows(run), list(zip(layers, run.gradients, strict=True)))
 
-    def _updates(self, run: Run, scale: float, names: list[tuple[str, str]]) -> tuple[WeightUpdate, ...]:
+    def _updates(self, run: Run, scale: float) -> tuple[WeightUpdate, ...]:
         if not keeps_fewer_bits(self._compute_dtype):
             return ()
-        not_finite = [0] * len(names)
+        weights = [variable for variable, _ in gradients_of(self._recording)]
+        not_finite = [0] * len(weights)
         if run.kept and not run.overflows:
             pairs = after_update(self._recording, run.kept, scale)
             not_finite = [in_graph.moved(*pair, self._compute_dtype).not_finite for pair in pairs]
-        moved = self._reference.moved(self._compute_dtype)
-        return tuple(WeightUpdate(*name, of, bad) for name, of, bad in zip(names, moved, not_finite, strict=True))
+        moved = {dtype: self._reference.moved(dtype) for dtype in LOW_DTYPES}
+        return tuple(
+            WeightUpdate(
+                str(weight.path),
+                self._owner(weight),
+                str(weight.dtype),
+                moved[weight.dtype if weight.dtype in LOW_DTYPES else self._compute_dtype][place],
+                not_finite[place],
+            )
+            for place, weight in enumerate(weights)
+        )
 
 
 def _output(seen: Seen, place: int | None, comparison: Comparison) -> LayerOutput:

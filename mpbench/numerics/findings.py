@@ -127,12 +127,14 @@ class WeightUpdate:
 
     Attributes:
         weight, layer: as above.
-        moved: had it been kept in the precision's compute dtype.
+        kept_in: dtype of the weight.
+        moved: if it is kept in that dtype, or, where that is float32, if it were kept in the precision's compute dtype.
         not_finite: elements that are not finite after an update in the precision itself.
     """
 
     weight: str
     layer: str
+    kept_in: str
     moved: Moved
     not_finite: int = 0
 
@@ -142,7 +144,7 @@ class Findings:
     """Everything that was found of a step.
 
     Attributes:
-        precision, compute_dtype, variable_dtype: name, and dtypes of its policy.
+        precision, compute_dtype: name, and dtype of its policy.
         outputs: in the order of the forward pass.
         loss: where the step scales one; else None.
         flows: in the order of the backward pass, at the scale that has settled or, where none has, at the lowest tried.
@@ -160,7 +162,6 @@ class Findings:
 
     precision: str
     compute_dtype: str
-    variable_dtype: str
     outputs: tuple[LayerOutput, ...]
     loss: Comparison | None = None
     flows: tuple[BackwardFlow, ...] = ()

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from mpbench.config.precisions import PRECISIONS, Precision
+from mpbench.engine import device as devices
 from mpbench.engine.batch import WITHOUT_SCALING, images_of, synthetic_batch, target_forms
 from mpbench.engine.models import build_model, build_under, can_be_called, compile_model, dtype_policy
 from mpbench.engine.plan import StepSpec
@@ -22,6 +23,7 @@ from mpbench.engine.step import is_out_of_memory
 from mpbench.errors import CaseFailure, described, place_in_own_code
 from mpbench.numerics.compared import Compared
 from mpbench.numerics.findings import Findings
+from mpbench.numerics.record import NumericsRecord, details_of, summary
 from mpbench.numerics.reference import Reference
 from mpbench.numerics.remedies import Make, Remedies, Remedy
 from mpbench.numerics.stepping import Batch
@@ -126,6 +128,31 @@ def compare(
     began = time.monotonic()
     findings = Compared(Reference(float32_model, batch, phase, device), model, precision).findings
     return Outcome(findings, judge(findings), (), time.monotonic() - began)
+
+
+def record_of(spec: StepSpec, outcome: Outcome, data: str = "synthetic") -> NumericsRecord:
+    """What is saved of an outcome.
+
+    Args:
+        spec: what the trial was made of.
+        data: what the images are called.
+    """
+    findings = outcome.findings
+    tf32 = PRECISIONS[findings.precision].tf32 and devices.tf32_available(spec.device)
+    return NumericsRecord(
+        model=spec.model,
+        precision=findings.precision,
+        phase=spec.phase,
+        device=spec.device.kind,
+        device_name=devices.device_name(spec.device),
+        batch_size=spec.batch_size,
+        image_size=spec.image_size_px,
+        tf32=tf32,
+        data=data,
+        seconds=outcome.seconds,
+        details=details_of(findings, outcome.judgement, outcome.remedies),
+        **summary(findings, outcome.judgement),
+    )
 
 
 def made_by(build: Callable[[], keras.Model]) -> Make:

@@ -22,7 +22,7 @@ LOST_OUTPUT = LOST_GRADIENT
 """Share of a layer's output that may become 0, as of a gradient."""
 
 UNMOVED = 0.05
-"""Share of all weights that an update may leave where they are, if they are kept in the precision. Micikevicius et al.
+"""Share of the weights kept in half precision that an update may leave where they are. Micikevicius et al.
 2017 (3.1) find about 5 % of the values of a weight's gradient too small for float16 once they are multiplied by the
 learning rate, and lose 80 % of a speech model's accuracy by updating float16 weights."""
 
@@ -238,18 +238,19 @@ def _update(findings: Findings) -> Iterator[Concern]:
             _layers(layer for _, layer in broken),
             f"{named([weight for weight, _ in broken])}: not finite after a step, kept in half precision",
         )
-    if findings.unlike or not keeps_fewer_bits(findings.variable_dtype):
+    low = [one for one in findings.updates if keeps_fewer_bits(one.kept_in)]
+    if findings.unlike or not low:
         return
-    share = total_unmoved_share(one.moved for one in findings.updates)
-    still = [one for one in findings.updates if one.moved.unmoved_share == 1]
+    share = total_unmoved_share(one.moved for one in low)
+    still = [one for one in low if one.moved.unmoved_share == 1]
     if share > UNMOVED:
-        worst = sorted(findings.updates, key=lambda one: -one.moved.unmoved)
+        worst = sorted(low, key=lambda one: -one.moved.unmoved)
         yield Concern(
             Verdict.BREAKS if share > MOSTLY_UNMOVED else Verdict.WATCH,
             Pass.UPDATE,
             _layers(one.layer for one in worst if one.moved.unmoved),
-            f"an update moves {_percent(1 - share)} of the weights: the others are kept in {findings.variable_dtype}, "
-            f"and it is too small for them (most in {worst[0].weight})",
+            f"an update is too small to move {_percent(share)} of the weights that are kept in {low[0].kept_in} "
+            f"(most in {worst[0].weight})",
             in_layer=False,
         )
     elif still:
@@ -257,17 +258,16 @@ def _update(findings: Findings) -> Iterator[Concern]:
             Verdict.WATCH,
             Pass.UPDATE,
             _layers(one.layer for one in still),
-            f"{named([one.weight for one in still])}: an update is too small to move any of it in "
-            f"{findings.variable_dtype}",
+            f"{named([one.weight for one in still])}: an update is too small to move any of it in {still[0].kept_in}",
             in_layer=False,
         )
 
 
 def _margins(findings: Findings) -> str:
     parts = []
-    low = [one for one in findings.outputs if math.isfinite(one.headroom_log2)]
-    if low:
-        least = min(low, key=lambda one: one.headroom_log2)
+    outputs = [one for one in findings.outputs if math.isfinite(one.headroom_log2) and not one.comparison.not_finite]
+    if outputs:
+        least = min(outputs, key=lambda one: one.headroom_log2)
         parts.append(
             f"the largest output ({least.label}) is {least.headroom_log2:.1f} powers of two below {_limit(least.dtype)}"
         )

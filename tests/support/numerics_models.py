@@ -43,16 +43,15 @@ class Steep(layers.Layer):
         self.factor = factor
 
     def call(self, x):
-        return tf.custom_gradient(
-            lambda y: (tf.identity(y), lambda upstream: upstream * tf.cast(self.factor, y.dtype))
-        )(x)
+        factor = tf.cast(self.factor, x.dtype)
+        return tf.custom_gradient(lambda y: (tf.identity(y), lambda upstream: upstream * factor))(x)
 
 
 class Reciprocal(layers.Layer):
     """Divides by a square and an epsilon."""
 
     def call(self, x):
-        return (1 / (x * x + 1e-7)) * 1e-3
+        return (1 / (x * x + 1e-7)) * 1e-7
 
 
 def overflowing():
@@ -120,13 +119,11 @@ def epsilon():
     return compiled(keras.Model(x, _softmax(layers.Dense(CLASSES)(y))))
 
 
-def adam_epsilon():
-    """Adam's default epsilon, 1e-7, and gradients whose squares are too small for float16."""
+def tiny_epsilon():
+    """Adam's epsilon is 0 in float16, and so are its mean squares of gradients: it divides by 0."""
     x = keras.Input((FEATURES,))
-    return compiled(
-        keras.Model(x, _softmax(layers.Dense(CLASSES, name="only")(Times(1e-3, name="small")(x)))),
-        optimizer=keras.optimizers.Adam(1e-3),
-    )
+    y = layers.Dense(CLASSES, name="planted")(Times(1e-3, name="small")(x))
+    return compiled(keras.Model(x, _softmax(y)), optimizer=keras.optimizers.Adam(0.1, epsilon=1e-9))
 
 
 def exploding_lstm():
