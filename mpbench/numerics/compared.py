@@ -86,7 +86,7 @@ class Compared:
         devices.check_tf32_is_apart(precision.tf32, precision.policy, reference.kind.device, reference.kind.jit)
         devices.set_tf32(precision.tf32)
         try:
-            specs = keras.tree.map_structure(lambda one: tf.TensorSpec(one.shape, one.dtype), reference.tensors)
+            specs = [[tf.TensorSpec(one.shape, one.dtype) for one in tensors] for tensors in reference.tensors]
             self._call = self._stepping.trace(self._body, *specs, flows=not reference.kind.forward_only)
             self.findings = self._find()
         finally:
@@ -104,7 +104,7 @@ class Compared:
     def _recording(self) -> Recording:
         return self._stepping.recording
 
-    def _body(self, recording: Recording, scale: Any, outputs: Any, gradients: Any, loss: Any) -> Any:
+    def _body(self, recording: Recording, scale: Any, outputs: Any, gradients: Any, losses: Any) -> Any:
         seen, one = recording.outputs, tf.constant(1.0)
         self._places = aligned(
             [each.token for each in self._reference.recording.outputs], [each.token for each in seen]
@@ -122,7 +122,7 @@ class Compared:
             ],
             [in_graph.comparison(*each, scale) for each in zip(gradients, mine, dtypes, strict=True)],
             [in_graph.magnitude(flow.tensor) for flow in recording.flows],
-            [] if loss is None or recording.loss is None else [_of_loss(loss, recording.loss, one)],
+            [_of_loss(other, recording.loss, one) for other in losses if recording.loss is not None],
         )
         kept = mine if any(variable.dtype in LOW_DTYPES for variable, _ in gradients_of(recording)) else []
         return [tf.stack(each) if each else tf.zeros((0, 1)) for each in rows], kept

@@ -258,7 +258,8 @@ def worst_layers(findings: Findings, judgement: Judgement) -> list[LayerNumerics
 def layer_rows(findings: Findings) -> list[LayerNumerics]:
     """What was found, by layer, in the order of the forward pass."""
     names = dict.fromkeys([one.owner or one.label for one in findings.outputs])
-    names |= dict.fromkeys(one.layer for one in (*findings.gradients, *findings.flows) if one.layer)
+    names |= dict.fromkeys([one.layer for one in findings.gradients if one.layer])
+    names |= dict.fromkeys([one.layer for one in findings.flows])
     return [_row(findings, name) for name in names]
 
 

@@ -44,7 +44,7 @@ class Reference:
         kind: of the step, for other precisions.
         no_backward: as given, or why no gradient is seen.
         unlike: see Findings.
-        outputs, gradients, loss: tensors in float32; the loss is None where the step scales none.
+        outputs, gradients, losses: tensors in float32; of the loss one, or none where the step scales none.
         noise: of each gradient; see `findings.KNOWN_GRADIENT`.
 
     Raises:
@@ -61,7 +61,7 @@ class Reference:
         devices.check_tf32_is_apart(False, "float32", device, jit)
         devices.set_tf32(False)
         call = self._traced()
-        self.outputs, self.gradients, self.loss = self._stepping.run(call, 1.0)
+        self.outputs, self.gradients, self.losses = self._stepping.run(call, 1.0)
         self._stepping.restore()
         self._check_finite()
         self._compare(*self._stepping.run(call, NOISE_SCALE)[:2])
@@ -75,7 +75,7 @@ class Reference:
 
     @property
     def tensors(self) -> tuple[Any, ...]:
-        return self.outputs, self.gradients, self.loss
+        return self.outputs, self.gradients, self.losses
 
     def moved(self, dtype: str) -> list[Moved]:
         """For each gradient, what an update does to its weight if that is kept in a dtype, `float16` or `bfloat16`."""
@@ -105,9 +105,9 @@ class Reference:
 
     def _trace(self, kind: Kind) -> Any:
         def body(recording: Recording, scale: Any) -> Any:
-            loss = None if recording.loss is None else tf.cast(recording.loss, tf.float32)
-            gradients = [gradient for _, gradient in gradients_of(recording)]
-            return [tf.cast(one.tensor, tf.float32) for one in recording.outputs], gradients, loss
+            outputs = [tf.cast(one.tensor, tf.float32) for one in recording.outputs]
+            gradients = [tf.cast(gradient, tf.float32) for _, gradient in gradients_of(recording)]
+            return outputs, gradients, [] if recording.loss is None else [tf.cast(recording.loss, tf.float32)]
 
         self._stepping = Stepping(self.model, kind)
         return self._stepping.trace(body)
@@ -136,7 +136,7 @@ class Reference:
             self.unlike = UNLIKE
         else:
             self.unlike = ""
-        scale = 1.0 if self.loss is None else NOISE_SCALE
+        scale = NOISE_SCALE if self.losses else 1.0
         self.noise = [_distance(a, b, scale) for a, b in zip(self.gradients, gradients, strict=True)]
 
 

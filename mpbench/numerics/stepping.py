@@ -40,7 +40,7 @@ class Batch:
 
 
 def _as_tensor(array: Any) -> tf.Tensor:
-    if isinstance(array, tf.Tensor):
+    if array is None or isinstance(array, tf.Tensor):
         return array
     array = np.asarray(array)
     return tf.convert_to_tensor(array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array)
@@ -125,7 +125,8 @@ class Stepping:
 
     def _take(self) -> None:
         inputs, targets = (
-            keras.tree.map_structure(tf.identity, one) for one in (self._kind.batch.inputs, self._kind.batch.targets)
+            keras.tree.map_structure(lambda array: None if array is None else tf.identity(array), one)
+            for one in (self._kind.batch.inputs, self._kind.batch.targets)
         )
         if not self._kind.training:
             self._model.predict_step((inputs,))
