@@ -188,6 +188,7 @@ class Compared:
         found = Findings(
             precision=self.precision.name,
             compute_dtype=self._compute_dtype,
+            training=reference.kind.training,
             outputs=tuple(_output(one, place, of) for one, place, of in seen),
             loss=first.loss,
             broken_state=self._broken_state,

@@ -145,6 +145,7 @@ class Findings:
 
     Attributes:
         precision, compute_dtype: name, and dtype of its policy.
+        training: whether it is a training step: a loss is made of its outputs.
         outputs: in the order of the forward pass.
         loss: where the step scales one; else None.
         flows: in the order of the backward pass, at the scale that has settled or, where none has, at the lowest tried.
@@ -162,6 +163,7 @@ class Findings:
 
     precision: str
     compute_dtype: str
+    training: bool
     outputs: tuple[LayerOutput, ...]
     loss: Comparison | None = None
     flows: tuple[BackwardFlow, ...] = ()

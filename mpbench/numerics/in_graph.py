@@ -18,7 +18,8 @@ FIELDS = 7
 def comparison(reference: tf.Tensor, here: tf.Tensor, dtype: str, scale: tf.Tensor) -> tf.Tensor:
     """`statistics.compared` as a float64 vector of FIELDS numbers; `read_comparison` reads it.
 
-    Squares are summed in float32, as shares of the largest magnitude in float32, so that none of them overflows.
+    Squares are summed in float32, as shares of the largest of them in float32, so that none of them overflows. An
+    error beyond 1e18 is infinite.
     """
     return _comparison(here.dtype, dtype)(reference, here, scale)
 
@@ -53,7 +54,8 @@ def _comparison(kept: Any, dtype: str) -> Any:
         both, zero = is_wanted & is_scaled, tf.zeros_like(wanted)
         lost = (wanted != 0) & (scaled == 0)
         reference_largest = _largest(tf.where(is_wanted, wanted, zero))
-        unit = tf.where(reference_largest > 0, reference_largest, 1)
+        unit = _largest(tf.where(both, wanted, zero))
+        unit = tf.where(unit > 0, unit, 1)
         distance = _sum_of_squares(tf.where(both, scaled / scale - wanted, zero) / unit)
         size = _sum_of_squares(tf.where(both, wanted, zero) / unit)
         alone = tf.where(distance > 0, float("inf"), 0.0)

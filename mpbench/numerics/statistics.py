@@ -143,17 +143,20 @@ def total_unmoved_share(weights: Iterable[Moved]) -> float:
 def aligned(reference: Sequence[Hashable], here: Sequence[Hashable]) -> list[int | None]:
     """For each thing seen in one run, its place in the other; None where it has none.
 
-    Two models built alike call the same layers in the same order. Where one has a layer that the other lacks, the
-    longest runs that both share are taken for each other (difflib).
+    Two models built alike call the same layers in the same order. Where they differ, what both begin with and end with
+    is taken for the same, and between that the longest runs that both share (difflib).
 
     Args:
         reference: what was seen in float32, such as class, name and shape.
         here: in the precision.
     """
-    if list(reference) == list(here):
-        return list(range(len(here)))
-    places: list[int | None] = [None] * len(here)
-    for block in difflib.SequenceMatcher(None, reference, here, autojunk=False).get_matching_blocks():
-        for i in range(block.size):
+    shorter = min(len(reference), len(here))
+    start = next((i for i in range(shorter) if reference[i] != here[i]), shorter)
+    rest = shorter - start
+    end = next((i for i in range(rest) if reference[-1 - i] != here[-1 - i]), rest)
+    middles = [one[start : len(one) - end] for one in (reference, here)]
+    places: list[int | None] = [*range(start), *[None] * len(middles[1]), *range(len(reference) - end, len(reference))]
+    for block in difflib.SequenceMatcher(None, *middles, autojunk=False).get_matching_blocks():
+        for i in range(start, start + block.size):
             places[block.b + i] = block.a + i
     return places

@@ -19,12 +19,14 @@ LITTLE_HEADROOM_LOG2 = float(ENOUGH_LOG2)
 """One batch's largest value says little of another's: one 8 times as large would overflow."""
 
 LOST_OUTPUT = LOST_GRADIENT
-"""Share of a layer's output that may become 0, as of a gradient."""
+"""Share of a layer's output that may become 0, as of a gradient. Any number of values may that are so small beside the
+rest that the relative error stays below this too, such as those of dead channels; but not of outputs of which a loss is
+made, which may take their logarithm."""
 
 UNMOVED = 0.05
-"""Share of the weights kept in half precision that an update may leave where they are. Micikevicius et al.
-2017 (3.1) find about 5 % of the values of a weight's gradient too small for float16 once they are multiplied by the
-learning rate, and lose 80 % of a speech model's accuracy by updating float16 weights."""
+"""Share of the weights kept in half precision that an update may leave where they are. Micikevicius et al. 2017 (3.1)
+find about 5 % of the gradients too small for float16 once they are multiplied by the learning rate, and lose 80 % of a
+speech model's accuracy by updating float16 weights."""
 
 MOSTLY_UNMOVED = 0.5
 """Share of all weights from which on a model is said not to train."""
@@ -118,7 +120,7 @@ def _forward(findings: Findings) -> Iterator[Concern]:
         )
     if findings.unlike:
         return
-    lost = [one for one in findings.outputs if not one.alone and one.lost_share > LOST_OUTPUT]
+    lost = [one for one in findings.outputs if _loses(one, findings.training)]
     if lost and not broken:
         lost.sort(key=lambda one: -one.lost_share)
         yield Concern(
@@ -128,6 +130,12 @@ def _forward(findings: Findings) -> Iterator[Concern]:
             f"{named([one.label for one in lost])}: {_percent(lost[0].lost_share)} of the outputs that are not 0 in "
             f"float32 are 0 in {lost[0].dtype}",
         )
+
+
+def _loses(output: LayerOutput, training: bool) -> bool:
+    if output.alone or output.lost_share <= LOST_OUTPUT:
+        return False
+    return output.comparison.relative_error > LOST_OUTPUT or (training and output.is_output)
 
 
 def _overflow(first: LayerOutput, harmless: bool) -> Concern:
