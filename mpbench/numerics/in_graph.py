@@ -18,7 +18,7 @@ FIELDS = 7
 def comparison(reference: tf.Tensor, here: tf.Tensor, dtype: str, scale: tf.Tensor) -> tf.Tensor:
     """`statistics.compared` as a float64 vector of FIELDS numbers; `read_comparison` reads it.
 
-    Squares are summed in float32, as shares of the largest of them in float32, so that none of them overflows. An
+    Squares are summed in float32, as shares of the largest value in float32, so that none of them overflows. An
     error beyond 1e18 is infinite.
     """
     return _comparison(here.dtype, dtype)(reference, here, scale)
@@ -55,6 +55,7 @@ def _comparison(kept: Any, dtype: str) -> Any:
         lost = (wanted != 0) & (scaled == 0)
         reference_largest = _largest(tf.where(is_wanted, wanted, zero))
         unit = _largest(tf.where(both, wanted, zero))
+        unit = tf.where(unit > 0, unit, _largest(tf.where(both, scaled, zero)))
         unit = tf.where(unit > 0, unit, 1)
         distance = _sum_of_squares(tf.where(both, scaled / scale - wanted, zero) / unit)
         size = _sum_of_squares(tf.where(both, wanted, zero) / unit)

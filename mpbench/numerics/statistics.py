@@ -9,6 +9,7 @@ import difflib
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -64,33 +65,25 @@ def compared(reference: ArrayLike, here: ArrayLike, dtype: str, scale: float = 1
     """
     wanted = np.asarray(reference, np.float64)
     scaled = np.asarray(here).astype(np.float64)
-    finite = np.isfinite(wanted) & np.isfinite(scaled)
-    of_wanted, of_scaled = np.abs(wanted[finite]), np.abs(scaled[finite])
+    of_wanted, of_scaled = np.isfinite(wanted), np.isfinite(scaled)
+    both = of_wanted & of_scaled
     nonzero = wanted != 0
     lost = nonzero & (scaled == 0)
     return Comparison(
-        largest=float(of_scaled.max(initial=0.0)),
-        reference_largest=float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)),
-        not_finite=int((np.isfinite(wanted) & ~np.isfinite(scaled)).sum()),
+        largest=float(np.abs(scaled[of_scaled]).max(initial=0.0)),
+        reference_largest=float(np.abs(wanted[of_wanted]).max(initial=0.0)),
+        not_finite=int((of_wanted & ~of_scaled).sum()),
         nonzero=int(nonzero.sum()),
         lost=int(lost.sum()),
         too_small=int((lost & (np.abs(wanted) * scale < limits_of(dtype).smallest_normal)).sum()),
-        relative_error=_ratio(
-            float(np.linalg.norm(scaled[finite] / scale - wanted[finite])), float(np.linalg.norm(of_wanted))
-        ),
+        relative_error=_ratio(np.linalg.norm(scaled[both] / scale - wanted[both]), np.linalg.norm(wanted[both])),
     )
 
 
-def relative_distance(first: ArrayLike, second: ArrayLike) -> float:
-    """||first - second|| / ||first||, Euclidean; 0 where both are 0, infinite where `first` alone is."""
-    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    return _ratio(float(np.linalg.norm(a - b)), float(np.linalg.norm(a)))
-
-
-def _ratio(distance: float, size: float) -> float:
+def _ratio(distance: Any, size: Any) -> float:
     if size == 0:
         return math.inf if distance else 0.0
-    return distance / size
+    return float(distance / size)
 
 
 @dataclass(frozen=True)
@@ -156,7 +149,7 @@ def aligned(reference: Sequence[Hashable], here: Sequence[Hashable]) -> list[int
     end = next((i for i in range(rest) if reference[-1 - i] != here[-1 - i]), rest)
     middles = [one[start : len(one) - end] for one in (reference, here)]
     places: list[int | None] = [*range(start), *[None] * len(middles[1]), *range(len(reference) - end, len(reference))]
-    for block in difflib.SequenceMatcher(None, *middles, autojunk=False).get_matching_blocks():
+    for block in difflib.SequenceMatcher(None, middles[0], middles[1], autojunk=False).get_matching_blocks():
         for i in range(start, start + block.size):
             places[block.b + i] = block.a + i
     return places
