@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mpbench.config.precisions import CONTROL, PRECISIONS
+from mpbench.config.profiles import Profile
 from mpbench.config.settings import Settings, check_image_size
 from mpbench.config.sweep import parse_point
 from mpbench.engine import device as devices
@@ -133,6 +134,10 @@ class Run:
                 distribution.start(self._device, replicas, self.cluster)
         return self._device
 
+    def profile(self) -> Profile:
+        """Sizes and limits on this device, where nothing is swept; raises UsageProblem as `activate`."""
+        return self.settings.resolved_profile(self.activate().kind)
+
     def prepare(self) -> None:
         """Find what is wrong with the options before any model of the matrix is built.
 
@@ -145,7 +150,7 @@ class Run:
         swept = [point.value for point in self.settings.sweep if point.axis == "image" and point.value is not None]
         for size_px in swept or filter(None, [self.settings.image_size]):
             check_image_size(models, size_px, "--mp-sweep" if swept else "--mp-image-size")
-        profile = self.settings.resolved_profile(self.activate().kind)
+        profile = self.profile()
         check_image_size(models, profile.image_size_px)
         check_factories(models, swept or [profile.image_size_px], self.progress)
 

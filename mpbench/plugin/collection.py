@@ -13,6 +13,8 @@ from mpbench.plugin.refusals import problem_of_options, refuse
 from mpbench.plugin.replay_clock import ReplayClock
 from mpbench.plugin.session import Session
 
+LAST = 2
+
 
 def parametrize(session: Session, metafunc: pytest.Metafunc) -> None:
     """Make a marked test the cases of the models and precisions that were asked for.
@@ -58,8 +60,15 @@ def leave_out(session: Session, items: list[pytest.Item]) -> None:
         for item in timed:
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(0))
-    if timed:  # accuracy cases make a GPU deterministic, hence slow, for the rest of the process
-        items.sort(key=lambda item: "experiment" in getattr(item, "fixturenames", ()))
+    if timed:
+        items.sort(key=lambda item: _order(session, item))
+
+
+def _order(session: Session, item: pytest.Item) -> int:
+    if "experiment" in getattr(item, "fixturenames", ()):
+        return LAST  # accuracy cases make a GPU deterministic, hence slow, for the rest of the process
+    kind = session.kind_of(item)
+    return kind.order if kind else 0
 
 
 def take_selection(session: Session, of_pytest: pytest.Session) -> None:

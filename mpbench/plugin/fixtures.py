@@ -16,6 +16,7 @@ from mpbench.plugin.session import session_of
 from mpbench.plugin.speed_cases import MODE, POINT
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.measured import Measured, R
+from mpbench.records.numerics import NumericsRecord
 from mpbench.system.device import Device
 
 Result = TypeVar("Result")
@@ -73,6 +74,20 @@ def accuracy(request: pytest.FixtureRequest, experiment: Experiment) -> Callable
         return case.record
 
     return compare
+
+
+@pytest.fixture
+def numerics(request: pytest.FixtureRequest) -> Callable[[Any], NumericsRecord]:
+    """Look at one step of this case's model beside the same in float32: `numerics(benchmark)` gives the record."""
+    cases = session_of(request.config).numerics
+    _check_marked(request, cases, "mpbench(phase='numerics')")
+
+    def look(benchmark: Any) -> NumericsRecord:
+        case = report(request, benchmark, cases)
+        assert case is not None
+        return case.record
+
+    return look
 
 
 @pytest.fixture

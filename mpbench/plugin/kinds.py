@@ -37,6 +37,7 @@ class Cases(ABC, Generic[R]):
         mark, values: the mark that makes a test such a case, and the values that its argument may have.
         fixture: that such a test takes.
         has_timeout: whether a limit of time for each test makes sense; not where the first case measures for all.
+        order: of measuring: cases of a higher one come after all of a lower one.
         selected: pytest's items by id.
         reported: what has been measured and reported, by id.
     """
@@ -46,6 +47,7 @@ class Cases(ABC, Generic[R]):
     values: ClassVar[tuple[str, ...]]
     fixture: ClassVar[str]
     has_timeout: ClassVar[bool] = True
+    order: ClassVar[int] = 0
 
     def __init__(self, session: Session) -> None:
         self.session = session

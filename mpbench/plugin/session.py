@@ -27,6 +27,7 @@ from mpbench.plugin.console import benchmark_session, is_worker, typed, write_li
 from mpbench.plugin.diagnostic_cases import DiagnosticCases
 from mpbench.plugin.journal import SessionJournal
 from mpbench.plugin.kinds import Cases, argument_of, mark_of, misplaced
+from mpbench.plugin.numerics_cases import NumericsCases
 from mpbench.plugin.output_files import check_outputs
 from mpbench.plugin.replay_clock import ReplayClock
 from mpbench.plugin.speed_cases import SpeedCases
@@ -101,7 +102,8 @@ class Session:
         config.add_cleanup(self.lock.release)
         self.neighbours = Neighbours()
         self.speed, self.accuracy, self.diagnostics = SpeedCases(self), AccuracyCases(self), DiagnosticCases(self)
-        self.kinds: tuple[Cases[Any], ...] = (self.speed, self.accuracy, self.diagnostics)
+        self.numerics = NumericsCases(self)
+        self.kinds: tuple[Cases[Any], ...] = (self.speed, self.numerics, self.accuracy, self.diagnostics)
         self.clocks: dict[str, ReplayClock] = {}
         self.problems: list[str] = []
         self.deselected: list[str] = []

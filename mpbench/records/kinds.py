@@ -8,10 +8,11 @@ from typing import Any
 from mpbench.records.accuracy import ACCURACY
 from mpbench.records.diagnostics import DIAGNOSTICS
 from mpbench.records.measured import CaseKind
+from mpbench.records.numerics import NUMERICS
 from mpbench.records.older import with_current_names
 from mpbench.records.speed import SPEED
 
-KINDS: tuple[CaseKind[Any], ...] = (SPEED, ACCURACY, DIAGNOSTICS)
+KINDS: tuple[CaseKind[Any], ...] = (SPEED, ACCURACY, DIAGNOSTICS, NUMERICS)
 
 
 def kind_of(extra_info: object) -> CaseKind[Any] | None:

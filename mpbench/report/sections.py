@@ -16,6 +16,7 @@ from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import Kind, Verdict
 from mpbench.history.series import MIN_RUNS
 from mpbench.records.marks import Mark
+from mpbench.records.numerics import NUMERICS
 from mpbench.records.runs import SavedRun
 from mpbench.report import environment
 from mpbench.report.accuracy import DRAWN_NOTE, finding, is_drawn, photographs, reasons
@@ -41,6 +42,7 @@ from mpbench.report.figures import accuracy_differences, speedups, step_times
 from mpbench.report.history_figures import histories
 from mpbench.report.labels import by_phase
 from mpbench.report.marks import marks_beside, notes
+from mpbench.report.numerics import numerics_blocks
 from mpbench.report.speed_tables import energy_tables, mode_tables, sweep_table
 from mpbench.report.thesis_tables import thesis_tables
 from mpbench.why.reading.input_verdict import InputVerdict
@@ -255,10 +257,15 @@ def _missing(sentence: str, command: str) -> list[Block]:
     return [Sentence(f"{sentence} This does it:"), Command(command)]
 
 
+def _numerics(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
+    return numerics_blocks([case.record for case in run.of(NUMERICS).values()])
+
+
 SECTIONS: tuple[tuple[str, str, Callable[[SavedRun, Sequence[SavedRun]], Sequence[Block]]], ...] = (
     ("speedup", "Speedup", _speedup),
     ("tables", "The thesis's tables, as measured here", _tables),
     ("rounds", "Every round, in the order measured", _rounds),
+    ("numerics", "Is it safe? Numerics", _numerics),
     ("accuracy", "Accuracy", _accuracy),
     ("resources", "Memory, energy, images per second", _resources),
     ("causes", "Why: where the time goes", _causes),

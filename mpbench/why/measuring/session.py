@@ -211,7 +211,7 @@ class Diagnostics:
 
     @property
     def _profile(self) -> Profile:
-        return self._run.settings.resolved_profile(self._run.activate().kind)
+        return self._run.profile()
 
     def _pipeline(self) -> Loader:
         """The session's, made when it is first needed."""
