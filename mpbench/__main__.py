@@ -1,6 +1,8 @@
-"""`python -m mpbench`: what is done with saved runs, one sub-command each. Exit status as pytest's: 0 fine, 1 the gate
-failed or something was left, 2 interrupted, 3 an error of mpbench's own, 4 bad usage. It is decided before anything is
-printed."""
+"""`python -m mpbench`: one model tried, and what is done with saved runs; one sub-command each.
+
+Exit status as pytest's: 0 fine, 1 the gate failed or something was left, 2 interrupted, 3 an error of mpbench's own,
+4 bad usage. It is decided before anything is printed.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from mpbench.errors import UsageProblem, reason
 from mpbench.gate.command import add_gate
 from mpbench.history.command import add_history
 from mpbench.journal.recover import add_recover
+from mpbench.plugin.try_command import add_try
 from mpbench.report.command import add_report
 from mpbench.terminal import show_data, warn
 from mpbench.why.reading.command import add_explain
@@ -57,13 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m mpbench", description="What is done with saved runs.", allow_abbrev=False)
+    parser = Parser(
+        prog="python -m mpbench", description="Measure one model (try), or look at saved runs.", allow_abbrev=False
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add_explain(subparsers)
     add_gate(subparsers)
     add_history(subparsers)
     add_recover(subparsers, _benchmark_statistics)
     add_report(subparsers)
+    add_try(subparsers)
     return parser
 
 

@@ -17,6 +17,7 @@ from mpbench.plugin.console import benchmark_session, is_worker
 from mpbench.plugin.refusals import JUDGING, NOTHING_MEASURED, given
 from mpbench.plugin.session import Session
 from mpbench.plugin.session_files import this_run, write_report, write_summary
+from mpbench.report.answers import answers
 from mpbench.report.content import Failure, SessionStatus
 from mpbench.terminal import terminal_line
 from mpbench.why.reading.command import session_lines
@@ -98,6 +99,8 @@ def show_tables(session: Session, reporter: pytest.TerminalReporter) -> Iterator
         profiled = any(case.record.step_profile for case in session.speed_cases)
         if (session.diagnostics.reported or profiled) and (why := session_lines(this_run(session))):
             _section(reporter, "why", [*why, _how_to_explain(session)])
+        if session.speed.reported or session.numerics.reported:
+            _section(reporter, "the answer", answers(this_run(session)))
         for line in close_journal(session):
             reporter.write_line(terminal_line(line))
 

@@ -9,15 +9,16 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from case_records import accuracy_record
+from case_records import accuracy_record, numerics_record
 from diagnostic_records import end_to_end, peaks, profiled_pair, run_of
 from saved_runs import FACTS, cases, fullname, saved_run
 
 from mpbench.__main__ import main
 from mpbench.records.measured import Measured
+from mpbench.records.numerics import SavedRemedy, as_details
 from mpbench.records.runs import SavedRun, read_run
 from mpbench.report import sections
-from mpbench.report.answers import answers
+from mpbench.report.answers import MAX_LINES, answers
 from mpbench.report.content import Command, Drawing, Failure, Note, Photograph, Sentence, SessionStatus, Table
 from mpbench.report.sections import report
 
@@ -47,23 +48,26 @@ def text_of(blocks):
 
 def test_the_first_answer_says_where_it_pays_and_by_how_much():
     pairs = [*cases(303, 196), *cases(492, 271, "resnet152_v2"), *cases(97, 100, "vgg16", "inference")]
-    first, training, inference, accuracy = answers(run(*pairs))
+    first, training, inference, memory, accuracy = answers(run(*pairs))
     assert first == (
-        "Mixed precision (mixed_float16) on NVIDIA V100 pays in training (1.55 to 1.82 times as fast as float32); "
+        "It pays in part: mixed precision (mixed_float16) on NVIDIA V100 pays in training "
+        "(1.55 to 1.82 times as fast as float32); "
         "does not pay in inference (0.970 times as fast as float32)."
     )
     assert training == (
         "Training, times as fast [95 % interval], faster: vgg16 1.55 [1.53, 1.56], resnet152_v2 1.82 [1.80, 1.83]."
     )
     assert inference.endswith("slower: vgg16 0.970 [0.960, 0.980].")
+    assert memory == "In training, of float32's: vgg16 memory x 1.00; resnet152_v2 memory x 1.00."
     assert accuracy == "What it costs in accuracy was not measured in this run."
 
 
 def test_a_second_precision_gets_a_sentence_of_its_own():
     more = [(replace(r, precision="mixed_bfloat16"), rounds) for r, rounds in cases(303, 200)[1:]]
     lines = answers(run(*cases(303, 196), *more))
-    assert len(lines) == 4
-    assert lines[2].startswith("Mixed precision (mixed_bfloat16) on NVIDIA V100 pays in training (1.51 times")
+    assert len(lines) == 5
+    assert lines[0].startswith("Switch it on: mixed precision (mixed_float16)")
+    assert lines[3].startswith("Mixed precision (mixed_bfloat16) on NVIDIA V100 pays in training (1.51 times")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,39 @@ def test_a_second_precision_gets_a_sentence_of_its_own():
 )
 def test_nothing_is_claimed_that_no_interval_shows(pairs, words):
     assert words in answers(run(*pairs))[0]
+
+
+def looked_at(verdict, sentence="why", **changes):
+    """A run of a fast pair whose numerics have that verdict."""
+    remedy = SavedRemedy("dense in float32", "SAFE", True, "nothing is lost")
+    details = as_details([], [], [remedy] if verdict != "SAFE" else [])
+    numerics = numerics_record(verdict=verdict, sentence=sentence, details=details, **changes)
+    found = run(*cases(303, 196))
+    return replace(found, cases=found.cases | {"n": Measured(numerics, (1.0,), "n")})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "first", "line"),
+    [
+        ("SAFE", "Switch it on: ", "Numerics: SAFE in 1 step, the tightest vgg16 training: why."),
+        ("WATCH", "Switch it on, and watch what is named below: ", "Numerics: WATCH, vgg16 training: why; dense in"),
+        ("BREAKS", "It pays, but it is not safe as it is: ", "Numerics: BREAKS, vgg16 training: why; dense in float32"),
+    ],
+)
+def test_what_pays_and_is_not_safe_is_not_switched_on(verdict, first, line):
+    lines = answers(looked_at(verdict))
+    assert lines[0].startswith(first)
+    assert any(one.startswith(line) for one in lines)
+
+
+def test_numerics_of_another_precision_say_nothing_of_this_one():
+    assert answers(looked_at("BREAKS", precision="float16"))[0].startswith("Switch it on: ")
+
+
+def test_the_verdict_is_never_longer_than_it_may_be():
+    others = [(replace(r, precision=f"p{number}"), rounds) for number in range(9) for r, rounds in cases(303, 200)[1:]]
+    records = [accuracy_record(f"m{number}") for number in range(9)]
+    assert len(answers(run(*cases(303, 196), *others, accuracy=records))) <= MAX_LINES
 
 
 def test_slower_and_unclear_together_are_no_harmless_news():
@@ -179,7 +216,7 @@ def test_causes_are_told_where_they_were_measured():
         "Where the time of a step goes",
         "Layers under the measured roofs",
     ]
-    assert found.answers[0].startswith("Mixed precision (mixed_float16) on ")
+    assert found.answers[0].startswith("Switch it on: mixed precision (mixed_float16) on ")
 
 
 def test_the_input_alone_tells_a_cause():
@@ -237,7 +274,7 @@ def test_the_command_writes_what_is_asked_for(saved, tmp_path, capsys, monkeypat
     assert main(["report", str(saved)]) == 0
     assert capsys.readouterr().out == "report.html: written\n"
     page = (tmp_path / "report.html").read_text()
-    assert "Mixed precision (mixed_float16) on NVIDIA V100 pays in training" in page
+    assert "mixed precision (mixed_float16) on NVIDIA V100 pays in training" in page
     args = ["--markdown", "r.md", "--latex", "r.tex", "--png", "figures"]
     assert main(["report", str(saved), str(saved), *args]) == 0
     assert "1.546" in (tmp_path / "r.md").read_text()
@@ -263,6 +300,7 @@ import mpbench.plugin
 for module in pkgutil.iter_modules(mpbench.plugin.__path__, "mpbench.plugin."):
     importlib.import_module(module.name)
 from mpbench.__main__ import main
+from mpbench.records.numerics import SavedRemedy, as_details
 from mpbench.records.runs import read_run
 from mpbench.report.accuracy import accuracy_lines
 from mpbench.report.content import SessionStatus

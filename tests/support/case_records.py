@@ -2,6 +2,7 @@
 
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.measured import Measured
+from mpbench.records.numerics import NumericsRecord, as_details
 from mpbench.records.speed import CaseRecord
 from mpbench.stats import contingency as paired
 
@@ -108,3 +109,41 @@ def accuracy_record(model="vgg16", table=(4562, 26, 19, 393), **changes):
         }
         | changes
     )
+
+
+def numerics_record(model="vgg16", precision="mixed_float16", phase="training", **changes):
+    """A NumericsRecord of a safe step."""
+    fields = {
+        "device": "gpu",
+        "device_name": "NVIDIA V100",
+        "batch_size": 64,
+        "image_size": 224,
+        "tf32": False,
+        "data": "synthetic",
+        "verdict": "SAFE",
+        "sentence": "nothing of a gradient is lost",
+        "layer": "",
+        "where": "",
+        "headroom_log2": 12.9,
+        "headroom_layer": "conv",
+        "output_lost": 0.0,
+        "output_lost_layer": "",
+        "output_error": 0.001,
+        "loss_error": 0.001,
+        "initial_scale_log2": 15,
+        "settled_scale_log2": 12,
+        "window_low_log2": 0,
+        "window_high_log2": 12,
+        "first_to_overflow": "conv",
+        "gradient_lost_unscaled": 0.0,
+        "gradient_lost": 0.0,
+        "gradient_lost_weight": "",
+        "gradient_error": 0.01,
+        "unmoved_share": 0.2,
+        "no_backward": "",
+        "unlike": "",
+        "notes": "",
+        "seconds": 3.0,
+        "details": as_details([], [], []),
+    }
+    return NumericsRecord(model=model, precision=precision, phase=phase, **fields | changes)
