@@ -59,6 +59,13 @@ def arm_label(record: CaseRecord) -> str:
     return " ".join(filter(None, [record.precision, record.mode, "(control)" if record.control else ""]))
 
 
+def change_label(change: Interval | None) -> str:
+    """A relative change with its 95 % interval, in per cent; empty without one."""
+    if change is None:
+        return ""
+    return f"{100 * change.estimate:+.1f} % [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+
+
 def interval_label(interval: Interval | None) -> str:
     """A ratio with its 95 % interval; empty without one. Of what no machine does, no more than its size."""
     if interval is None:

@@ -76,10 +76,6 @@ class Trace:
     tensor_cores: bool | None = None
     compiled: bool = False
 
-    @property
-    def busy_ps(self) -> int:
-        return sum(one.ps for one in self.work)
-
 
 def read_trace(path: Path, expect_gpu: bool = False) -> Trace:
     """Read one file.
