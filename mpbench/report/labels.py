@@ -15,7 +15,7 @@ MAX_EACH = 20
 
 
 def each(values: Iterable[object]) -> str:
-    """A setting's values, each once; of many the first."""
+    """The different values of a setting; if they are many, the first ones."""
     found = list(dict.fromkeys(map(str, values)))
     more = [f"and {len(found) - MAX_EACH} more"] if len(found) > MAX_EACH else []
     return "/".join([*found[:MAX_EACH], *more])
@@ -67,7 +67,7 @@ def change_label(change: Interval | None) -> str:
 
 
 def interval_label(interval: Interval | None) -> str:
-    """A ratio with its 95 % interval; empty without one. Of what no machine does, no more than its size."""
+    """A ratio with its 95 % interval; empty without one. Ratios from 1000 on have three digits."""
     if interval is None:
         return ""
     values = (interval.estimate, interval.low, interval.high)

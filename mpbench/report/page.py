@@ -1,6 +1,6 @@
 """A report as one HTML file that needs nothing else: no request leaves it, and it can be read without its script.
 
-All text of a report is escaped by the template engine; what is not is figures, which `svg.py` has serialised.
+The template engine escapes all text; only figures, which `svg.py` has serialised, stand as they are.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _shown(value: object) -> object:
 
 
 def _visible(text: str) -> str:
-    """Text without what has no shape of its own: it could reverse what stands beside it, or be no UTF-8 at all."""
+    """Text without invisible characters: they could reverse what stands beside them, or not be UTF-8 at all."""
     return "\n".join(
         line if line.isprintable() else printable("".join(" " if c.isspace() else c for c in line))
         for line in text.split("\n")
@@ -81,5 +81,5 @@ def _visible(text: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What the page's policy allows: this text and no other."""
+    """The source expression by which the page's policy allows this text and no other."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

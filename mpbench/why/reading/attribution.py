@@ -241,7 +241,7 @@ class Attribution:
         return bool(_OPTIMIZER_NAME.fullmatch(name))
 
     def _says_more(self, name: str) -> bool:
-        """Whether the name of a copy between host and device is that of an operation, whose result it brings."""
+        """Whether a copy between host and device is named after an operation: it then brings that one's result."""
         return bool(_CHECK.fullmatch(name)) or any(other.rpartition("/")[2] == name for other in self._forward)
 
 
@@ -302,8 +302,8 @@ class _Node:
 
 
 def _taken(name: str, names: Collection[str]) -> bool:
-    """Whether a layer's name was given to the call of another one before: that of `conv` is `conv_1`, so that the layer
-    `conv_1` is built in `conv_1_1` and called in `conv_1_2`."""
+    """Whether the call of another layer has taken a layer's name: `conv` is called in `conv_1`, so layer `conv_1` is built
+    in `conv_1_1` and called in `conv_1_2`."""
     match = _SUFFIX.fullmatch(name)
     return match is not None and int(match["number"]) == 1 and match["name"] in names
 
