@@ -11,7 +11,7 @@ from mpbench.stats.intervals import Interval
 MIB, GIB = 2**20, 2**30
 
 MAX_EACH = 20
-"""Values of one setting that are named."""
+"""Of one setting at most so many values are named."""
 
 
 def each(values: Iterable[object]) -> str:
@@ -50,7 +50,7 @@ def precision_label(record: CaseRecord) -> str:
 
 
 def group_label(record: CaseRecord) -> str:
-    """A case's model, and what tells its group from another of the model."""
+    """A case's model and variant: what its group is called."""
     return " ".join(filter(None, [record.model, record.variant]))
 
 

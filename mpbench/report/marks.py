@@ -15,7 +15,7 @@ from mpbench.why.reading.breakdown import breakdown_of
 from mpbench.why.reading.verdict import is_host_bound
 
 MAX_NAMED = 6
-"""Cases with one mark beyond which no more are named."""
+"""A note names at most so many cases."""
 
 
 def marks_of(case: SpeedCase) -> dict[Mark, str]:

@@ -50,7 +50,7 @@ from mpbench.why.reading.input_verdict import InputVerdict
 from mpbench.why.reading.matched import matched
 
 MOST_FAILURES = 10
-"""That are named at the top."""
+"""So many failed tests are named at the top."""
 
 MEASURE_SPEED = "pytest bench/ --benchmark-autosave"
 MEASURE_ACCURACY = "pytest tests/test_accuracy.py --benchmark-autosave"
@@ -71,7 +71,7 @@ def report(runs: Sequence[SavedRun], status: SessionStatus | None = None) -> Rep
 
 
 def _not_measured(status: SessionStatus) -> list[Note]:
-    """What is not in the run although it was asked for."""
+    """What was asked for and is not in the run."""
     found = [Note("FAILED", f"{failure.name}: {failure.reason}") for failure in status.failures[:MOST_FAILURES]]
     if len(status.failures) > MOST_FAILURES:
         found.append(Note("FAILED", f"and {len(status.failures) - MOST_FAILURES} more"))

@@ -19,7 +19,7 @@ IDLE = "device idle"
 """The measured step less the work in it: time in which the device waits for the host."""
 
 IDLE_ON_CPU = "no operation runs"
-"""What that row is called on a CPU."""
+"""IDLE's name in tables of a CPU."""
 
 LONGER = "ran longer under the profiler"
 """By how much the work in the profiled steps exceeds the measured step. Negative, so that no row hides it."""
