@@ -19,14 +19,14 @@ PROFILE_SCHEMA = 1
 PROFILE_SCHEMA_KEY = "mpbench_profile_schema"
 
 MAX_PROFILE_BYTES = 20_000
-"""Of one record in JSON. A run of 18 cases then grows by 360 kB at most."""
+"""The longest record in JSON. A run of 18 cases then grows by 360 kB at most."""
 
 MAX_OPERATIONS = 16
 MAX_TYPES = 24
-"""Of layers beyond those that have rows of their own."""
+"""Types into which the layers without a row of their own are summed up."""
 
 MAX_TEXT = 200
-"""Characters of a name."""
+"""The longest name, in characters."""
 
 NS_PER_S = 1e9
 
@@ -108,8 +108,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Operations:
-    """All operations of one type, as far as their kernels are of one class: nanoseconds and number in all profiled
-    steps."""
+    """The operations of one type whose kernels are of one class: nanoseconds and number, over all profiled steps."""
 
     type: str
     kind: str
@@ -145,7 +144,7 @@ class ProfileRecord:
 
     @property
     def busy_ns(self) -> int:
-        """In which anything ran, of all steps and devices."""
+        """Time in which anything ran, summed over all steps and devices."""
         return sum(row.total_ns for row in self.rows)
 
     def seconds(self, ns: int) -> float:
@@ -154,17 +153,17 @@ class ProfileRecord:
 
     @property
     def busy_seconds(self) -> float:
-        """Per step, of one device."""
+        """Per step and device."""
         return self.seconds(self.busy_ns)
 
     @property
     def span_seconds(self) -> float:
-        """Per step, under the profiler."""
+        """Per step, measured under the profiler."""
         return self.span_ns / NS_PER_S / self.steps
 
     @property
     def kernels_per_step(self) -> float:
-        """On one device."""
+        """Per device."""
         return sum(row.kernels for row in self.rows) / (self.steps * self.devices)
 
     def as_text(self) -> str:

@@ -1,6 +1,6 @@
 """A few images on which two models disagree, small, as text in a record: made, checked and read back.
 
-Of what a file says nothing is believed: what is no such text, or larger than this module's are, is refused.
+A file's text is not trusted: what is not such a text, or is larger than this module makes them, is refused.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 MAX_IMAGES = 4
 SIDE_PX, MAX_READ_PX = 96, 256
-"""Of an image: as it is made, and as it is accepted."""
+"""Side of an image as it is made, and the largest side that is accepted."""
 
 QUALITY = 70
 MAX_JPEG_BYTES = 32 * 2**10
-"""Of one image; a thumbnail takes some 3 KiB."""
+"""A thumbnail takes some 3 KiB."""
 
 MAX_SAVED_CHARACTERS = 256 * 2**10
 MAX_NAME_CHARACTERS = 100
@@ -89,7 +89,7 @@ def from_text(text: str) -> tuple[Thumbnail, ...]:
     """The images in a record's field.
 
     Raises:
-        ValueError: it is none that `as_text` wrote; says why in one line, without the field's name.
+        ValueError: `as_text` cannot have written it; says why in one line, without the field's name.
     """
     if not text:
         return ()

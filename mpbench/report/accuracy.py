@@ -38,7 +38,7 @@ def accuracy_lines(records: Sequence[AccuracyRecord]) -> list[str]:
 
 
 def is_drawn(record: AccuracyRecord) -> bool:
-    """Whether DRAWN_NOTE is to be said of it."""
+    """Whether DRAWN_NOTE applies."""
     return record.weights == "random" or record.data == "generated pictures"
 
 
@@ -70,7 +70,7 @@ def finding(record: AccuracyRecord) -> Finding:
 
 
 def reasons(record: AccuracyRecord) -> str:
-    """What a finding is concluded from, the assertion that failed first, if one did."""
+    """The figures behind a finding; an assertion that failed comes first."""
     r = record
     name = f"{r.model}, {r.precision} against {r.baseline}"
     if r.unlearned:
@@ -144,7 +144,7 @@ def mcnemar(records: Sequence[AccuracyRecord]) -> Table:
 
 
 def photographs(record: AccuracyRecord) -> list[Photograph]:
-    """A few of the images that one of the two got right and the other wrong; none where the record holds none."""
+    """The images in the record that one precision got right and the other wrong."""
     shown = []
     for one in thumbnails.from_text(record.discordant):
         wrong = record.precision if one.right == record.baseline else record.baseline

@@ -16,7 +16,7 @@ from mpbench.report.speed_tables import joules_label
 
 
 def memory(cases: Sequence[SpeedCase]) -> Drawing | None:
-    """Peak memory of the device; None where the allocator was not asked: a process's holds all cases at once."""
+    """Peak memory of the device; None on a CPU: there only the whole process's memory is known."""
     bars = [
         Bar(case, r.peak_memory_bytes / MIB, f"{r.peak_memory_bytes / MIB:,.0f}")
         for case in _with_bars(cases)
@@ -47,7 +47,7 @@ class Bar:
     """One bar.
 
     Attributes:
-        case: whose it is.
+        case: the case that it shows.
         value: its length.
         label: the same as text.
         spread: to either side of its end; 0 where there is none.
@@ -60,7 +60,7 @@ class Bar:
 
 
 def _with_bars(cases: Sequence[SpeedCase]) -> list[SpeedCase]:
-    """A control is its baseline once more."""
+    """All but controls, which repeat their baseline."""
     return [case for case in cases if not case.record.control]
 
 

@@ -1,4 +1,4 @@
-"""Speedups held against each other: of paired rounds, over whatever case is asked for, and between models."""
+"""Do all models benefit equally? And the speedup over any case of a group, from paired rounds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from mpbench.records.speed import SpeedCase
 from mpbench.stats.intervals import CONFIDENCE, MIN_PAIRS, Interval, simultaneous, speedup_interval
 
 MAX_PAIRS_OF = 40
-"""Models of which any two are compared in words: keras.applications has 38."""
+"""With more models the pairs are not compared in words; keras.applications has 38."""
 
 
 def equal_benefit(cases: Iterable[SpeedCase]) -> list[str]:
     """The thesis's question, *do all benefit equally?*, answered per precision from the intervals.
 
     Two models differ where their intervals do not overlap; that is stricter than a test of the difference. The
-    intervals are simultaneous: all of them hold the truth in 95 % of runs. Each mode to run a precision is asked for by
-    itself.
+    intervals are simultaneous: all of them hold the truth in 95 % of runs. Each mode is asked for separately.
     """
     cases = list(cases)
     arms = Arms(cases)
@@ -37,7 +36,7 @@ def equal_benefit(cases: Iterable[SpeedCase]) -> list[str]:
 
 
 def _jointly(asked: Sequence[SpeedCase], arms: Arms) -> list[tuple[str, Interval]]:
-    """Simultaneous intervals of the speedups of some cases, none narrower than its own, with their models' names."""
+    """Each case's model with its simultaneous interval, which is never narrower than the case's own."""
     confidence, found = simultaneous(len(asked)), []
     for case in asked:
         base, own = arms.baseline_of(case), case.record.interval
@@ -50,7 +49,7 @@ def _jointly(asked: Sequence[SpeedCase], arms: Arms) -> list[tuple[str, Interval
 
 
 def over(case: SpeedCase, other: SpeedCase, confidence: float = CONFIDENCE) -> Interval | None:
-    """Speedup over another case of the same group, of their paired rounds; None with too few, or other batches."""
+    """Speedup over another case of the group, from paired rounds; None if these are too few or the batches differ."""
     theirs, mine = paired(other.judged, case.judged)
     if len(mine) < MIN_PAIRS or batches_differ(other, case):
         return None

@@ -1,4 +1,4 @@
-"""The figures of what explains a step: where its time goes as stacked bars, its layers under the roofline.
+"""The figures that explain a step: where its time goes as stacked bars, its layers under the roofline.
 
 Pure: from steps as `why.reading.matched` has them to drawings.
 """
@@ -39,11 +39,11 @@ from mpbench.why.reading.roofline import Roof
 
 MS = 1000.0
 POINTS_OF_A_STEP = 400.0
-"""Area, in square points, of the mark of a layer that takes the whole step."""
+"""Area of a layer's mark in square points, if the layer took the whole step."""
 
 LEAST_POINTS = 8.0
 NUMBERED_SHARE = 0.03
-"""Of the longest bar: what is narrower holds no number."""
+"""A part that is narrower than this share of the longest bar gets no number."""
 
 NUMBER: dict[str, Any] = {"fontsize": 7, "color": INK, "bbox": {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}}
 DASHES = ("-", "--", ":", "-.")
@@ -53,14 +53,15 @@ COLOURS = dict(zip(CLASSES, (*SERIES, INK, SERIES[0]), strict=True)) | {IDLE: FA
 
 
 def breakdowns(steps: Iterable[StepRecords]) -> list[Drawing]:
-    """Of each step the breakdown of every precision as a stacked bar, with what is idle; without those that have no
-    profile."""
+    """For each step that was profiled, the breakdown of every precision as a stacked bar."""
     return named(_breakdown(step) for step in steps if step.arms)
 
 
 def rooflines(steps: Iterable[StepRecords]) -> list[Drawing]:
-    """Layers under the measured roofs: FLOP/byte against FLOP/s as achieved, the larger the more of the step it takes;
-    without steps that have no peaks, or whose layers' costs are not known."""
+    """Layers under the measured roofs: FLOP per byte against the FLOP/s achieved; a larger mark takes more of the step.
+
+    Steps without measured peaks or without layer costs are left out.
+    """
     return named(drawing for step in steps if (drawing := _roofline(step)) is not None)
 
 

@@ -39,7 +39,7 @@ def add_report(subparsers: Any) -> None:
 
 
 def run_report(args: argparse.Namespace) -> int:
-    """Read the runs and write what was asked for, before which all that can be wrong with it is found.
+    """Read the runs and write what was asked for; all that can be wrong is found before anything is written.
 
     Raises:
         UsageProblem: a run that cannot be read, a file that cannot be written or that would overwrite a run.

@@ -50,7 +50,7 @@ class Table:
 
     @classmethod
     def of(cls, title: str, rows: Iterable[Mapping[str, Cell]], sortable: bool = False) -> Table:
-        """From cells by column; a row may lack some."""
+        """Make a table from rows of cells by column; a row may lack some."""
         rows = list(rows)
         columns = tuple(dict.fromkeys(name for row in rows for name in row))
         return cls(title, columns, tuple(tuple(row.get(name, "") for name in columns) for row in rows), sortable)
@@ -62,7 +62,7 @@ class Table:
         return [bool(cells) and all(isinstance(cell, Number) for cell in cells) for cells in columns]
 
     def lines(self) -> list[str]:
-        """For a terminal: its title, and its rows as text in columns."""
+        """The table as text for a terminal, its title first."""
         rows = [dict(zip(self.columns, map(cell_text, row), strict=True)) for row in self.rows]
         return [self.title, *render(rows)]
 
@@ -72,7 +72,7 @@ class Drawing:
     """A figure.
 
     Attributes:
-        name: unique in its report; of its file.
+        name: unique in its report; its file is called so.
         title: what is seen.
         alternative: what it says, in words, for whoever cannot see it.
         figure: a matplotlib Figure.
@@ -132,9 +132,9 @@ class Section:
     """One part of the report.
 
     Attributes:
-        name: unique in its report; of its anchor.
+        name: unique in its report; its anchor.
         title: for people.
-        blocks: in the order of reading; of a part that was not measured, one sentence and the command that measures it.
+        blocks: in the order of reading. If it was not measured: one sentence and the command that measures it.
     """
 
     name: str

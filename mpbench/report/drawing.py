@@ -27,12 +27,12 @@ from mpbench.report.content import Drawing
 from mpbench.report.labels import arm_label, group_label
 
 WIDTH_INCHES = 4.7
-"""Of every figure: as wide as a phone's page at a readable size of text, or a column of a paper."""
+"""Every figure is as wide as a phone's page with readable text, or as a column of a paper."""
 
 FONT_POINTS = 9.0
 SMALL_POINTS = 8.0
 FONT = "DejaVu Sans"
-"""Comes with matplotlib, and is among the widest: another one that a browser takes instead needs no more room."""
+"""Comes with matplotlib and is wide: a font that a browser takes instead needs no more room."""
 
 INK, PAPER, FAINT = "#000000", "#ffffff", "#d0d0d0"
 """The first two are matplotlib's own."""
@@ -46,30 +46,30 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 ROW_INCHES = 0.2
 HEADING_ROWS = 1.1
 KEY_INCHES = 0.5
-"""Of a key's mark, and to the next column."""
+"""Room for a key's mark and for the gap to the next column."""
 
 KEY_ROW_INCHES = 0.18
 LABEL_INCHES = 1.7
-"""Of a label in a margin, at most."""
+"""The widest label in a margin."""
 
 LARGE_POINTS = 200.0
-"""At which text is measured: at the size of a figure's each character is rounded to whole pixels."""
+"""Text is measured at this size: at a figure's own size each character is rounded to whole pixels."""
 
 MEASURED_CHARACTERS = 200
-"""Of a text from outside that is measured."""
+"""Longer text from outside is cut before its width is measured."""
 
 NAME_CHARACTERS = 60
-"""Of the part of a drawing's name that comes from what was measured."""
+"""The longest name of a drawing, before a number that makes it unique."""
 
 
 MOST_ROWS = 200
-"""Of a figure: the tables have the others."""
+"""In a figure; the tables have the others."""
 
 MOST_PANELS = 30
-"""Of a figure: of one model there are five precisions, in two modes or at some points of a sweep."""
+"""In a figure: a model has five precisions, in two modes or at some points of a sweep."""
 
 MOST_DRAWINGS = 100
-"""Of one kind: all models of keras.applications in both phases take 76."""
+"""Of one kind; all models of keras.applications in both phases take 76."""
 
 Drawn = TypeVar("Drawn")
 
@@ -161,7 +161,7 @@ def named(drawings: Iterable[Drawing]) -> list[Drawing]:
 
 
 def drawn_rows(rows: Sequence[Drawn], most: int = MOST_ROWS) -> tuple[Sequence[Drawn], str]:
-    """Those of a figure's rows, or panels, that are drawn, and what its title says of it where these are not all."""
+    """The rows, or panels, that a figure shows, and the words in its title if these are not all."""
     return rows[:most], f" (the first {most} of {len(rows)})" if len(rows) > most else ""
 
 
@@ -194,7 +194,7 @@ def stacked(
 
 
 def add_keys(figure: Figure, keys: Sequence[Line2D | Patch]) -> None:
-    """Say below the panels what their marks mean: the figure grows by that, and takes as many columns as fit."""
+    """Explain the marks below the panels, in as many columns as fit; the figure grows by that."""
     if not keys:
         return
     widest = inches(str(key.get_label()) for key in keys) + KEY_INCHES

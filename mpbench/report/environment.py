@@ -16,10 +16,10 @@ from mpbench.report.labels import GIB, MIB, device_label, each, interval_label, 
 from mpbench.report.marks import marks_of
 
 MOST_ROUNDS = 5000
-"""That are listed one by one: a page must stay small. The JSON has all of them."""
+"""With more, rounds are not listed one by one: a page must stay small, and the JSON has all of them."""
 
 SHOWN_OF_COMMIT = 10
-"""Characters."""
+"""Characters of its id."""
 
 
 def title(run: SavedRun) -> str:

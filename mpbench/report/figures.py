@@ -44,12 +44,12 @@ from mpbench.report.marks import marks_beside
 from mpbench.stats.contingency import Contingency
 
 MOST_MARKS = 2000
-"""Of a panel of rounds, which has no more pixels than that."""
+"""In a panel of rounds, which has no more pixels than that."""
 
 MOST_NAMED_BLOCKS = 100
 
 LEAST_SPAN = 0.04
-"""Least height of a panel of rounds, over their median: noise of a thousandth shall not look like mountains."""
+"""A panel of rounds is at least so high, relative to their median: noise of a thousandth must not look large."""
 
 OF_THE_THESIS: dict[str, Any] = {
     "marker": "D",
@@ -154,7 +154,7 @@ def _points(record: AccuracyRecord) -> str:
 
 
 def _thesis_points(model: str) -> float:
-    """Of Table 3, whose counts are of one pair of runs: percentage points."""
+    """The difference in percentage points, from Table 3: its counts come from one pair of runs."""
     counts = Contingency(*thesis.CONTINGENCY[model])
     return 100 * (counts.second_accuracy - counts.first_accuracy)
 
@@ -236,13 +236,13 @@ def _rounds_in_words(case: SpeedCase) -> str:
 
 
 def _some(blocks: str) -> str:
-    """Of many numbers the first, and how many."""
+    """The numbers; if they are many, the first ones and how many there are."""
     found = blocks.split(",")
     return blocks if len(found) <= MOST_NAMED_BLOCKS else f"{','.join(found[:MOST_NAMED_BLOCKS])}... ({len(found)})"
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """The same, or of more than MOST_MARKS the least and the largest of as many neighbours each as it takes."""
+    """All points, or if they are too many the least and the largest of each stretch of neighbours."""
     if len(points) <= MOST_MARKS:
         return points
     size = -(-2 * len(points) // MOST_MARKS)

@@ -1,6 +1,6 @@
 """How figures went over several runs, drawn: medians and speedups with the steps that were detected.
 
-What forms a series and how it is drawn is `history/series.py`'s.
+`history/series.py` decides what forms a series and draws it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mpbench.report.drawing import MOST_PANELS, SMALL_POINTS, WIDTH_INCHES, draw
 
 MIN_SHOWN_RUNS = 2
 HEIGHT_INCHES, LEFT_INCHES = 1.3, 0.75
-"""Of a panel, and of the margin beside it."""
+"""A panel's height, and the margin left of it."""
 
 
 def histories(runs: Sequence[SavedRun]) -> list[Drawing]:

@@ -11,11 +11,11 @@ from mpbench.stats.intervals import Interval
 MIB, GIB = 2**20, 2**30
 
 MAX_EACH = 20
-"""Values of one setting that are named."""
+"""Of one setting at most so many values are named."""
 
 
 def each(values: Iterable[object]) -> str:
-    """A setting's values, each once; of many the first."""
+    """The different values of a setting; if they are many, the first ones."""
     found = list(dict.fromkeys(map(str, values)))
     more = [f"and {len(found) - MAX_EACH} more"] if len(found) > MAX_EACH else []
     return "/".join([*found[:MAX_EACH], *more])
@@ -50,7 +50,7 @@ def precision_label(record: CaseRecord) -> str:
 
 
 def group_label(record: CaseRecord) -> str:
-    """A case's model, and what tells its group from another of the model."""
+    """A case's model and variant: what its group is called."""
     return " ".join(filter(None, [record.model, record.variant]))
 
 
@@ -59,8 +59,15 @@ def arm_label(record: CaseRecord) -> str:
     return " ".join(filter(None, [record.precision, record.mode, "(control)" if record.control else ""]))
 
 
+def change_label(change: Interval | None) -> str:
+    """A relative change with its 95 % interval, in per cent; empty without one."""
+    if change is None:
+        return ""
+    return f"{100 * change.estimate:+.1f} % [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+
+
 def interval_label(interval: Interval | None) -> str:
-    """A ratio with its 95 % interval; empty without one. Of what no machine does, no more than its size."""
+    """A ratio with its 95 % interval; empty without one. Ratios from 1000 on have three digits."""
     if interval is None:
         return ""
     values = (interval.estimate, interval.low, interval.high)

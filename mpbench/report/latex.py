@@ -34,7 +34,7 @@ SPECIAL = {
     "]": r"{]}",
 }
 UNKNOWN = "?"
-"""For what pdfLaTeX's fonts lack: an error there would end the whole document."""
+"""Stands for characters that pdfLaTeX's fonts lack: an error would end the whole document."""
 
 
 def latex(tables: Sequence[Table]) -> str:

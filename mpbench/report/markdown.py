@@ -84,18 +84,19 @@ def _code(word: str) -> str:
 
 
 def _block(block: Block) -> str:
-    if isinstance(block, Sentence):
-        return plain(block.text)
-    if isinstance(block, Note):
-        return f"> {_strong(block.word)}: {plain(block.text)}"
-    if isinstance(block, Command):
-        return _command(block.text)
-    if isinstance(block, Table):
-        return _table(block)
-    if isinstance(block, Drawing):
-        return f"{_strong(f'Figure: {block.title}.')} {plain(block.alternative)}"
-    assert isinstance(block, Photograph)
-    return f"- {plain(block.caption)}"
+    match block:
+        case Sentence(text):
+            return plain(text)
+        case Note(word, text):
+            return f"> {_strong(word)}: {plain(text)}"
+        case Command(text):
+            return _command(text)
+        case Table():
+            return _table(block)
+        case Drawing(title=title, alternative=alternative):
+            return f"{_strong(f'Figure: {title}.')} {plain(alternative)}"
+        case Photograph(caption=caption):
+            return f"- {plain(caption)}"
 
 
 def _command(text: str) -> str:

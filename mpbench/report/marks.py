@@ -15,7 +15,7 @@ from mpbench.why.reading.breakdown import breakdown_of
 from mpbench.why.reading.verdict import is_host_bound
 
 MAX_NAMED = 6
-"""Cases with one mark beyond which no more are named."""
+"""A note names at most so many cases."""
 
 
 def marks_of(case: SpeedCase) -> dict[Mark, str]:
@@ -51,7 +51,7 @@ def marks_of(case: SpeedCase) -> dict[Mark, str]:
 
 
 def marks_beside(case: SpeedCase, base: SpeedCase | None = None) -> list[Mark]:
-    """What must stand beside a speedup itself; it is of throttled rounds too where its baseline's are."""
+    """What must stand beside the speedup itself. It is THROTTLED too if its baseline was."""
     throttled = case.record.throttled or (base is not None and base.record.throttled)
     found = [case.record.doubt, Mark.THROTTLED if throttled else None]
     return [mark for mark in (*found, Mark.HOST_BOUND if _is_host_bound(case) else None) if mark]
@@ -82,7 +82,7 @@ def notes(cases: Sequence[SpeedCase]) -> list[Note]:
 
 
 def gpu_busy_percent(case: SpeedCase) -> str:
-    """Of the step, in which anything ran on the GPU; empty where no profile says so."""
+    """Share of the step in which the GPU worked, as text; empty without a profile of it."""
     breakdown = breakdown_of(case)
     on_gpu = breakdown is not None and breakdown.record.on_device
     return f"{100 * (1 - breakdown.idle_share):.0f}" if breakdown and on_gpu else ""

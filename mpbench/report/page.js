@@ -44,23 +44,11 @@ for (const button of document.querySelectorAll("button.copy")) {
     button.textContent = word;
     setTimeout(() => { button.textContent = label; }, 2000);
   };
-  const copyFromPage = (copied) => {
-    const area = document.createElement("textarea");
-    area.value = copied;
-    area.setAttribute("aria-hidden", "true");
-    button.after(area);
-    area.select();
-    const done = document.execCommand("copy");
-    area.remove();
-    button.focus();
-    say(done ? "Copied" : "Not copied");
-  };
-  button.hidden = false;
+  button.hidden = !navigator.clipboard;
   button.setAttribute("aria-live", "polite");
   button.addEventListener("click", () => {
     const copied = table ? lines(table.querySelector("table")) : button.closest(".command").querySelector("code").textContent;
-    if (!navigator.clipboard) return copyFromPage(copied);
-    navigator.clipboard.writeText(copied).then(() => say("Copied"), () => copyFromPage(copied));
+    navigator.clipboard.writeText(copied).then(() => say("Copied"), () => say("Not copied"));
   });
 }
 

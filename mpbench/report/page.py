@@ -1,6 +1,6 @@
 """A report as one HTML file that needs nothing else: no request leaves it, and it can be read without its script.
 
-All text of a report is escaped by the template engine; what is not is figures, which `svg.py` has serialised.
+The template engine escapes all text; only figures, which `svg.py` has serialised, stand as they are.
 """
 
 from __future__ import annotations
@@ -15,18 +15,10 @@ from markupsafe import Markup
 
 from mpbench import __version__
 from mpbench.errors import printable
-from mpbench.report.content import Block, Command, Drawing, Note, Number, Photograph, Report, Sentence, Table
+from mpbench.report.content import Number, Report
 from mpbench.report.svg import FIGURE_CSS, svg_text
 
 TEMPLATE, STYLE, SCRIPT = "page.html", "page.css", "page.js"
-BLOCK_NAMES: dict[type, str] = {
-    Sentence: "sentence",
-    Note: "note",
-    Table: "table",
-    Drawing: "drawing",
-    Photograph: "photograph",
-    Command: "command",
-}
 
 
 def page(report: Report) -> str:
@@ -48,7 +40,7 @@ def page(report: Report) -> str:
 def _template() -> jinja2.Template:
     environment = _environment()
     environment.tests["number"] = lambda cell: isinstance(cell, Number)
-    environment.filters["kind"] = _kind
+    environment.filters["kind"] = lambda block: type(block).__name__.lower()
     environment.filters["svg"] = lambda drawing: Markup(_visible(svg_text(drawing)))
     # A command's line is broken between its words only: after a hyphen, one option would look like two.
     environment.filters["words"] = lambda text: re.findall(r"\s+|\S+", text)
@@ -81,7 +73,7 @@ def _shown(value: object) -> object:
 
 
 def _visible(text: str) -> str:
-    """Text without what has no shape of its own: it could reverse what stands beside it, or be no UTF-8 at all."""
+    """Text without invisible characters: they could reverse what stands beside them, or not be UTF-8 at all."""
     return "\n".join(
         line if line.isprintable() else printable("".join(" " if c.isspace() else c for c in line))
         for line in text.split("\n")
@@ -89,9 +81,5 @@ def _visible(text: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What the page's policy allows: this text and no other."""
+    """The source expression by which the page's policy allows this text and no other."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _kind(block: Block) -> str:
-    return BLOCK_NAMES[type(block)]

@@ -7,6 +7,7 @@ measured is best said: a sentence, and the command that measures it (`_missing`)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from mpbench.config.precisions import CPU_NOTE
@@ -40,16 +41,16 @@ from mpbench.report.content import (
 from mpbench.report.drawing import MOST_DRAWINGS
 from mpbench.report.figures import accuracy_differences, speedups, step_times
 from mpbench.report.history_figures import histories
-from mpbench.report.labels import by_phase
+from mpbench.report.labels import by_phase, change_label
 from mpbench.report.marks import marks_beside, notes
 from mpbench.report.numerics import numerics_blocks
 from mpbench.report.speed_tables import energy_tables, mode_tables, sweep_table
 from mpbench.report.thesis_tables import thesis_tables
 from mpbench.why.reading.input_verdict import InputVerdict
-from mpbench.why.reading.matched import StepRecords, matched
+from mpbench.why.reading.matched import matched
 
 MOST_FAILURES = 10
-"""That are named at the top."""
+"""So many failed tests are named at the top."""
 
 MEASURE_SPEED = "pytest bench/ --benchmark-autosave"
 MEASURE_ACCURACY = "pytest tests/test_accuracy.py --benchmark-autosave"
@@ -70,7 +71,7 @@ def report(runs: Sequence[SavedRun], status: SessionStatus | None = None) -> Rep
 
 
 def _not_measured(status: SessionStatus) -> list[Note]:
-    """What is not in the run although it was asked for."""
+    """What was asked for and is not in the run."""
     found = [Note("FAILED", f"{failure.name}: {failure.reason}") for failure in status.failures[:MOST_FAILURES]]
     if len(status.failures) > MOST_FAILURES:
         found.append(Note("FAILED", f"and {len(status.failures) - MOST_FAILURES} more"))
@@ -174,10 +175,13 @@ def _causes(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
     if not found.steps:
         return _missing("No profile of a step was taken in this run.", FIND_CAUSES)
     rows = []
+    names = Counter(step.setting.step for step in found.steps)
     for step in found.steps:
+        alone = names[step.setting.step] == 1
+        name = step.setting.step if alone else f"{step.setting.step}, {step.setting.where}"
         inputs = [f"{of.sentence}." for of in step.inputs.values() if of.verdict is not InputVerdict.INPUT_BOUND]
         sentences = [*step.verdict, *(one for one in inputs if step.arms)]
-        rows += [(_told_apart(step, found.steps), sentence) for sentence in sentences]
+        rows += [(name, sentence) for sentence in sentences]
     blocks: list[Block] = [Table("What the figures show", ("step", "finding"), tuple(rows))]
     blocks += [*_drawn(breakdowns(found.steps)), *_drawn(rooflines(found.steps))]
     blocks += [
@@ -190,19 +194,6 @@ def _causes(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
         Sentence("All of it, by class of work, pass and layer:"),
         Command("python -m mpbench explain RUN.json"),
     ]
-
-
-def _told_apart(step: StepRecords, steps: Sequence[StepRecords]) -> str:
-    """A step's name, with what tells it from others of that name."""
-
-    def facts(one: StepRecords) -> list[str]:
-        s = one.setting
-        xla = f"XLA {'on' if s.jit else 'off'}"
-        return [f"batch {s.batch_size}", f"{s.image_size} px", xla, f"{s.replicas} replicas", s.device_name]
-
-    others = [facts(one) for one in steps if one.setting.step == step.setting.step]
-    telling = [fact for at, fact in enumerate(facts(step)) if any(other[at] != fact for other in others)]
-    return ", ".join([step.setting.step, *telling])
 
 
 def _history(run: SavedRun, earlier: Sequence[SavedRun]) -> list[Block]:
@@ -238,18 +229,9 @@ def _outcome(verdicts: Sequence[Verdict]) -> Note:
 def _verdicts(verdicts: Sequence[Verdict]) -> Table:
     rows: list[dict[str, Cell]] = []
     for verdict in verdicts:
-        c = verdict.change
-        change: Cell = ""
-        if c is not None:
-            text = f"{100 * c.estimate:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
-            change = Number(text, c.estimate)
-        row = {
-            "verdict": verdict.kind.value,
-            "case": verdict.name,
-            "change, % [interval]": change,
-            "because": verdict.detail,
-        }
-        rows.append(row)
+        change = Number(change_label(verdict.change), verdict.change.estimate) if verdict.change else ""
+        row = {"verdict": verdict.kind.value, "case": verdict.name, "change [interval]": change}
+        rows.append(row | {"because": verdict.detail})
     return Table.of("Verdicts", rows, sortable=True)
 
 

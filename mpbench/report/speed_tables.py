@@ -65,8 +65,7 @@ def title(records: Sequence[CaseRecord]) -> str:
 
 
 def sweep_table(cases: Sequence[SpeedCase]) -> Table:
-    """Speedups of one phase as a function of what was swept, a row per model and precision; without rows where nothing
-    was."""
+    """Speedups of one phase at the points of a sweep, a row per model and precision; empty if nothing was swept."""
     arms = Arms(cases)
     rows: dict[tuple[str, str, str | None], dict[str, str]] = {}
     for case in cases:
@@ -85,13 +84,13 @@ def sweep_table(cases: Sequence[SpeedCase]) -> Table:
 
 
 def energy_tables(cases: Sequence[SpeedCase]) -> list[Table]:
-    """Of each phase that has a figure, the thesis's first."""
+    """One table for each phase in which energy was measured."""
     found = [energy_table([case for case in cases if case.record.phase == phase]) for phase in thesis.TABLE_OF_PHASE]
     return [one for one in found if one.rows]
 
 
 def mode_tables(cases: Sequence[SpeedCase]) -> list[Table]:
-    """XLA's speedup, the scaling of replicas, the first step: those that the records have something for."""
+    """XLA's speedup, the scaling of replicas, the first step: the tables that are not empty."""
     found = reference_tables(cases)
     if len({case.record.jit for case in cases}) > 1:
         found.append(first_step_table(cases))
@@ -99,7 +98,7 @@ def mode_tables(cases: Sequence[SpeedCase]) -> list[Table]:
 
 
 def energy_table(cases: Sequence[SpeedCase]) -> Table:
-    """Joules per image of one phase, of each arm against its baseline, with the spread of the passes.
+    """Joules per image in one phase, each arm against its baseline, with the spread of the passes.
 
     A saving within the spread of its two figures says so: each figure is taken to be good to the whole spread of its
     passes, to either side.
@@ -144,7 +143,7 @@ def reference_tables(cases: Iterable[SpeedCase]) -> list[Table]:
 
 
 def first_step_table(cases: Iterable[SpeedCase]) -> Table:
-    """What has to be waited for before the second step, apart."""
+    """Seconds before the second step: tracing and compiling."""
 
     def cell(case: SpeedCase) -> str:
         r = case.record
@@ -185,7 +184,7 @@ def _watts(case: SpeedCase) -> float:
 
 
 def _strict_float32(case: SpeedCase, arms: Arms) -> SpeedCase | None:
-    """The strict float32 that was measured beside a case whose speedup refers to something else; None without one."""
+    """The strict float32 case beside a case whose speedup refers to another precision; None without one."""
     if case.record.baseline in (None, DEFAULT_BASELINE) or case.record.precision == DEFAULT_BASELINE:
         return None
     return next(iter(arms.of_precision(case.record, DEFAULT_BASELINE)), None)

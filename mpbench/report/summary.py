@@ -15,11 +15,10 @@ from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.speed import SpeedCase
 from mpbench.report.accuracy import DRAWN_NOTE, difference_label, finding, is_drawn
 from mpbench.report.content import Block, Cell, Note, Report, Section, Sentence, SessionStatus, Table, number
-from mpbench.report.labels import by_phase, each, interval_label, precision_label, setting_label
+from mpbench.report.labels import by_phase, change_label, each, interval_label, precision_label, setting_label
 from mpbench.report.markdown import markdown
 from mpbench.report.marks import marks_of
 from mpbench.report.speed_tables import energy_tables, mode_tables
-from mpbench.stats.intervals import Interval
 
 
 def summary(
@@ -102,7 +101,7 @@ def _judged(verdicts: Sequence[Verdict]) -> list[Section]:
             {
                 "verdict": verdict.kind.value,
                 "what": short(verdict.name),
-                "change [95 % interval]": _change(verdict.change),
+                "change [95 % interval]": change_label(verdict.change),
                 reason: verdict.detail,
             }
             for verdict in these
@@ -110,12 +109,6 @@ def _judged(verdicts: Sequence[Verdict]) -> list[Section]:
         sections += [Section(title, title, [Table.of("", rows)])] if rows else []
     levels = [Sentence(f"{verdict.accepted}: {short(verdict.name)}") for verdict in verdicts if verdict.accepted]
     return [*sections, Section("levels", "New levels", levels)] if levels else sections
-
-
-def _change(change: Interval | None) -> str:
-    if change is None:
-        return ""
-    return f"{100 * change.estimate:+.1f} % [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
 
 
 def _shortened(names: Sequence[str]) -> Callable[[str], str]:

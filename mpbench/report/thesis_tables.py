@@ -15,7 +15,7 @@ MILLION = 1e6
 
 
 def thesis_tables(run: SavedRun) -> list[Table]:
-    """The thesis's tables, those of which something was measured, in its order.
+    """The thesis's tables for which something was measured, in its order.
 
     Swept points are in none of them; other modes of a precision have rows of their own.
     """

@@ -1,4 +1,4 @@
-"""Things to time that are no whole step: what they have in common, and how a group of them is measured interleaved."""
+"""Things to time other than a whole step: what they have in common, and how a group of them is measured interleaved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Outcome = Measured[DiagnosticRecord] | Exception
 
 
 class MakeRecord(Protocol):
-    """Makes a diagnostic's record of what is known once it has been measured."""
+    """Makes a diagnostic's record from what is known after measuring."""
 
     def __call__(
         self, *, rounds: int, steps_per_round: int, unpaired_blocks: str, noisy: bool, others_cpu_share: float | None
@@ -98,7 +98,7 @@ def _result(
     if not series.rounds:
         raise CaseFailure("loss scaling skipped a step in each round: a skipped step is not a training step")
     rounds = kept_rounds(seconds / diagnostic.operations for seconds in series.rounds)
-    # Of fewer rounds nothing can be said.
+    # Fewer rounds give no interval.
     wide = len(rounds) < MIN_PAIRS or time_interval(rounds).relative_half_width > tolerance
     record = diagnostic.record(
         rounds=len(rounds),

@@ -21,7 +21,7 @@ _FREE = frozenset(
         *("Shape", "ShapeN", "Size", "Rank", "BroadcastGradientArgs", "ReadVariableOp"),
     }
 )
-"""Types of TensorFlow's operations that read, rename or hand on a buffer: they compute nothing."""
+"""Operation types that read, rename or pass on a buffer: they compute nothing."""
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If", "StatelessIf")
 _ATTRIBUTES = frozenset({"ksize", "transpose_a", "adj_x", "equation"})
@@ -29,10 +29,10 @@ _ATTRIBUTES = frozenset({"ksize", "transpose_a", "adj_x", "equation"})
 
 @dataclass(frozen=True)
 class LayerCosts:
-    """Of one layer in one step, forward and backward.
+    """The costs of one layer in one step, forward and backward.
 
     Attributes:
-        flops: 0 where they cannot be counted: it has a loop, or shapes that only running it would tell.
+        flops: 0 if they cannot be counted: the layer has a loop, or shapes that are known only when it runs.
         bytes: that it must at least move: its weights, what comes from other layers and what goes to others, each once;
             0 where it cannot be counted.
     """
@@ -78,7 +78,7 @@ def names_in(graph: Any) -> Iterable[str]:
 
 
 def _flops(op: Any) -> int:
-    """Raises ValueError where its shapes do not tell, or it calls a function."""
+    """FLOPs of an operation; raises ValueError if its shapes are not known, or it calls a function."""
     if op.type in _CALLS:
         raise ValueError(f"{op.name} calls a function")
     if op.type in _FREE or not any(out.dtype.is_floating for out in op.outputs):
@@ -94,7 +94,7 @@ def _shape(tensor: Any) -> tuple[int | None, ...]:
 
 
 def _holds_values(tensor: Any) -> bool:
-    """Not a variable's handle: its values are counted where they are read."""
+    """Whether a tensor holds values; a variable's handle does not, its values are counted where they are read."""
     return bool(tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool)
 
 

@@ -45,7 +45,7 @@ class _Work:
 
 @contextmanager
 def peak(what: Peak, precision: Precision, device: Device, jit: bool | None, profile: str) -> Iterator[Diagnostic]:
-    """A peak, where it depends on it in a precision's compute dtype.
+    """One peak; a product and a chain are computed in the precision's compute dtype.
 
     Args:
         what: `matmul`, a square product, as large as takes long enough; `copy`, an array far beyond the

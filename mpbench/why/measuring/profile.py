@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from mpbench.engine.step import Step
 
 MAX_ATTEMPTS = 3
-"""At a profile without a step that loss scaling skipped."""
+"""Attempts at a profile in which loss scaling skips no step."""
 
 HOST_LEVEL_ON_CPU = 3
-"""Below it the host's tracer leaves out what TensorFlow has found to be inexpensive: operations of 3 us and less."""
+"""At a lower level the host's tracer leaves out operations that TensorFlow finds inexpensive, of 3 us and less."""
 
 HOST_LEVEL_ON_GPU = 2
 
@@ -44,10 +44,10 @@ class Profiled(Protocol):
     """A step that can be profiled."""
 
     def run(self, steps: int) -> None:
-        """Run so many and wait until the device has finished them."""
+        """Run so many steps and wait until the device has finished them."""
 
     def skipped_steps(self) -> int:
-        """That loss scaling has dropped until now."""
+        """How many steps loss scaling has dropped until now."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Model:
     """What is known of the model whose step is profiled.
 
     Attributes:
-        layers: of it, see `known_layers`.
+        layers: see `known_layers`.
         optimizers: names of its optimizer and of what wraps it.
     """
 
@@ -64,7 +64,7 @@ class Model:
 
 
 def profiler(device: Device, steps: int, on_cpu: bool) -> Profiler | None:
-    """What takes the profile of a measured step for its record; None where none is wanted.
+    """A function that profiles a measured step for its record; None if no profile is wanted.
 
     Args:
         device: that the steps run on.
@@ -165,7 +165,7 @@ def _profiler(folder: str, host_level: int) -> Iterator[None]:
 
 
 class _Level:
-    """A whole number that can be nothing else.
+    """A whole number that TensorFlow's binding cannot take for anything else.
 
     TensorFlow's binding takes a value as a bool, an int or a string, and takes the first that it can be made to: an int
     of Python's becomes a bool, which is then ignored ("host_tracer_level expects an i value", 2.21). What has an index
@@ -190,7 +190,7 @@ def known_model(model: Any) -> Model:
 
 
 def known_layers(model: Any) -> list[KnownLayer]:
-    """All layers of a Keras model, those inside others too; one that stands in several places once for each.
+    """All layers of a Keras model, also those inside others; a layer used in several places appears once for each.
 
     Names that Keras made up (`conv2d_94`) are counted anew in their labels, so that they agree between two models of
     one process.
@@ -229,7 +229,7 @@ def known_layers(model: Any) -> list[KnownLayer]:
 
 
 def _channels(layer: Any) -> tuple[int, int] | None:
-    """In and out, of a convolution or a matrix product; None where it has no kernel of that kind."""
+    """Input and output channels of a convolution or a dense layer; None for other layers."""
     try:
         shape = [int(size) for size in layer.kernel.shape]
         if hasattr(layer, "filters") and len(shape) >= 3:
@@ -242,7 +242,7 @@ def _channels(layer: Any) -> tuple[int, int] | None:
 
 
 def _snake_case(name: str) -> str:
-    """As Keras makes a layer's name of its class."""
+    """The name that Keras gives to a layer of this class."""
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

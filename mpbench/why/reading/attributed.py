@@ -30,13 +30,13 @@ from mpbench.why.reading.kernels import is_cast, kernel_class, operation_type
 from mpbench.why.reading.trace import KernelWork, Trace
 
 KERNEL_TEXT = 80
-"""Characters of a kernel's name that are kept: enough for its kind, its types and its tile."""
+"""So many characters of a kernel's name are kept: enough for its kind, its types and its tile."""
 
 _NORMALISING = re.compile(r"Normali[sz]ation$")
 _NORMALISING_PATH = re.compile(
     r"(?:^|/)(?:\w*_)?(?:bn|batch_?norm|(?:batch|layer|group|unit|rms)_normalization)(?:_\w+)?(?:/|$)", re.IGNORECASE
 )
-"""Where a layer's type is not known: `conv2_block1_1_bn`, `batch_normalization_3/batchnorm`."""
+"""Used if a layer's type is not known: `conv2_block1_1_bn`, `batch_normalization_3/batchnorm`."""
 
 _NORMALISING_SCOPE = re.compile(r"/(?:moments|batchnorm)/|BatchNorm")
 
@@ -45,7 +45,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass
 class _Sums:
-    """Of one layer, in picoseconds and kernels."""
+    """One layer's sums, in picoseconds and kernels."""
 
     known: KnownLayer | None
     kernels: int = 0
@@ -139,8 +139,10 @@ def in_ns(ps: Mapping[Key, int]) -> dict[Key, int]:
 
 
 def deduced_steps(trace: Trace) -> int | None:
-    """How many steps a trace holds, told from how often most of its kernels ran; None where that is not clear.
-    Operations in loops run more often than once a step."""
+    """How many steps a trace holds: as often as most of its kernels ran; None if that is not clear.
+
+    Operations in loops do not count: they run several times a step.
+    """
     often: Counter[int] = Counter()
     for work in trace.work:
         if not any("while" in op for op, _ in _parts(work)):
@@ -162,7 +164,7 @@ def _parts(work: KernelWork) -> list[tuple[str, int]]:
 
 
 def _normalises(op: str, place: Place) -> bool:
-    """Whether a layer normalises: by its type, or where that is not known by its name and the scopes in it."""
+    """Whether a layer normalises: by its type, or if that is not known by its name and the scopes in it."""
     if place.known is not None:
         return bool(_NORMALISING.search(place.known.type))
     by_name = _NORMALISING_PATH.search(place.layer) or _NORMALISING_SCOPE.search(op)

@@ -18,9 +18,9 @@ from mpbench.why.reading.kernels import operation_type, updates_weights
 
 OPTIMIZER_PLACE, LOSS, SCALING, FORKS = "(optimizer)", "(loss and metrics)", "(loss scaling)", "(sums of gradients)"
 MODEL, DATA, NOWHERE = "(model itself)", "(input)", "(unattributed)"
-"""What stands in a layer's place for work that belongs to none. TensorFlow's names hold no brackets.
+"""Names that stand in place of a layer's for work outside the layers. TensorFlow's names hold no brackets.
 
-Where the output of a layer goes to several others, their gradients are added up by `AddN`, whose name tells no layer.
+If a layer's output goes to several others, `AddN` adds up their gradients, and its name tells no layer.
 """
 
 
@@ -115,7 +115,7 @@ class Attribution:
         )
 
     def place(self, op: str) -> Place:
-        """Where `path:Type` belongs; an empty one is nowhere."""
+        """Where the operation `path:Type` belongs; an empty text belongs nowhere."""
         if not op:
             return Place(NOWHERE, UNATTRIBUTED)
         one = _parsed(op)
@@ -160,7 +160,7 @@ class Attribution:
         return node.layer
 
     def _derived(self, one: _Parsed, names: Sequence[str]) -> str:
-        """The layer's path, from the names alone: without the model's, and without scopes of single operations."""
+        """A layer's path, told from the names alone: without the model's name and scopes of single operations."""
         inner = list(names[1:-1])
         if one.backward:  # below the operation that it is the gradient of
             for length in range(len(names) - 1, 1, -1):
@@ -232,7 +232,7 @@ class Attribution:
 
     @property
     def _scales(self) -> bool:
-        """Whether there is loss scaling: it looks whether the gradients are finite."""
+        """Whether there is loss scaling: it checks that the gradients are finite."""
         return any(_CHECK.fullmatch(name) for name in self._forward)
 
     def _is_optimizer(self, name: str) -> bool:
@@ -241,7 +241,7 @@ class Attribution:
         return bool(_OPTIMIZER_NAME.fullmatch(name))
 
     def _says_more(self, name: str) -> bool:
-        """Whether the name of a copy between host and device is that of an operation, whose result it brings."""
+        """Whether a copy between host and device is named after an operation: it then brings that one's result."""
         return bool(_CHECK.fullmatch(name)) or any(other.rpartition("/")[2] == name for other in self._forward)
 
 
@@ -250,7 +250,7 @@ _SUFFIXED_CAST = re.compile(r"Cast(?:_\d+)?")
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A path without what says nothing: `gradient_tape`, calls around everything, numbers of copies."""
+    """A path without its empty parts: `gradient_tape`, calls around everything, numbers of copies."""
 
     names: tuple[str, ...]
     kind: str
@@ -286,7 +286,7 @@ class _Node:
     inside: dict[str, _Node] = field(default_factory=dict)
 
     def child(self, scope: str, numbered: bool) -> _Node | None:
-        """That the name of a scope means.
+        """The node that a scope's name means.
 
         Args:
             numbered: whether each call of a layer has a number, an odd one: `conv_1` is the first call of `conv`, and
@@ -302,8 +302,8 @@ class _Node:
 
 
 def _taken(name: str, names: Collection[str]) -> bool:
-    """Whether a layer's name was given to the call of another one before: that of `conv` is `conv_1`, so that the layer
-    `conv_1` is built in `conv_1_1` and called in `conv_1_2`."""
+    """Whether the call of another layer has taken a layer's name: `conv` is called in `conv_1`, so layer `conv_1`
+    is built in `conv_1_1` and called in `conv_1_2`."""
     match = _SUFFIX.fullmatch(name)
     return match is not None and int(match["number"]) == 1 and match["name"] in names
 
@@ -340,7 +340,7 @@ def _called(parsed: Iterable[_Parsed], model: str) -> bool:
 
 
 def _numbered(parsed: Iterable[_Parsed], roots: Collection[str], layers: Sequence[KnownLayer]) -> bool:
-    """Whether the models' names in the paths have odd numbers at their ends; as far as a layer of theirs follows."""
+    """Whether the models' names end in odd numbers, in the paths in which one of their layers follows."""
     inside = {layer.path[1] for layer in layers if len(layer.path) > 1}
     seen: Counter[bool] = Counter()
     for one in parsed:

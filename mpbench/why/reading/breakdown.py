@@ -16,13 +16,13 @@ from mpbench.records.profile import CLASSES, PASSES, LayerRow, ProfileRecord, re
 from mpbench.records.speed import SpeedCase
 
 IDLE = "device idle"
-"""The step as it was measured, less what ran in it: the device waits for the host."""
+"""The measured step less the work in it: time in which the device waits for the host."""
 
 IDLE_ON_CPU = "no operation runs"
-"""What that row is called on a CPU."""
+"""IDLE's name in tables of a CPU."""
 
 LONGER = "ran longer under the profiler"
-"""Where more ran in the profiled steps than the measured step has time for. Negative, so that no row hides it."""
+"""By how much the work in the profiled steps exceeds the measured step. Negative, so that no row hides it."""
 
 
 class By(Enum):
@@ -34,7 +34,7 @@ class By(Enum):
 
 
 SMALL_SECONDS = 10e-6
-"""Of an operation on a CPU: one that takes no longer spends most of it on being scheduled (2 to 5 us)."""
+"""An operation on a CPU that takes no longer spends most of this on being scheduled (2 to 5 us)."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Breakdown:
 
     @property
     def profiler_seconds(self) -> float:
-        """That the profiler added to a step; it is in no row."""
+        """Time that the profiler added to a step; no row contains it."""
         return self.record.span_seconds - self.step_seconds
 
     @property
     def small_share(self) -> float:
-        """Of the step, what goes by between operations or in types of them that take SMALL_SECONDS at most."""
+        """Share of the step between operations or in operations of at most SMALL_SECONDS."""
         small = [
             self.record.seconds(one.ns)
             for one in self.record.operations
@@ -87,7 +87,7 @@ class Breakdown:
         return {name: self.record.seconds(ns[name]) for name in order if ns.get(name)} | self.rest()
 
     def rest(self) -> dict[str, float]:
-        """The rows of what is no work."""
+        """The rows that are not work: IDLE, and LONGER where there is any."""
         rest = self.step_seconds - self.busy_seconds
         return {IDLE: max(rest, 0.0)} | ({LONGER: rest} if rest < 0 else {})
 
@@ -99,7 +99,7 @@ class Breakdown:
 
 
 def breakdown_of(case: SpeedCase) -> Breakdown | None:
-    """Of a speed case's step; None where no profile of it was taken."""
+    """The breakdown of a speed case's step; None if it was not profiled."""
     text = case.record.step_profile
     return Breakdown(_read(text), case.median_seconds) if text else None
 

@@ -17,11 +17,11 @@ from mpbench.why.reading.page import SCHEMA, SCHEMA_KEY, as_data, page_lines, pr
 
 FINE = 0
 MAX_TRACE_STEPS = 1_000_000
-"""In one trace: the profiler drops events long before."""
+"""The most steps of a trace: the profiler drops events long before."""
 
 
 def session_lines(run: SavedRun) -> list[str]:
-    """What a session has found out, before it is saved: the verdicts alone."""
+    """The verdicts on a session's run, without the tables."""
     lines = [
         printable(
             f"Input pipeline: {r.batch_size / one.median_seconds:,.0f} images/s: {r.images} {r.data} to "

@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
 
 MAX_STEPS = 8
-"""From an instruction without a name to the nearest one that has a name."""
+"""The longest path from an instruction without a name to one with a name."""
 
 _PRODUCTS = ("dot", "convolution", "ragged-dot")
 _PRODUCT_TARGETS = ("gemm", "matmul", "conv", "cudnn", "cublas", "onednn", "fmha")
@@ -120,7 +120,7 @@ def _inside(instruction: Any, computations: Mapping[int, Any]) -> list[Any]:
 
 
 def _names(instruction: Any, inside: Iterable[Any]) -> dict[str, float]:
-    """Bytes that each named operation moves in an instruction."""
+    """For each operation named in an instruction, the bytes that it moves there."""
     inside = list(inside)
     sizes = {one.id: _size(one.shape) for one in inside}
     weights: dict[str, float] = {}
@@ -150,7 +150,7 @@ def _neighbours(all_instructions: Iterable[Any]) -> tuple[dict[int, list[int]], 
 def _nearest(
     start: int, named: Mapping[int, Mapping[str, float]], near: tuple[Mapping[int, list[int]], Mapping[int, list[int]]]
 ) -> Mapping[str, float]:
-    """The names of the nearest instruction that has some: of what uses the result, else of what it is made of.
+    """The names of the nearest instruction with names: first among the users of the result, else among the operands.
 
     XLA drops the names of instructions that it makes anew, such as a convolution in another layout.
     """

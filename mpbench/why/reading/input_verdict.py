@@ -16,8 +16,8 @@ class InputVerdict(str, Enum):
 
 
 WAITING_SHARE = 0.1
-"""Of the device's step: one that takes so much longer end to end waits for its input. Only where the pipeline was
-not measured alone."""
+"""A step that takes longer end to end by this share waits for its input. Asked only if the pipeline was not measured
+alone."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class InputFinding:
 
 
 def input_finding(name: str, times: InputTimes, base: InputTimes | None = None) -> InputFinding:
-    """A precision's verdict, in a sentence that says what becomes of its speedup over a baseline where one is given."""
+    """A precision's verdict. Given a baseline, the sentence says what becomes of the speedup over it."""
     verdict = times.verdict
     if times.pipeline is None:
         whole = 1000 * (times.end_to_end or 0.0)

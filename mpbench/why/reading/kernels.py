@@ -106,9 +106,9 @@ def updates_weights(kind: str) -> bool:
 
 
 def on_tensor_cores(kernel: str, instruction: Instruction | None = None) -> bool:
-    """Whether a kernel multiplies on tensor cores, as far as its name says or XLA does.
+    """Whether a kernel multiplies on tensor cores, as far as its name or XLA tells.
 
-    Kernels that are generated on the spot do not say so. Of XLA's the types of what they multiply are known.
+    The names of generated kernels do not tell; for XLA's the types of the operands are known.
     """
     if _TENSOR_CORES.search(kernel) and not _ORDINARY_CORES.search(kernel):
         return True

@@ -61,7 +61,7 @@ class StepRecords:
     """All records of one step, and what follows from them.
 
     Attributes:
-        setting: that all of it agrees in.
+        setting: all records agree in it.
         cases: by precision, each with the number of its run.
         end_to_end: by precision, then by input, `device` and `pipeline`.
         pipelines, peaks: of this input and this device.
@@ -83,7 +83,7 @@ class StepRecords:
 
     @cached_property
     def baseline(self) -> str:
-        """That speedups refer to; empty where there is none."""
+        """The precision that speedups refer to; empty if there is none."""
         named = {case.record.baseline for case, _ in self.cases.values()} - {None}
         measured = {**self.cases, **self.end_to_end}
         return str(named.pop()) if len(named) == 1 else DEFAULT_BASELINE if DEFAULT_BASELINE in measured else ""
@@ -103,7 +103,7 @@ class StepRecords:
 
     @cached_property
     def base(self) -> ProfiledArm | None:
-        """The baseline's arm, beside the one that the verdict is on."""
+        """The baseline's arm; None if it was not profiled beside the judged one."""
         return next((arm for arm in self.arms[:-1] if arm.name == self.baseline), None)
 
     @cached_property
@@ -120,7 +120,7 @@ class StepRecords:
 
     @cached_property
     def inputs(self) -> dict[str, InputFinding]:
-        """What is found of the input, by precision."""
+        """What was found about the input, by precision."""
         times = {name: found for name in self.end_to_end if (found := self._end_to_end_times(name))}
         if self.pipelines:
             alone, batch = self.pipelines[-1].median_seconds, self.setting.batch_size
@@ -164,12 +164,12 @@ class StepRecords:
 
 @dataclass(frozen=True)
 class MatchedRuns:
-    """What some runs hold of steps.
+    """The steps that some runs hold.
 
     Attributes:
-        steps: those of one model together.
+        steps: grouped by model.
         left_out: a line for each run, or step, that is left out.
-        remarks: lines about what is not.
+        remarks: further lines that a reader must know.
     """
 
     steps: list[StepRecords]
@@ -185,7 +185,7 @@ def matched(runs: Sequence[SavedRun]) -> MatchedRuns:
     """The steps in some runs.
 
     Args:
-        runs: at least one; the first says on what machine. Of what two of them hold the later counts.
+        runs: at least one; the first decides the machine. If two hold the same case, the later counts.
     """
     kept, left_out = _of_one_machine(runs)
     steps: dict[Setting, StepRecords] = {}

@@ -31,16 +31,16 @@ from mpbench.why.reading.verdict import ProfiledArm, is_host_bound, verdict
 from mpbench.why.reading.words import ms, percent, speedup_label
 
 SCHEMA_KEY, SCHEMA = "mpbench_explanation_schema", 2
-"""1 was of isolated layers."""
+"""Schema 1 described isolated layers."""
 
 WIDTH = 118
-"""Of a line of prose, in characters."""
+"""The longest line of prose, in characters."""
 
 SHOWN_LAYERS = 12
 TOTAL = "= the step"
 
 MENTIONED_CPU_SHARE = 0.1
-"""Of all cores' time: from here on it is said that others computed too."""
+"""From this share of all cores' time on, the page mentions that others computed too."""
 
 
 def page_lines(found: MatchedRuns) -> list[str]:
@@ -56,7 +56,7 @@ def page_lines(found: MatchedRuns) -> list[str]:
 
 
 def verdict_lines(step: StepRecords) -> list[str]:
-    """A step in ten seconds."""
+    """What a reader learns about a step in ten seconds."""
     return [printable(line) for line in [*prose([title(step)]), *(f"- {sentence}" for sentence in step.verdict)]]
 
 
@@ -185,7 +185,7 @@ def _mostly(row: LayerRow) -> str:
 
 
 def _roofline(step: StepRecords) -> list[str]:
-    """What the roofs are, and what they would allow."""
+    """The measured roofs, and how fast the step would be at them."""
     if not any(step.roofs.values()):
         return []
     peaks, last = step.peaks, step.arms[-1].name if step.arms else ""

@@ -18,7 +18,7 @@ _PATH = "tensorflow.tsl.profiler.protobuf.xplane_pb2"
 
 
 def message_class() -> Any:
-    """Of a trace. The module that declares it is loaded alone: TensorFlow itself takes seconds to import."""
+    """The class of a whole trace. Only its module is loaded: importing TensorFlow takes seconds."""
     for folder in sys.path:
         file = Path(folder, *_PATH.split(".")).with_suffix(".py")
         spec = importlib.util.spec_from_file_location("mpbench_xplane_pb2", file) if file.is_file() else None
@@ -45,7 +45,7 @@ class Plane:
         return iter(self.plane.lines)
 
     def value(self, stat: Any) -> Any:
-        """Of an event; a reference is to a name of the plane's."""
+        """A stat's value; a reference stands for a name of the plane."""
         kind = stat.WhichOneof("value")
         if kind is None:
             return None
@@ -56,7 +56,7 @@ class Plane:
         return {self.stat_names.get(stat.metadata_id, ""): self.value(stat) for stat in stats}
 
     def facts(self) -> dict[str, Any]:
-        """Of the device."""
+        """The device's properties."""
         facts = self.stats(self.plane.stats)
         return {key: int(v) if isinstance(v, str) and v.isdecimal() else v for key, v in facts.items()}
 

@@ -86,15 +86,15 @@ class Roof:
 
     @property
     def fraction(self) -> float:
-        """Of the roof that is reached: 1 is as fast as can be. Above 1 where data stayed in a cache."""
+        """Share of the roof that is reached: 1 is the limit. Above 1 if data stayed in a cache."""
         return self.bound_seconds / self.seconds
 
 
 def roofs(breakdown: Breakdown, dtype: str, tf32: bool, peaks: Peaks) -> dict[str, Roof]:
-    """The rows of a step that have a bound, by name.
+    """The bounds of a step's rows by name, without the rows that have none.
 
     Args:
-        dtype: that the precision computes in; of rows that do not say it.
+        dtype: the precision's compute dtype, for rows that do not name their own.
         tf32: whether its products of float32 may be rounded.
     """
     record, found = breakdown.record, {}
@@ -114,11 +114,11 @@ def roofs(breakdown: Breakdown, dtype: str, tf32: bool, peaks: Peaks) -> dict[st
 
 
 def allowed(breakdown: Breakdown, of: Mapping[str, Roof]) -> float | None:
-    """Seconds of the layers and of the update at their roofs; None unless each of them has a bound."""
+    """Seconds that all layers and the update would take at their roofs; None unless each has a bound."""
     rows = [row_name(row) for row in breakdown.record.rows if _must_have_one(row)]
     return sum(of[name].bound_seconds for name in rows) if rows and set(rows) <= set(of) else None
 
 
 def _must_have_one(row: LayerRow) -> bool:
-    """What stands in brackets belongs to no layer: the loss, the checks of the gradients, but for the update."""
+    """All layers and the update. Other rows in brackets, such as the loss, need no bound."""
     return row.total_ns > 0 and (not row.name.startswith("(") or any(part == UPDATE for part, _ in row.ns))

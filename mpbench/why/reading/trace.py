@@ -18,7 +18,7 @@ from mpbench.why.reading.hlo import Instruction
 from mpbench.why.reading.planes import Modules, Plane, message_class
 
 FIRST_TENSOR_CORES = (7, 0)
-"""Compute capability."""
+"""The first compute capability with tensor cores."""
 
 _CONTAINERS = re.compile(r"(?:Stateless|Stateful)?(?:If|Case|While|PartitionedCall)|SymbolicGradient|For|__\w*")
 """Operations that only run others, which are in the trace themselves."""
@@ -76,10 +76,6 @@ class Trace:
     tensor_cores: bool | None = None
     compiled: bool = False
 
-    @property
-    def busy_ps(self) -> int:
-        return sum(one.ps for one in self.work)
-
 
 def read_trace(path: Path, expect_gpu: bool = False) -> Trace:
     """Read one file.
@@ -88,7 +84,7 @@ def read_trace(path: Path, expect_gpu: bool = False) -> Trace:
         expect_gpu: raise where it has no kernel of a GPU, instead of reading the host's operations.
 
     Raises:
-        UnreadableTrace: there is no such file, it is none, holds nothing that ran, or lost events.
+        UnreadableTrace: there is no such file, it is not a trace, nothing ran in it, or events were lost.
     """
     name = printable(str(path))
     try:

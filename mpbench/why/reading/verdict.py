@@ -31,25 +31,25 @@ from mpbench.why.reading.words import listed, ms, percent
 MAX_SENTENCES = 6
 
 HOST_BOUND_SHARE = 0.5
-"""Of a step, idle: the device waits for most of it."""
+"""Idle share of a step from which on the device waits for most of it."""
 
 PARTLY_HOST_BOUND_SHARE = 0.2
 REASON_SHARE = 0.1
-"""Of the time that anything ran: what takes less is no reason."""
+"""Share of the busy time below which something is no reason."""
 
 SCHEDULED_SECONDS = 20e-6
-"""Of a step for each of its operations on a CPU: with more, what lies between them is something else."""
+"""Seconds of a step per operation on a CPU: above this, something other than scheduling lies between them."""
 
 MAX_LISTED = 3
 MOST_SHARE = 0.5
 MAIN_TYPES = 0.75
-"""Of a class: the types of operations that are named make up as much of it."""
+"""The operation types that are named make up this share of their class."""
 
 NOT_FASTER = 0.95
-"""Of its time in the baseline: what takes more has not got faster."""
+"""What takes more than this share of its time in the baseline has not got faster."""
 
 CASTS = 0.02
-"""Of normalisation's time: with fewer casts it computes in the dtype of its input."""
+"""Share of casts in normalisation's time; with fewer it computes in the dtype of its input."""
 
 SINGLE_OPERATIONS = 10
 """Kernels per layer and step from which a layer is computed from single operations; a fused one takes 1 to 4."""
@@ -58,7 +58,7 @@ MULTIPLE = 8
 """Channels: tensor cores multiply float16 in tiles of 8 and 16 (NVIDIA, "Train with mixed precision")."""
 
 IMAGE_CHANNELS = 4
-"""Of an input that is an image; no multiple of 8 by nature."""
+"""An input with at most so many channels is an image, whose channels are no multiple of 8."""
 
 _HALF = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 
@@ -103,7 +103,7 @@ class ProfiledArm:
 
 
 _Reason = tuple[float, str]
-"""The seconds of a step that a sentence is about, and the sentence."""
+"""Seconds of a step, and a sentence about them."""
 
 
 def is_host_bound(breakdown: Breakdown) -> bool:
@@ -210,7 +210,7 @@ def _normalisation(arm: ProfiledArm) -> list[_Reason]:
 
 
 def _rows_of(of: Breakdown, kind: str) -> list[LayerRow]:
-    """The rows most of whose time is of a class."""
+    """The rows that spend most of their time in a class."""
     return [row for row in of.record.rows if 2 * row.of_class(kind) > row.total_ns]
 
 
@@ -279,7 +279,7 @@ def _kept_in_float32(arm: ProfiledArm) -> list[_Reason]:
 
 
 def _main_layers(arm: ProfiledArm) -> list[_Reason]:
-    """The type of layer, or the one layer, that most of it goes to, and in what class."""
+    """The type of layer, or the single layer, that takes most of the time, and in what class."""
     of = arm.breakdown
     by_type: defaultdict[str, list[LayerRow]] = defaultdict(list)
     for row in of.record.rows:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mpbench.stats.intervals import Interval
 
 NEAR_1 = 0.095
-"""To 1: from here on a ratio has a third decimal."""
+"""A ratio that is nearer to 1 has a third decimal."""
 
 
 def ms(seconds: float) -> str:
