@@ -82,9 +82,9 @@ def summary(findings: Findings, judgement: Judgement) -> dict[str, Any]:
     gradients = [] if findings.unlike else [one for one in findings.gradients if one.known]
     worst = max(gradients, key=lambda one: (one.settled_lost, one.unscaled_lost), default=None)
     scales = findings.scales
-    return {
+    fields_of = {
         "verdict": judgement.verdict.value,
-        "sentence": judgement.sentence[:MAX_TEXT],
+        "sentence": judgement.sentence,
         "layer": concern.layers[0] if concern and concern.layers else "",
         "where": concern.where.value if concern else "",
         "headroom_log2": tightest.headroom_log2 if tightest else None,
@@ -107,6 +107,7 @@ def summary(findings: Findings, judgement: Judgement) -> dict[str, Any]:
         "unlike": findings.unlike,
         "notes": "; ".join(findings.notes),
     }
+    return {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in fields_of.items()}
 
 
 def details_of(findings: Findings, judgement: Judgement, remedies: Sequence[Any]) -> str:

@@ -25,6 +25,12 @@ MODEL = "(the model)"
 PASSED_THROUGH = frozenset({"Cast", "Identity", "IdentityN", "StopGradient"})
 """Operations whose output is what they are given."""
 
+ATTRIBUTES = ("_keras_mask", "_keras_logits")
+"""That Keras hangs on tensors: what is padding, and the logits of a softmax, which its losses go back to."""
+
+LOOKED_AT = frozenset({"Softmax", "Sigmoid"})
+"""Operations that Keras's losses look for in a tensor without logits: it must stay as it is."""
+
 GIVEN = frozenset({"Placeholder", "Const", "ReadVariableOp"})
 """Operations whose output is not computed: the batch, constants, weights."""
 
@@ -302,6 +308,8 @@ class _Watcher:
         """The same tensor, whose gradient is recorded on its way back."""
         if not self._flows or not self._is_here(tensor) or not tensor.dtype.is_floating:
             return tensor
+        if tensor.op.type in LOOKED_AT and not hasattr(tensor, "_keras_logits"):
+            return tensor
 
         def backward(gradient: Any) -> Any:
             if self._is_here(gradient):
@@ -309,9 +317,9 @@ class _Watcher:
             return gradient
 
         same = tf.custom_gradient(lambda x: (tf.identity(x), backward))(tensor)
-        mask = getattr(tensor, "_keras_mask", None)
-        if mask is not None:
-            same._keras_mask = mask
+        for attribute in ATTRIBUTES:
+            if hasattr(tensor, attribute):
+                setattr(same, attribute, getattr(tensor, attribute))
         return same
 
     def _is_traced_here(self) -> bool:
