@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -108,7 +109,9 @@ def call_on(model: keras.Model, batch: Batch) -> Any:
     if not can_be_called(model):
         return None
     try:
-        return model(batch.symbolic_x())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras's advice in many lines, before it raises what is wrong
+            return model(batch.symbolic_x())
     except Exception as error:  # whatever a user's layers raise
         if has_own_step(model) and model.weights:
             return None
@@ -192,7 +195,9 @@ def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Those of its compile(), Keras's or its own, each once: what it has as attributes, alone or in lists and dicts."""
     held: list[Any] = [model.optimizer]
     for value in vars(model).values():
-        held += value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        held.extend(
+            value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        )
     return list({id(one): one for one in held if isinstance(one, keras.optimizers.Optimizer)}.values())
 
 
@@ -216,7 +221,8 @@ def compile_model(
         return
     if type(model).compile is not keras.Model.compile or not can_be_called(model):
         raise CaseFailure("it has a compile() or a training step of its own: let its factory compile it (Keras's too)")
-    if batch and batch.source:
+    own = batch and batch.source
+    if batch and own:
         outputs = keras.tree.flatten(call_on(model, batch))
         if len(outputs) != 1:
             raise CaseFailure(f"no loss is known for {len(outputs)} outputs: let the factory compile its model")
@@ -224,9 +230,10 @@ def compile_model(
     else:
         shape = output_shape(model, image_shape)
     if len(shape) != 2 or shape[1] is None or shape[1] < 2:
+        others = "" if own else " or in a feature map (batch, height, width, channels)"
         raise CaseFailure(
             f"no loss is known for the output shape {shape}: let the factory compile its model, "
-            "or return one that ends in (batch, classes) or in a feature map (batch, height, width, channels)"
+            f"or return one that ends in (batch, classes){others}"
         )
     last = _leaf_layers(model)[-1]
     softmax = keras.activations.softmax

@@ -106,9 +106,14 @@ def own_batch(data: Any) -> Batch:
         CaseFailure: it is neither, the dataset gives no batch, or the batch holds something else than arrays with the
             same number of samples.
     """
-    if isinstance(data, (dict, list, tuple)) or hasattr(data, "shape"):
+    if isinstance(data, (dict, list, tuple)) or _is_array(data):
         return _batch(data, OWN_BATCH)
     return _batch(_first(data), OWN_DATASET)
+
+
+def _is_array(value: Any) -> bool:
+    """NumPy's, TensorFlow's, pandas's or another library's."""
+    return bool(tf.is_tensor(value)) or hasattr(value, "__array__")
 
 
 def _first(dataset: Any) -> Any:
@@ -156,8 +161,8 @@ def _tensor(value: Any, source: str) -> Any:
     if value is None:
         return None
     kind = type(value).__name__
-    if not hasattr(value, "shape"):
-        raise CaseFailure(f"the batch of its factory holds a {kind}: {VALID}")
+    if not _is_array(value):
+        raise CaseFailure(f"the batch of its factory holds a value of type {kind}: {VALID}")
     try:
         tensor = tf.identity(value if isinstance(value, tf.Tensor) else np.asarray(value))
     except Exception as error:  # ragged, sparse, of Python objects

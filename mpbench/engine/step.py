@@ -278,7 +278,8 @@ class Step:
         if memory.is_out_of_memory(first) or ":" not in self.spec.model:
             raise first
         what = f"{described(first)}{place_in_own_code(first)}"
-        raise CaseFailure(f"its {self.spec.phase} step cannot be traced: {what}") from first
+        data = f" with the batch of its factory, {self.batch.shapes}" if self.batch.source else ""
+        raise CaseFailure(f"its {self.spec.phase} step cannot be traced{data}: {what}") from first
 
     def _traced(self) -> Calls:
         training = self.spec.phase == "training"

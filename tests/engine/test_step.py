@@ -171,6 +171,11 @@ def test_looking_at_the_scale_leaves_no_trace():
     assert looked_at.loss_scale() == other.loss_scale()
 
 
+def test_looking_at_the_scale_counts_as_no_step_of_another_optimizer():
+    step = Step(spec("one_scaled_optimizer_and_another", "mixed_float16", module=USERS))
+    assert [int(one.iterations) for one in step.model.optimizers] == [2, 2]  # its first step, and that of its memory
+
+
 def test_without_keras_loss_scaling_it_is_said_that_skips_cannot_be_known():
     messages = []
     Step(spec("two_optimizers", "mixed_float16", module=USERS), messages.append)
