@@ -22,7 +22,10 @@ class NotBesideOthers(CaseFailure):
 
 def described(error: BaseException) -> str:
     """An exception in one line: its type and the beginning of its reason; Keras's texts go on for many lines."""
-    return f"{type(error).__name__}: {next(iter(_without_preamble(str(error)).strip().splitlines()), '')}"
+    # The text of a KeyError is quoted, newlines and all: Keras wraps one in the same type.
+    wrapped = isinstance(error, KeyError) and error.args and _KERAS_CALL.match(str(error.args[0]))
+    text = str(error.args[0]) if wrapped else str(error)
+    return f"{type(error).__name__}: {next(iter(_without_preamble(text).strip().splitlines()), '')}"
 
 
 _KERAS_CALL = re.compile(

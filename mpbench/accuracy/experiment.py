@@ -24,7 +24,7 @@ from mpbench.data.data_set import DataSet
 from mpbench.data.decoding import UndecodableImage, decode, read
 from mpbench.data.images import Images, checked_images, find_images
 from mpbench.engine import device as devices
-from mpbench.engine.factories import check_factory
+from mpbench.engine.factories import check_factory, check_takes_images
 from mpbench.engine.interleave import Progress
 from mpbench.errors import CaseFailure, UsageProblem, harmless
 from mpbench.records import thumbnails
@@ -101,7 +101,7 @@ class Experiment:
 
         size_px = self.settings.recipe.image_size_px
         if weights.kind == "factory":
-            check_factory(model, size_px)
+            check_takes_images([model] if check_factory(model, size_px) else [], "accuracy cases")
         try:
             pooled = pooled_base(model, size_px, PRECISIONS["float32"], weights)
         except CaseFailure as failure:

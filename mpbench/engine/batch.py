@@ -1,6 +1,7 @@
 """What a step is given: random images such as a model's first layers expect, and targets that its loss takes.
 
-All inputs of a step are made here, by `synthetic_batch` and `Targets.make`; `Step` alone asks for them.
+All inputs of a step come from here, by `built_with_data` and `Targets.make`. What a factory gives for them in place of
+images is in `own_data.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import keras
 import tensorflow as tf
 
 from mpbench.config.profiles import SEED
-from mpbench.engine.models import Shape, can_be_called, has_own_step, output_shape
+from mpbench.engine.models import Shape, build_with_data, can_be_called, has_own_step, output_shape
+from mpbench.engine.own_data import Batch
+from mpbench.engine.plan import StepSpec
 from mpbench.engine.tracing import replaced
 from mpbench.errors import CaseFailure, described
 
@@ -58,6 +61,25 @@ class Images:
 
 
 WITHOUT_SCALING = Images()
+
+
+def built_with_data(spec: StepSpec) -> tuple[keras.Model, Batch, Images]:
+    """A model, and the batch on the device that its step is given: its factory's own, or else random images.
+
+    Compiled it can be trained with what `target_forms` gives, `replace(batch, y=form.make(batch.samples))`.
+
+    Returns:
+        The model, as `build_with_data` returns it; its batch, which is of the spec's size and has no `y` if it is of
+        images; which images it takes.
+
+    Raises:
+        CaseFailure: as `build_with_data`.
+    """
+    model, own = build_with_data(spec.model, spec.image_size_px, spec.precision)
+    if own:
+        return model, own, WITHOUT_SCALING
+    images = images_of(model, spec.image_shape)
+    return model, Batch(synthetic_batch(spec.batch_size or 1, spec.image_shape, images)), images
 
 
 def synthetic_batch(batch_size: int, image_shape: Shape, images: Images = WITHOUT_SCALING) -> tf.Tensor:
@@ -131,7 +153,7 @@ class Targets:
 
     Attributes:
         name: of all that it is given, for people.
-        make: takes the number of images; None where they stand alone.
+        make: takes the number of images; gives None where they stand alone.
     """
 
     name: str
@@ -141,18 +163,30 @@ class Targets:
 IMAGES_ALONE = Targets("images alone", lambda images: None)
 
 
-def target_forms(model: keras.Model, image_shape: Shape) -> list[Targets]:
+def target_forms(model: keras.Model, image_shape: Shape, batch: Batch | None = None) -> list[Targets]:
     """The targets that a built model's loss takes; for a training step of its own those to be tried after them, too.
 
     One without a loss for Keras is tried with images alone first: those who take them do not fail at being given more.
 
+    Args:
+        image_shape: of the images that it takes.
+        batch: of its factory, which then has its targets.
+
     Raises:
-        CaseFailure: an own loss takes neither class numbers nor targets like its output.
+        CaseFailure: an own loss takes neither class numbers nor targets like its output; a factory's batch has no
+            targets, and Keras's training step needs them.
     """
+    losses = [loss for loss in keras.tree.flatten(getattr(model, "loss", None)) if loss is not None]
+    if batch and batch.source:
+        if losses and batch.y is None and not has_own_step(model):
+            raise CaseFailure(
+                f"the batch of its factory is {batch.shapes}, and its loss takes targets: "
+                "valid is (x, y) or (x, y, sample_weight)"
+            )
+        return [Targets("the batch of its factory", lambda _: batch.y)]
     if not can_be_called(model):
         return [IMAGES_ALONE]
     shape = output_shape(model, image_shape)[1:]
-    losses = [loss for loss in keras.tree.flatten(getattr(model, "loss", None)) if loss is not None]
     classes = Targets("images and class numbers", lambda images: class_numbers(images, shape))
     like = Targets("images and targets like its output", lambda images: like_output(images, shape))
     # Without a loss, or with several, its training step has its own.

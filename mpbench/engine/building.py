@@ -40,10 +40,10 @@ def build(
     def attempt(part: Callable[[str], None], names: Iterable[str]) -> None:
         """Do a part for each arm; one's failure must not cost the others their measurement."""
         for name in names:
-            spec = plan.members[name].spec
             try:
                 part(name)
             except Exception as error:
+                spec = steps[name].spec if name in steps else plan.members[name].spec
                 failed[name] = explained(error, spec.device, spec.size)
                 if plan.cluster.workers > 1:  # now: the others may be waiting in it for this one
                     say(name, described(failed[name]))
@@ -62,6 +62,11 @@ def build(
         weights = {id(weight) for weight in step.model.weights}
         if any(id(weight) in weights for other in steps.values() for weight in other.model.weights):
             raise CaseFailure(f"{spec.model}: its factory returned the same weights twice: build new ones each time")
+        if step.batch.source and any(step.batch.digest != other.batch.digest for other in steps.values()):
+            raise CaseFailure(
+                f"{spec.model}: its factory gives another batch each time: all precisions need the same one "
+                "(draw it from a fixed seed, do not shuffle)"
+            )
         steps[name] = step
 
     def start(name: str) -> None:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpbench.config.settings import Settings
 from mpbench.engine.keras_settings import check_process_settings
-from mpbench.errors import UsageProblem, described
+from mpbench.errors import CaseFailure, UsageProblem, described
 
 if TYPE_CHECKING:
     import keras
+
+    from mpbench.engine.own_data import Batch
 
 
 def load_factory(name: str) -> Callable[[tuple[int, int, int]], Any]:
@@ -40,31 +43,84 @@ def load_factory(name: str) -> Callable[[tuple[int, int, int]], Any]:
     return target  # type: ignore[no-any-return]
 
 
-def check_factories(models: Sequence[str], sizes_px: Sequence[int], progress: Callable[[str], None]) -> None:
-    """Check the factories among some models, each for images of these sizes; raises as `check_factory`."""
+def check_factories(
+    models: Sequence[str], sizes_px: Sequence[int], progress: Callable[[str], None]
+) -> dict[str, list[int]]:
+    """Check the factories among some models, each for images of these sizes; raises as `check_factory`.
+
+    Returns:
+        For each that gives data of its own the samples in its batch at each size.
+    """
+    samples: dict[str, list[int]] = {}
     for name in models:
-        if ":" in name:
-            progress(f"{name}: checking the factory")
-            for size_px in sizes_px:
-                check_factory(name, size_px)
+        if ":" not in name:
+            continue
+        progress(f"{name}: checking the factory")
+        batches = [batch for size_px in sizes_px if (batch := check_factory(name, size_px))]
+        for note in dict.fromkeys(_note(batch) for batch in batches):
+            progress(f"{name}: {note}")
+        if batches:
+            samples[name] = [batch.samples for batch in batches]
+    return samples
 
 
-def check_factory(name: str, image_size_px: int) -> None:
+def _note(batch: Batch) -> str:
+    """Which data a model's steps take, for people."""
+    from mpbench.engine.own_data import OWN_DATASET
+
+    what = "its steps take the batch of its factory"
+    if batch.source == OWN_DATASET:
+        what = f"its steps take the first batch of its dataset, {batch.samples} samples, over and over"
+    return f"{what}: {batch.shapes}"
+
+
+def check_options(samples: Mapping[str, Sequence[int]], settings: Settings) -> None:
+    """Raise UsageProblem for the first option that data of a factory's own leaves no meaning.
+
+    Args:
+        samples: as `check_factories` returns them.
+    """
+    for name, sizes in samples.items():
+        whose = f"given together with {name}, whose factory gives its own batch of {sizes[0]}"
+        if settings.batch_size is not None and {settings.batch_size} != set(sizes):
+            valid = f"leave it out, or use {sizes[0]}" if len(set(sizes)) == 1 else "leave it out"
+            raise UsageProblem(f"--mp-batch-size: {settings.batch_size} {whose}: {valid}")
+        if swept := [str(point) for point in settings.sweep if point.axis == "batch"]:
+            raise UsageProblem(f"--mp-sweep: {swept[0]} {whose}: leave it out, or sweep the image size")
+        if settings.replicas > 1:
+            raise UsageProblem(f"--mp-replicas: {settings.replicas} {whose}: leave it out, or use 1")
+
+
+def check_takes_images(samples: Collection[str], cases: str) -> None:
+    """Raise UsageProblem where the factory of a model gives its own data and its cases must be given images."""
+    for name in samples:
+        raise UsageProblem(
+            f"--mp-models: {name!r} gives its own data: {cases} take images, "
+            "leave it out or let its factory return the model alone"
+        )
+
+
+def check_factory(name: str, image_size_px: int) -> Batch | None:
     """Build a user's model once, before anything is measured.
+
+    Returns:
+        The batch of the factory's own data; None where it gives none.
 
     Raises:
         UsageProblem: the factory raises, changes what Keras has set for the whole process, or returns something else
-            than a Keras model with one input, which takes the shape, and one output. A model that has a training step
-            and no call of its own, as of two networks, may have neither.
+            than a Keras model, alone or with its own data. The model must take the data; without data it must have one
+            input, which takes the shape, and one output. A model that has a training step and no call of its own, as of
+            two networks, may have neither.
     """
     import keras
 
-    from mpbench.engine.models import can_be_called
+    from mpbench.engine.models import call_on, can_be_called
+    from mpbench.engine.own_data import own_batch, split
 
     factory = load_factory(name)
     shape = (image_size_px, image_size_px, 3)
     try:
-        model = factory(shape)
+        model, data = split(factory(shape))
     except Exception as error:  # whatever a user's factory raises
         raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {described(error)}") from error
     check_process_settings(f"--mp-models: {name!r}")
@@ -72,10 +128,17 @@ def check_factory(name: str, image_size_px: int) -> None:
         kind = type(model)
         raise UsageProblem(
             f"--mp-models: {name!r} returned a {kind.__name__} of {kind.__module__.partition('.')[0]}: "
-            f"valid is a Keras 3 model for input {shape}"
+            f"valid is a Keras 3 model for input {shape}, or (model, batch) or (model, dataset)"
         )
+    if data is not None:
+        try:
+            batch = own_batch(data)
+            call_on(model, batch)
+        except CaseFailure as failure:
+            raise UsageProblem(f"--mp-models: {name!r}: {failure}") from failure
+        return batch
     if not can_be_called(model):
-        return
+        return None
     try:
         _check_takes(model, shape)
         outputs = keras.tree.flatten(model(keras.Input(shape)))
@@ -84,6 +147,7 @@ def check_factory(name: str, image_size_px: int) -> None:
         raise UsageProblem(f"--mp-models: {name!r} returned {what}") from error
     if len(outputs) != 1 or not isinstance(outputs[0], keras.KerasTensor):
         raise UsageProblem(f"--mp-models: {name!r} returned a model with {len(outputs)} outputs: valid is one")
+    return None
 
 
 def _check_takes(model: keras.Model, shape: tuple[int, int, int]) -> None:

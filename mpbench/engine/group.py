@@ -251,6 +251,7 @@ class Group:
             noisy_because=noisy_because,
             drift=mine.drift,
             visits=",".join(map(str, self._measurement.visits)),
+            data=step.batch.label,
             baseline=plan.members[member.baseline].spec.precision.name if speedup and member.baseline else None,
             **_with_limits("speedup", "speedup", speedup),
             others_cpu_share=self._others.share,

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from keras.optimizers import LossScaleOptimizer
 
+from mpbench.engine.models import optimizers_of
 from mpbench.engine.tracing import replaced
 from mpbench.errors import CaseFailure
 
@@ -164,7 +165,7 @@ class LossScaling:
         1 or less in a sound step: a scale that the loss is multiplied by and its gradients are divided by cancels. One
         that gradients are only divided by, or that they were clipped before, does not. 1 where no update is made.
         """
-        optimizers = [*self.optimizers, *([model.optimizer] if model.optimizer is not None else [])]
+        optimizers = [*self.optimizers, *optimizers_of(model)]
         variables = [*model.variables, *model.metrics_variables, *(v for one in optimizers for v in one.variables)]
         before = {id(variable): (variable, variable.numpy()) for variable in variables}
         weights = model.trainable_weights

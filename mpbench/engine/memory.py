@@ -89,5 +89,5 @@ def explained(error: Exception, device: Device, size: str) -> Exception:
         f"out of memory on the {device.kind} at {size}"
         f"{f', allocating a tensor of {wanted[0]}' if wanted else ''} "
         f"(peak of the {what} so far {peak_bytes(device) / GIB:.1f} GiB); "
-        "the batch is never shrunk: set --mp-batch-size"
+        "the batch is never shrunk: set --mp-batch-size, or let its factory give a smaller one"
     )

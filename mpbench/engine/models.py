@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 
 from mpbench.config.model_names import APPLICATIONS
 from mpbench.config.precisions import Precision
 from mpbench.config.profiles import LEARNING_RATE, SEED
 from mpbench.engine.factories import load_factory
 from mpbench.engine.keras_settings import check_process_settings
-from mpbench.errors import CaseFailure
+from mpbench.engine.own_data import Batch, own_batch, split
+from mpbench.errors import CaseFailure, described, place_in_own_code
 
 HEAD_UNITS = 1024
 CLASSES = 2
@@ -35,27 +38,34 @@ def has_own_step(model: keras.Model) -> bool:
 
 @contextmanager
 def dtype_policy(policy: str) -> Iterator[None]:
-    """Keras's global dtype policy, and initializers that draw the same weights each time, for the models built inside.
+    """Keras's global dtype policy, and the same random weights each time, for the models built inside.
 
-    Initializers draw their seeds from Python's generator. `keras.utils.set_random_seed` would seed TensorFlow as well,
-    which drops its cache of instantiated functions: the steps already built would be optimised anew, for up to 15 s, at
-    their next call.
+    Initializers draw their seeds from Python's generator, and factories often draw from NumPy's.
+    `keras.utils.set_random_seed` would seed TensorFlow as well, which drops its cache of instantiated functions: the
+    steps already built would be optimised anew, for up to 15 s, at their next call.
     """
-    policy_before, state_before = keras.config.dtype_policy(), random.getstate()
+    policy_before, states_before = keras.config.dtype_policy(), (random.getstate(), np.random.get_state())
     keras.config.set_dtype_policy(policy)
     random.seed(SEED)
+    np.random.seed(SEED)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(policy_before)
-        random.setstate(state_before)
+        random.setstate(states_before[0])
+        np.random.set_state(states_before[1])
 
 
 def build_model(name: str, image_size_px: int, precision: Precision) -> keras.Model:
+    """The model of `build_with_data`, for images."""
+    return build_with_data(name, image_size_px, precision)[0]
+
+
+def build_with_data(name: str, image_size_px: int, precision: Precision) -> tuple[keras.Model, Batch | None]:
     """The model of that name with random weights (the same in every call), all layers as their maker left them.
 
     An architecture of keras.applications gets the thesis's head; so does a user's model that ends in a feature
-    map of rank 4. A user's model that ends in anything else is taken as it is.
+    map of rank 4, unless its factory gives data. A user's model that ends in anything else is taken as it is.
 
     Args:
         name: canonical name or a user's factory.
@@ -63,23 +73,50 @@ def build_model(name: str, image_size_px: int, precision: Precision) -> keras.Mo
         precision: gives the dtype policy to build under.
 
     Returns:
-        A built model, compiled only if its factory compiled it.
+        A built model, compiled only if its factory compiled it; the batch of its factory's own data, on the device,
+        None where it gives none.
 
     Raises:
-        CaseFailure: a factory's model does not follow the dtype policy.
+        CaseFailure: a factory's model does not follow the dtype policy, or does not take its data.
     """
     shape = (image_size_px, image_size_px, 3)
     with dtype_policy(precision.policy):
         if ":" not in name:
-            return add_head(application(name)(weights=None, include_top=False, input_shape=shape), shape)
-        model = load_factory(name)(shape)
+            return add_head(application(name)(weights=None, include_top=False, input_shape=shape), shape), None
+        model, data = split(load_factory(name)(shape))
         check_process_settings(name)
+        batch = None if data is None else own_batch(data)
         callable_itself = can_be_called(model)
-        if not model.built and callable_itself:
+        if batch and not model.built:
+            call_on(model, batch)
+        elif not model.built and callable_itself:
             model(keras.Input(shape))
         check_follows_policy(model, name, precision)
-        taken_as_it_is = model.compiled or not callable_itself or len(output_shape(model, shape)) != 4
-        return model if taken_as_it_is else add_head(model, shape)
+        taken_as_it_is = batch or model.compiled or not callable_itself or len(output_shape(model, shape)) != 4
+        return model if taken_as_it_is else add_head(model, shape), batch
+
+
+def call_on(model: keras.Model, batch: Batch) -> Any:
+    """The symbolic outputs of a model for a batch of its factory, which builds it where it is not built yet.
+
+    Returns:
+        None where it cannot be called, and need not be: its training step, which may take the batch apart otherwise, is
+        its own, and its weights are there.
+
+    Raises:
+        CaseFailure: it does not take the batch.
+    """
+    if not can_be_called(model):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras's advice in many lines, before it raises what is wrong
+            return model(batch.symbolic_x())
+    except Exception as error:  # whatever a user's layers raise
+        if has_own_step(model) and model.weights:
+            return None
+        what = f"{described(error)}{place_in_own_code(error)}"
+        raise CaseFailure(f"its model does not take the batch of its factory, {batch.shapes}: {what}") from error
 
 
 def build_under(policy: str, build: Callable[[], keras.Model]) -> keras.Model:
@@ -154,12 +191,27 @@ def classify(features: Any, classes: int) -> Any:
     return keras.layers.Activation("softmax", dtype="float32")(keras.layers.Dense(classes)(x))
 
 
-def compile_model(model: keras.Model, precision: Precision, jit: bool, image_shape: Shape) -> None:
+def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """Those of its compile(), Keras's or its own, each once: what it has as attributes, alone or in lists and dicts."""
+    held: list[Any] = [model.optimizer]
+    for value in vars(model).values():
+        held.extend(
+            value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        )
+    return list({id(one): one for one in held if isinstance(one, keras.optimizers.Optimizer)}.values())
+
+
+def compile_model(
+    model: keras.Model, precision: Precision, jit: bool, image_shape: Shape, batch: Batch | None = None
+) -> None:
     """Give a model the thesis's optimizer and loss, unless its factory has compiled it; XLA on or off either way.
 
     The loss is cross-entropy between classes; an output that does not come from a softmax is taken for logits.
 
     Under mixed_float16 Keras wraps the optimizer in a LossScaleOptimizer by itself.
+
+    Args:
+        image_shape: that it takes, unless its factory gives a batch.
 
     Raises:
         CaseFailure: no loss can be guessed for the model's output, or it has a compile() of its own.
@@ -169,11 +221,19 @@ def compile_model(model: keras.Model, precision: Precision, jit: bool, image_sha
         return
     if type(model).compile is not keras.Model.compile or not can_be_called(model):
         raise CaseFailure("it has a compile() or a training step of its own: let its factory compile it (Keras's too)")
-    shape = output_shape(model, image_shape)
+    own = batch and batch.source
+    if batch and own:
+        outputs = keras.tree.flatten(call_on(model, batch))
+        if len(outputs) != 1:
+            raise CaseFailure(f"no loss is known for {len(outputs)} outputs: let the factory compile its model")
+        shape = tuple(outputs[0].shape)
+    else:
+        shape = output_shape(model, image_shape)
     if len(shape) != 2 or shape[1] is None or shape[1] < 2:
+        others = "" if own else " or in a feature map (batch, height, width, channels)"
         raise CaseFailure(
             f"no loss is known for the output shape {shape}: let the factory compile its model, "
-            "or return one that ends in (batch, classes) or in a feature map (batch, height, width, channels)"
+            f"or return one that ends in (batch, classes){others}"
         )
     last = _leaf_layers(model)[-1]
     softmax = keras.activations.softmax

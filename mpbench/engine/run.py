@@ -18,7 +18,7 @@ from mpbench.config.settings import Settings, check_image_size
 from mpbench.config.sweep import parse_point
 from mpbench.engine import device as devices
 from mpbench.engine.compile_cache import CompileCache, open_cache
-from mpbench.engine.factories import check_factories
+from mpbench.engine.factories import check_factories, check_options
 from mpbench.engine.outcomes import Keep, Outcomes
 from mpbench.engine.plan import GroupPlan, Member, StepSpec
 from mpbench.records.speed import SpeedCase
@@ -142,7 +142,8 @@ class Run:
         """Find what is wrong with the options before any model of the matrix is built.
 
         Raises:
-            UsageProblem: no GPU, an image too small for the profile's model, a factory that gives no Keras model.
+            UsageProblem: no GPU, an image too small for the profile's model, a factory that gives no Keras model, or
+                data that an option does not go with.
         """
         models = sorted({case.model for case in self.cases.values() if case.id not in self.outcomes})
         if not models:
@@ -152,7 +153,8 @@ class Run:
             check_image_size(models, size_px, "--mp-sweep" if swept else "--mp-image-size")
         profile = self.profile()
         check_image_size(models, profile.image_size_px)
-        check_factories(models, swept or [profile.image_size_px], self.progress)
+        samples = check_factories(models, swept or [profile.image_size_px], self.progress)
+        check_options(samples, self.settings)
 
     def result(self, case: Case) -> SpeedCase:
         """The measurement of one case, measured with all others of the session; see `Outcomes.result`."""

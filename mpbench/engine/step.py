@@ -21,9 +21,10 @@ import tensorflow as tf
 from mpbench.config.profiles import LARGEST_BATCH
 from mpbench.engine import device as devices
 from mpbench.engine import distribution, memory
-from mpbench.engine.batch import IMAGES_ALONE, Targets, images_of, synthetic_batch, target_forms
+from mpbench.engine.batch import IMAGES_ALONE, Targets, built_with_data, synthetic_batch, target_forms
 from mpbench.engine.loss_scaling import LossScaling, watched_updates
-from mpbench.engine.models import build_model, can_be_called, compile_model, has_own_step
+from mpbench.engine.models import can_be_called, compile_model, has_own_step, optimizers_of
+from mpbench.engine.own_data import Batch
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.products import Calls, check_computes_in, watched_calls, work_by_layer
 from mpbench.engine.tracing import named_after, tracing
@@ -42,8 +43,10 @@ class Step:
         whole: see above.
 
     Attributes:
+        spec: what it was made of; its batch size is that of its factory's own batch, where that gives one.
         model: that it trains or runs.
-        images: what the model takes.
+        batch: that it is given, on the device.
+        images: of which kind it is, where it is no batch of the factory's.
         jit: whether XLA compiled it.
         parameters: number of weights, trainable or not.
         trace_seconds: of tracing, in Python.
@@ -72,11 +75,16 @@ class Step:
         self._scaling = LossScaling()
         with distribution.scope(spec.device, spec.replicas):
             progress("building")
-            self.model = build_model(spec.model, spec.image_size_px, spec.precision)
-            self.images = images_of(self.model, spec.image_shape)
+            self.model, self.batch, self.images = built_with_data(spec)
             self._notes = [self.images.note]
-            self._batch = self._spread(synthetic_batch(spec.batch_size or 1, spec.image_shape, self.images))
-            self._targets: Any = None
+            if self.batch.source:
+                if self._takes_batches or spec.replicas > 1:
+                    raise CaseFailure(f"its factory gives its own batch of {self.batch.samples}: it takes no other")
+                self.spec = spec = replace(spec, batch_size=self.batch.samples)
+                if spec.phase == "inference":
+                    self.batch = Batch(self.batch.x, source=self.batch.source)
+            else:
+                self.batch = Batch(self._spread(self.batch.x))
             self._forms: list[Targets] = [IMAGES_ALONE]
             self.jit = bool(spec.jit)
             if spec.jit is None and spec.device.kind == "gpu":
@@ -148,7 +156,7 @@ class Step:
     def run(self, steps: int) -> None:
         """Run steps of its own batch back to back and wait until the device has finished them."""
         if self._takes_batches:
-            self.run_on(itertools.repeat(self._batch, steps))
+            self.run_on(itertools.repeat(self.batch.x, steps))
             return
         devices.set_tf32(self.spec.precision.tf32)
         call = self._call
@@ -167,7 +175,7 @@ class Step:
         """
         devices.set_tf32(self.spec.precision.tf32)
         call = self._call
-        targets = () if self._targets is None else (self._targets,)
+        targets = () if self.batch.y is None else (self.batch.y,)
         out, steps = None, 0
         for batch in batches:
             out = call(batch, *targets)
@@ -178,18 +186,19 @@ class Step:
 
     def set_batch(self, batch_size: int) -> None:
         """Give a step whose batch is free one of so many images; the old one is given back first."""
-        self._batch = self._targets = self._last = None
+        self.batch, self._last = Batch(None), None
         with tf.device(self.spec.device.placement):
-            self._batch = synthetic_batch(batch_size, self.spec.image_shape, self.images)
-            self._targets = self._forms[0].make(batch_size)
+            images = synthetic_batch(batch_size, self.spec.image_shape, self.images)
+            self.batch = Batch(images, self._forms[0].make(batch_size))
         self.spec = replace(self.spec, batch_size=batch_size)
 
     def _own_bytes(self) -> int:
         """Of all that stays on the device between two steps."""
-        optimizer = self.model.optimizer if self.spec.phase == "training" else None
-        variables = [*self.model.variables, *(optimizer.variables if optimizer else ())]
+        optimizers = optimizers_of(self.model) if self.spec.phase == "training" else []
+        variables = [*self.model.variables, *(variable for one in optimizers for variable in one.variables)]
         distinct = {id(variable): variable for variable in variables}.values()
-        batch = math.prod((self.spec.batch_size, *self.spec.image_shape)) * tf.as_dtype(self.images.dtype).size
+        images = math.prod((self.spec.batch_size, *self.spec.image_shape)) * tf.as_dtype(self.images.dtype).size
+        batch = self.batch.bytes if self.batch.source else images
         return int(batch + sum(math.prod(one.shape) * tf.as_dtype(one.dtype).size for one in distinct))
 
     def skipped_steps(self) -> int:
@@ -224,14 +233,18 @@ class Step:
 
     def release(self) -> None:
         """Give the model, its batch and its graph back."""
-        del self.model, self._batch, self._targets, self._call, self._last, self._scaling
+        del self.model, self.batch, self._forms, self._call, self._last, self._scaling
         gc.collect()
 
     def _prepare_training(self) -> None:
-        compile_model(self.model, self.spec.precision, self.jit, self.spec.image_shape)
+        compile_model(self.model, self.spec.precision, self.jit, self.spec.image_shape, self.batch)
         if self.spec.replicas > 1 and len(self.model.metrics) > 1:  # the loss is one
             raise CaseFailure(
                 "its factory compiles metrics, whose variables replicas cannot make while they trace: compile without"
+            )
+        if not self.model.weights:
+            raise CaseFailure(
+                "it has no weights yet: its factory must build its networks, by calling each of them once"
             )
         if not self.model.trainable_weights:
             raise CaseFailure("none of its weights is trainable: there is nothing to train, only inference to measure")
@@ -241,7 +254,7 @@ class Step:
         if optimizer is not None and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
         self._sums_before = _sums(self.model.trainable_weights)
-        self._forms = target_forms(self.model, self.spec.image_shape)
+        self._forms = target_forms(self.model, self.spec.image_shape, self.batch)
 
     def _trace(self) -> Calls:
         """Trace it, and tell where its layers were called.
@@ -252,7 +265,7 @@ class Step:
         first: Exception | None = None
         for form in self._forms:
             try:
-                self._targets = self._spread(form.make(self.spec.batch_size or 1))
+                self.batch = replace(self.batch, y=self._spread(form.make(self.spec.batch_size or 1)))
                 calls = self._traced()
             except Exception as error:  # whatever a user's step raises
                 first = first or error
@@ -265,15 +278,17 @@ class Step:
         if memory.is_out_of_memory(first) or ":" not in self.spec.model:
             raise first
         what = f"{described(first)}{place_in_own_code(first)}"
-        raise CaseFailure(f"its {self.spec.phase} step cannot be traced: {what}") from first
+        data = f" with the batch of its factory, {self.batch.shapes}" if self.batch.source else ""
+        raise CaseFailure(f"its {self.spec.phase} step cannot be traced{data}: {what}") from first
 
     def _traced(self) -> Calls:
         training = self.spec.phase == "training"
         step = self.model.train_step if training else self.model.predict_step
-        data = (self._batch,) if self._targets is None else (self._batch, self._targets)
+        parts = (self.batch.x, self.batch.y, self.batch.sample_weight)
+        data = tuple(part for part in parts if part is not None)
 
         def on_a_batch(*tensors: Any) -> Any:
-            return distribution.run(step, tensors[0] if training and len(data) == 1 else tensors, self.spec.replicas)
+            return distribution.run(step, keras.utils.pack_x_y_sample_weight(*tensors), self.spec.replicas)
 
         free, specs = self.spec.batch_size == LARGEST_BATCH, []
         if self._takes_batches:

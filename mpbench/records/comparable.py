@@ -25,7 +25,7 @@ STEP_SETTINGS = ("device", "device_name", "batch_size", "image_size", "jit", "re
 """How a step was run, whatever its precision: what must agree before two figures are of one step."""
 
 COMPARABLE_SETTINGS: Mapping[CaseKind[Any], tuple[str, ...]] = {
-    SPEED: ("model", "precision", "parameters", *STEP_SETTINGS, "layout", "tf32"),
+    SPEED: ("model", "precision", "parameters", *STEP_SETTINGS, "layout", "tf32", "data"),
     ACCURACY: (
         *("model", "precision", "baseline", *STEP_SETTINGS),
         *("profile", "data_digest", "weights", "preprocessing"),
@@ -38,7 +38,7 @@ time limit only say when measuring stops. So its name need not agree, but for ac
 such as the learning rate, of which the record says nothing else.
 """
 
-UNRECORDED = {"layout": "channels_last", "replicas": 1}
+UNRECORDED = {"layout": "channels_last", "replicas": 1, "data": "synthetic images"}
 """Values of settings in records of kinds or versions that do not have them: Keras's default, and one replica."""
 
 SHOWN_CHARACTERS = 60

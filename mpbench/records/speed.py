@@ -109,6 +109,7 @@ class CaseRecord(Record):
         compile_cached: whether what XLA compiled came from an earlier run: compile_seconds then says nothing of XLA.
         step_profile: of a few steps after the rounds, as text: see `records.profile`; empty where none was taken.
         no_step_profile: why none was taken although one was asked for; empty otherwise.
+        data: that its factory gave, such as `own batch: x int32 32x128, y int32 32`; empty for synthetic images.
     """
 
     model: str
@@ -167,6 +168,7 @@ class CaseRecord(Record):
     noisy_because: str = ""
     drift: float | None = None
     visits: str = ""
+    data: str = ""
 
     @property
     def name(self) -> str:

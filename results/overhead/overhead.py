@@ -58,7 +58,7 @@ def main() -> None:
 
     def keras(steps: int) -> None:
         for _ in range(steps):
-            step.model.train_on_batch(step._batch, step._targets)
+            step.model.train_on_batch(step.batch.x, step.batch.y)
 
     keras(1)
     arms = [Arm("recorded", step.run), Arm("bare", bare), Arm("train_on_batch", keras)]

@@ -121,11 +121,12 @@ def free_addresses():
 
 WRITES_WEIGHTS = """
 import json
+from mpbench.engine import batch as batches
 from mpbench.engine import step as steps
 
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-same, release = steps.synthetic_batch, steps.Step.release
-steps.synthetic_batch = lambda *args: same(*args) * (-1) ** index  # each worker's own
+same, release = batches.synthetic_batch, steps.Step.release
+batches.synthetic_batch = lambda *args: same(*args) * (-1) ** index  # each worker's own
 
 def released(self):
     values = [w.numpy().astype("float64").ravel().tolist() for w in self.model.weights]

@@ -28,7 +28,7 @@ def test_the_largest_batch_is_found_by_attempts_of_which_some_fail(precision, ro
     step, messages = free_step(precision=precision), []
     fit(step, messages.append)
     assert room - room // 16 <= step.spec.batch_size <= room
-    assert step._batch.shape[0] == step._targets.shape[0] == step.spec.batch_size
+    assert step.batch.samples == step.batch.y.shape[0] == step.spec.batch_size
     tried = [int(line.rsplit(" ", 1)[1]) for line in messages if line.startswith("trying")]
     assert max(tried) > room
     confirm(step, messages.append)

@@ -39,18 +39,18 @@ class Weights:
 @pytest.fixture
 def weights(monkeypatch):
     """Those of the models that are built from here on; and which of them are alive when the last step begins."""
-    found, build, start = Weights(), stepping.build_model, Step.start
+    found, build, start = Weights(), stepping.built_with_data, Step.start
 
     def building(*args):
-        model = build(*args)
-        found.add(model)
-        return model
+        built = build(*args)
+        found.add(built[0])
+        return built
 
     def starting(self):
         found.alive_at_last_start = found.alive
         start(self)
 
-    monkeypatch.setattr(stepping, "build_model", building)
+    monkeypatch.setattr(stepping, "built_with_data", building)
     monkeypatch.setattr(Step, "start", starting)
     return found
 

@@ -64,7 +64,7 @@ def test_inference_is_what_predict_does():
     step = Step(spec("feature_map", "mixed_float16", "inference"))
     step.check()
     with tf.device("/CPU:0"):
-        expected = step.model.predict(step._batch, verbose=0)
+        expected = step.model.predict(step.batch.x, verbose=0)
     np.testing.assert_array_equal(np.asarray(step._last), expected)
     assert step.skipped_steps() == 0
 
@@ -171,6 +171,11 @@ def test_looking_at_the_scale_leaves_no_trace():
     assert looked_at.loss_scale() == other.loss_scale()
 
 
+def test_looking_at_the_scale_counts_as_no_step_of_another_optimizer():
+    step = Step(spec("one_scaled_optimizer_and_another", "mixed_float16", module=USERS))
+    assert [int(one.iterations) for one in step.model.optimizers] == [2, 2]  # its first step, and that of its memory
+
+
 def test_without_keras_loss_scaling_it_is_said_that_skips_cannot_be_known():
     messages = []
     Step(spec("two_optimizers", "mixed_float16", module=USERS), messages.append)
@@ -239,7 +244,7 @@ def test_a_step_that_takes_batches_computes_what_one_with_its_own_does(phase):
     own = Step(spec("feature_map", "float32", phase))
     taking = Step(spec("feature_map", "float32", phase), takes_batches=True)
     own.run(2)
-    taking.run_on([taking._batch] * 2)
+    taking.run_on([taking.batch.x] * 2)
     assert own.steps == taking.steps
     last = [keras.tree.flatten(step._last) for step in (own, taking)]
     for mine, other in zip(*last, strict=True):

@@ -9,10 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from mpbench.config.precisions import PRECISIONS
+from mpbench.engine import batch as batches
 from mpbench.engine import device as devices
 from mpbench.engine import distribution as replicas
 from mpbench.engine import step as steps
 from mpbench.engine.batch import Targets
+from mpbench.engine.own_data import Batch
 from mpbench.engine.plan import StepSpec
 from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure
@@ -45,8 +47,8 @@ def halves(tensor, count):
 CPU = devices.activate("cpu", require_gpu=False, replicas=2)
 replicas.start(CPU, 2, Cluster())
 messages = {"same_batch": [np.asarray(one).tolist() for one in replicas.spread(tf.constant([1.0, 2.0]), 2).values]}
-joined, targets = steps.synthetic_batch(IMAGES, (16, 16, 3)), tf.range(IMAGES) % 5
-steps.synthetic_batch = lambda *args: joined
+joined, targets = batches.synthetic_batch(IMAGES, (16, 16, 3)), tf.range(IMAGES) % 5
+batches.synthetic_batch = lambda *args: joined
 steps.target_forms = lambda *args: [Targets("class numbers", lambda images: targets)]
 replicas.spread = halves
 for precision in ("float32", "mixed_float16"):
@@ -64,11 +66,13 @@ for precision in ("float32", "mixed_float16"):
     }
 shared = step("mixed_float16", "training", 2)
 before, skipped_before, scale_before = weights(shared, 0), shared.skipped_steps(), shared.loss_scale()
-sound = shared._batch
+sound = shared.batch.x
 planted = [sound.values[0], tf.fill(sound.values[1].shape, float("nan"))]
 # Its step is traced again, with what the second replica alone cannot take.
-shared._batch = replicas._strategy.experimental_distribute_values_from_function(
-    lambda context: planted[context.replica_id_in_sync_group]
+shared.batch = Batch(
+    replicas._strategy.experimental_distribute_values_from_function(
+        lambda context: planted[context.replica_id_in_sync_group]
+    )
 )
 shared._trace()
 shared.run(2)

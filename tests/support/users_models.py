@@ -1,6 +1,7 @@
 """Factories as users write them, tiny, for `--mp-models users_models:name`: own steps, losses, inputs and dtypes."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -169,6 +170,13 @@ def two_optimizers(shape):
 
 def two_scaled_optimizers(shape):
     return _two_optimizers(TwoOptimizers, shape, _scaling, keras.optimizers.SGD)
+
+
+def one_scaled_optimizer_and_another(shape):
+    image, x = _features(shape)
+    model = TwoOptimizers(image, layers.Dense(3)(x))
+    model.compile(_scaling(keras.optimizers.SGD(0.001)), keras.optimizers.Adam(0.001))
+    return model
 
 
 def two_unscaled_optimizers(shape):
@@ -491,3 +499,268 @@ def sets_the_policy(shape):
     keras.config.set_dtype_policy("mixed_float16")
     image, x = _features(shape)
     return keras.Model(image, layers.Dense(2)(x))
+
+
+# Data of their own.
+
+
+def _rng():
+    return np.random.default_rng(0)
+
+
+def _classes():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+class Block(layers.Layer):
+    """Attention and a feed-forward part, each with its residual."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.norms = layers.MultiHeadAttention(2, 8), [layers.LayerNormalization() for _ in range(2)]
+        self.dense = keras.Sequential([layers.Dense(64, activation="gelu"), layers.Dense(32)])
+
+    def call(self, x):
+        x = self.norms[0](x + self.attention(x, x, use_causal_mask=True))
+        return self.norms[1](x + self.dense(x))
+
+
+class Transformer(keras.Model):
+    """A language model on token ids, not built before it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.places = layers.Embedding(50, 32, mask_zero=True), layers.Embedding(12, 32)
+        self.blocks, self.head = [Block(), Block()], layers.Dense(50, dtype="float32")
+
+    def call(self, ids):
+        x = self.tokens(ids) + self.places(tf.range(tf.shape(ids)[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def transformer(shape):
+    ids = _rng().integers(1, 50, (5, 13), dtype=np.int32)
+    ids[:, 9:] = 0
+    model = Transformer()
+    model.compile(keras.optimizers.Adam(1e-3), _classes())
+    return model, (ids[:, :-1], ids[:, 1:])
+
+
+def segmenter(shape):
+    """A U-Net with masks and uint8 images, in a tf.data.Dataset."""
+    image = keras.Input(shape, dtype="uint8")
+    first = layers.Conv2D(8, 3, padding="same", activation="relu")(layers.Rescaling(1 / 255)(image))
+    x = layers.Conv2D(16, 3, padding="same", activation="relu")(layers.MaxPooling2D()(first))
+    x = layers.Concatenate()([first, layers.Conv2DTranspose(8, 2, strides=2)(x)])
+    model = keras.Model(image, layers.Conv2D(4, 1, dtype="float32")(x))
+    model.compile("adam", _classes())
+    images = _rng().integers(0, 256, (10, *shape), dtype=np.uint8)
+    masks = _rng().integers(0, 4, (10, *shape[:2]), dtype=np.uint8)
+    return model, tf.data.Dataset.from_tensor_slices((images, masks)).batch(6)
+
+
+def gan_with_dataset(shape):
+    """Images alone from a generator, for a training step with two optimizers that scale their losses by themselves."""
+    model = Gan(shape)
+    model.compile(keras.optimizers.Adam(2e-4), keras.optimizers.Adam(2e-4))
+    return model, (_rng().uniform(-1, 1, (3, *shape)).astype(np.float32) for _ in range(2))
+
+
+def _pair(shape):
+    return [*_rng().uniform(-1, 1, (2, 4, *shape))]
+
+
+def _siamese(one, other, inputs):
+    embed = keras.Sequential([layers.Conv2D(8, 3, strides=2), layers.GlobalAveragePooling2D(), layers.Dense(16)])
+    distance = layers.Subtract()([embed(one), embed(other)])
+    model = keras.Model(inputs, layers.Dense(1, activation="sigmoid", dtype="float32")(distance))
+    model.compile("adam", "binary_crossentropy")
+    return model
+
+
+def siamese_list(shape):
+    one, other = keras.Input(shape), keras.Input(shape)
+    return _siamese(one, other, [one, other]), (_pair(shape), np.array([[0], [1], [1], [0]]))
+
+
+def siamese_dict(shape):
+    inputs = {name: keras.Input(shape, name=name) for name in ("left", "right")}
+    batch = dict(zip(inputs, _pair(shape), strict=True)), np.array([[0], [1], [1], [0]])
+    return _siamese(inputs["left"], inputs["right"], inputs), batch
+
+
+class Triplets(keras.Model):
+    """Its step takes apart what Keras would take for x, y and sample_weight, and its call takes all three."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.embed = keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(8)])
+
+    def call(self, three):
+        anchor, positive, negative = (self.embed(one) for one in three)
+        return tf.reduce_sum(tf.square(anchor - positive), -1), tf.reduce_sum(tf.square(anchor - negative), -1)
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            near, far = self(data)
+            loss = tf.reduce_mean(tf.maximum(tf.cast(near - far, tf.float32) + 0.5, 0.0))
+            scaled = _scaled(self.optimizer, loss)
+        gradients = tape.gradient(scaled, self.trainable_weights)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        return {"loss": loss}
+
+
+def triplets(shape):
+    model = Triplets(shape)
+    model.compile(keras.optimizers.Adam(1e-3))
+    rng = _rng()
+    return model, tuple(rng.uniform(-1, 1, (4, *shape)).astype(np.float32) for _ in range(3))
+
+
+def weighted(shape):
+    """Sample weights, and an own loss; NumPy's own generator, which mpbench seeds."""
+
+    def squares(targets, answers):
+        return tf.reduce_mean(tf.square(targets - answers), -1)
+
+    inputs = keras.Input((7,))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Dense(32, activation="relu")(inputs)))
+    model.compile("adam", squares)
+    return model, (np.random.normal(size=(9, 7)), np.random.normal(size=(9, 3)), np.arange(9.0))
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, count, shape):
+        super().__init__()
+        self.count, self.shape = count, shape
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        images = np.full((4, *self.shape), index, np.float32)
+        return images, {"kind": np.arange(4) % 3, "size": np.ones((4, 1), np.float32)}
+
+
+def _two_heads(shape):
+    image, x = _features(shape)
+    return keras.Model(image, {"kind": layers.Dense(3)(x), "size": layers.Dense(1)(x)})
+
+
+def two_outputs_in_a_pydataset(shape):
+    def entropy(targets, answers):
+        return keras.losses.sparse_categorical_crossentropy(targets, answers, from_logits=True)
+
+    model = _two_heads(shape)
+    model.compile("adam", {"kind": entropy, "size": "mse"}, loss_weights={"kind": 1.0, "size": 0.5})
+    return model, Batches(2, shape)
+
+
+def two_outputs_without_a_loss(shape):
+    return _two_heads(shape), Batches(2, shape)
+
+
+def classes_without_a_loss(shape):
+    """Its loss is guessed, as with images; no head is put on a feature map."""
+    ids = keras.Input((6,), dtype="int64")
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(20, 16)(ids))
+    return keras.Model(ids, layers.Dense(4)(x)), (_rng().integers(0, 20, (8, 6)), np.arange(8) % 4)
+
+
+def feature_map_with_images(shape):
+    image = keras.Input(shape)
+    return keras.Model(image, layers.Conv2D(8, 3)(image)), np.zeros((2, *shape), np.float32)
+
+
+def _small(data):
+    inputs = keras.Input((7,))
+    model = keras.Model(inputs, layers.Dense(3)(inputs))
+    model.compile("adam", "mse")
+    return model, data
+
+
+def empty_dataset(shape):
+    return _small(tf.data.Dataset.from_tensor_slices(np.zeros((0, 7))).batch(4))
+
+
+def empty_pydataset(shape):
+    return _small(Batches(0, shape))
+
+
+def empty_batch(shape):
+    return _small(np.zeros((0, 7)))
+
+
+def not_batched(shape):
+    return _small(tf.data.Dataset.from_tensor_slices((np.zeros((4, 7)), np.zeros(4))))
+
+
+def of_different_sizes(shape):
+    return _small((np.zeros((4, 7)), np.zeros((5, 3))))
+
+
+def four_parts(shape):
+    return _small([np.zeros((4, 7))] * 4)
+
+
+def no_arrays(shape):
+    return _small((np.zeros((4, 7)), [1, 2, 3, 4]))
+
+
+def ragged(shape):
+    return _small(tf.ragged.constant([[1.0], [2.0, 3.0]]))
+
+
+def no_data(shape):
+    return _small(7)
+
+
+def weights_alone(shape):
+    return _small((np.zeros((4, 7)), None, np.zeros(4)))
+
+
+def fails_while_it_reads(shape):
+    def batches():
+        raise OSError("no such file: tokens.bin")
+        yield
+
+    return _small(batches())
+
+
+def other_features(shape):
+    return _small((np.zeros((4, 9)), np.zeros((4, 3))))
+
+
+class TakesApart(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, parts):
+        return self.dense(parts["left"] + parts["right"])
+
+
+def other_names(shape):
+    return TakesApart(), {"left": np.zeros((4, 7)), "wright": np.zeros((4, 7))}
+
+
+def x_alone(shape):
+    return _small(np.zeros((4, 7)))
+
+
+def targets_that_do_not_fit(shape):
+    return _small((np.zeros((4, 7)), np.zeros((4, 5))))
+
+
+_calls = []
+
+
+def another_batch_each_time(shape):
+    _calls.append(shape)
+    return _small((np.full((4, 7), len(_calls)), np.zeros((4, 3))))
+
+
+def three_returned(shape):
+    return (*_small(np.zeros((4, 7))), np.zeros((4, 3)))

@@ -88,11 +88,14 @@ def profiler(device: Device, steps: int, on_cpu: bool) -> Profiler | None:
 
 
 def with_costs(record: ProfileRecord, step: Step, model: Model) -> ProfileRecord:
-    """The record with each layer's FLOPs and minimal bytes, and those of the optimizer's update."""
+    """The record with each layer's FLOPs and minimal bytes, and those of the optimizers' updates."""
+    from mpbench.engine.models import optimizers_of
+
     attribution = Attribution(list(names_in(step.graph)), model.layers, model.optimizers)
     costs = layer_costs(step.graph, attribution)
     if step.spec.phase == "training":
-        weights, slots = _bytes(step.model.trainable_variables), _bytes(step.model.optimizer.variables)
+        slots = sum(_bytes(optimizer.variables) for optimizer in optimizers_of(step.model))
+        weights = _bytes(step.model.trainable_variables)
         # Under loss scaling it is a function of its own within the graph: its FLOPs are not counted.
         flops = costs[OPTIMIZER_PLACE].flops if OPTIMIZER_PLACE in costs else 0
         costs[OPTIMIZER_PLACE] = LayerCosts(flops, update_bytes(weights, weights, slots))
@@ -181,11 +184,13 @@ class _Level:
 
 def known_model(model: Any) -> Model:
     """What is known of a Keras model, compiled or not."""
+    from mpbench.engine.models import optimizers_of
+
     names: list[str] = []
-    optimizer = getattr(model, "optimizer", None)
-    while optimizer is not None:
-        names.append(str(optimizer.name))
-        optimizer = getattr(optimizer, "inner_optimizer", None)
+    for optimizer in optimizers_of(model):
+        while optimizer is not None:
+            names.append(str(optimizer.name))
+            optimizer = getattr(optimizer, "inner_optimizer", None)
     return Model(known_layers(model), names)
 
 
