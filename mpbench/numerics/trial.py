@@ -27,6 +27,7 @@ from mpbench.numerics.reference import Reference
 from mpbench.numerics.remedies import Make, Remedies, Remedy
 from mpbench.numerics.saved import details_of, summary
 from mpbench.numerics.stepping import Batch
+from mpbench.numerics.untrained import settle_statistics
 from mpbench.numerics.verdict import Judgement, judge
 from mpbench.numerics.watching import LOW_DTYPES
 from mpbench.records.numerics import NumericsRecord
@@ -191,6 +192,8 @@ def trial_of(spec: StepSpec, pixels: Any = None, targets: Any = None, progress: 
         raise CaseFailure(no_backward or "it has a training step, but no call(): there is no inference to look at")
     images = images_of(model, shape) if can_be_called(model) else WITHOUT_SCALING
     inputs = synthetic_batch(spec.batch_size, shape, images) if pixels is None else images.of_pixels(pixels)
+    if not training:
+        settle_statistics(model, inputs)
     takes_targets = training and not no_backward
     made = [targets]
     if takes_targets and targets is None:
