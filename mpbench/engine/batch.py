@@ -69,15 +69,15 @@ def built_with_data(spec: StepSpec) -> tuple[keras.Model, Batch, Images]:
     Compiled it can be trained with what `target_forms` gives, `replace(batch, y=form.make(batch.samples))`.
 
     Returns:
-        The model, as `build_with_data` returns it; its batch, which is of the spec's size and has no `y` if it is of
-        images; which images it takes.
+        The model, as `build_with_data` returns it; its batch, without `y` for inference and if it is of images, which
+        is then of the spec's size; which images it takes.
 
     Raises:
         CaseFailure: as `build_with_data`.
     """
     model, own = build_with_data(spec.model, spec.image_size_px, spec.precision)
     if own:
-        return model, own, WITHOUT_SCALING
+        return model, own if spec.phase == "training" else Batch(own.x, source=own.source), WITHOUT_SCALING
     images = images_of(model, spec.image_shape)
     return model, Batch(synthetic_batch(spec.batch_size or 1, spec.image_shape, images)), images
 

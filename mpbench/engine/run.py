@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,7 @@ class Run:
         self.cleanup: Callable[[Callable[[], None]], object] = atexit.register
         self.spent: dict[str, float] = defaultdict(float)
         self._compiled: CompileCache | None = None
+        self._samples: dict[tuple[str, tuple[int, ...]], list[int]] = {}
         self._groups_of_label: Counter[str] = Counter()
         self._write_line = write_line
         self._started = time.monotonic()
@@ -153,8 +154,23 @@ class Run:
             check_image_size(models, size_px, "--mp-sweep" if swept else "--mp-image-size")
         profile = self.profile()
         check_image_size(models, profile.image_size_px)
-        samples = check_factories(models, swept or [profile.image_size_px], self.progress)
-        check_options(samples, self.settings)
+        self.check_factories(models, swept or [profile.image_size_px])
+
+    def check_factories(self, models: Iterable[str], sizes_px: Sequence[int]) -> Collection[str]:
+        """Check the factories among some models, each for images of these sizes, once in a session.
+
+        Returns:
+            Names of those that give data of their own.
+
+        Raises:
+            UsageProblem: as `factories.check_factories`; an option that such data do not go with.
+        """
+        keys = {name: (name, tuple(sizes_px)) for name in models}
+        new = [name for name, key in keys.items() if key not in self._samples]
+        found = check_factories(new, sizes_px, self.progress)
+        check_options(found, self.settings)
+        self._samples.update({keys[name]: found.get(name, []) for name in new})
+        return [name for name, key in keys.items() if self._samples[key]]
 
     def result(self, case: Case) -> SpeedCase:
         """The measurement of one case, measured with all others of the session; see `Outcomes.result`."""

@@ -81,8 +81,6 @@ class Step:
                 if self._takes_batches or spec.replicas > 1:
                     raise CaseFailure(f"its factory gives its own batch of {self.batch.samples}: it takes no other")
                 self.spec = spec = replace(spec, batch_size=self.batch.samples)
-                if spec.phase == "inference":
-                    self.batch = Batch(self.batch.x, source=self.batch.source)
             else:
                 self.batch = Batch(self._spread(self.batch.x))
             self._forms: list[Targets] = [IMAGES_ALONE]

@@ -28,15 +28,18 @@ class Batch:
 
     Attributes:
         inputs, targets: any nested structure of arrays; targets are None where the inputs stand alone.
+        sample_weight: as Keras's `fit` takes it; None where all samples count alike.
     """
 
     inputs: Any
     targets: Any = None
+    sample_weight: Any = None
 
     def on(self, device: Device) -> Batch:
         """The same as tensors there; floats as float32, as Keras's `fit` has them."""
         with tf.device(device.placement):
-            return Batch(*(keras.tree.map_structure(_as_tensor, one) for one in (self.inputs, self.targets)))
+            parts = (self.inputs, self.targets, self.sample_weight)
+            return Batch(*(keras.tree.map_structure(_as_tensor, one) for one in parts))
 
 
 def _as_tensor(array: Any) -> tf.Tensor:
@@ -124,18 +127,17 @@ class Stepping:
         return tf.device(self._kind.device.placement)
 
     def _take(self) -> None:
-        inputs, targets = (
+        batch = self._kind.batch
+        inputs, *others = (
             keras.tree.map_structure(lambda array: None if array is None else tf.identity(array), one)
-            for one in (self._kind.batch.inputs, self._kind.batch.targets)
+            for one in (batch.inputs, batch.targets, batch.sample_weight)
         )
         if not self._kind.training:
-            self._model.predict_step((inputs,))
+            self._model.predict_step(keras.utils.pack_x_y_sample_weight(inputs))
         elif self._kind.forward_only:
             self._model(inputs, training=True)
-        elif targets is None:
-            self._model.train_step(inputs if isinstance(inputs, tf.Tensor) else (inputs,))
         else:
-            self._model.train_step((inputs, targets))
+            self._model.train_step(keras.utils.pack_x_y_sample_weight(inputs, *others))
 
 
 @contextmanager

@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
 from mpbench.config.precisions import PRECISIONS, Precision
 from mpbench.engine import device as devices
-from mpbench.engine.batch import WITHOUT_SCALING, images_of, synthetic_batch, target_forms
+from mpbench.engine.batch import Images, built_with_data, target_forms
 from mpbench.engine.memory import is_out_of_memory
-from mpbench.engine.models import build_model, build_under, can_be_called, compile_model, dtype_policy
+from mpbench.engine.models import build_under, can_be_called, compile_model, dtype_policy
+from mpbench.engine.own_data import Batch as Given
 from mpbench.engine.plan import StepSpec
 from mpbench.errors import CaseFailure, described, place_in_own_code
 from mpbench.numerics.compared import Compared
@@ -36,6 +37,8 @@ from mpbench.system.device import Device
 Progress = Callable[[str], None]
 
 FLOAT32 = PRECISIONS["float32"]
+
+SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Trial:
         device: where it runs.
         no_backward: why only the forward pass is to be looked at; empty where all is.
         progress: called with the name of each slow part as it begins.
+        data: what the batch is called.
 
     Raises:
         CaseFailure: float32 itself is not finite, or nothing of the step can be seen.
@@ -78,7 +82,9 @@ class Trial:
         device: Device,
         no_backward: str = "",
         progress: Progress = lambda _: None,
+        data: str = SYNTHETIC,
     ) -> None:
+        self.data = data
         self._make, self._batch, self._phase, self._device = make, batch, phase, device
         self._no_backward, self._progress = no_backward, progress
         self._references: dict[bool, Reference] = {}
@@ -93,6 +99,11 @@ class Trial:
             batch, phase, device = self._batch, self._phase, self._device
             self._references[jit] = Reference(model, batch, phase, device, jit, self._no_backward)
         return self._references[jit]
+
+    @property
+    def samples(self) -> int:
+        """In its batch."""
+        return int(keras.tree.flatten(self._batch.inputs)[0].shape[0])
 
     def _built(self, precision: Precision) -> keras.Model:
         """What was made; a subclassed model gets its weights by its first call."""
@@ -132,12 +143,12 @@ def compare(
     return Outcome(findings, judge(findings), (), time.monotonic() - began)
 
 
-def record_of(spec: StepSpec, outcome: Outcome, data: str = "synthetic") -> NumericsRecord:
+def record_of(spec: StepSpec, outcome: Outcome, data: str = SYNTHETIC) -> NumericsRecord:
     """What is saved of an outcome.
 
     Args:
         spec: what the trial was made of.
-        data: what the images are called.
+        data: what its batch is called.
     """
     findings = outcome.findings
     tf32 = PRECISIONS[findings.precision].tf32 and devices.tf32_available(spec.device)
@@ -186,33 +197,34 @@ def trial_of(spec: StepSpec, pixels: Any = None, targets: Any = None, progress: 
     """
     training, shape = spec.phase == "training", spec.image_shape
     with all_in_float32():
-        model = _built(spec, FLOAT32)
-    no_backward = _no_backward(model, spec) if training else ""
+        model, batch, images = _built(spec, FLOAT32)
+    no_backward = _no_backward(model, spec, batch) if training else ""
     if not can_be_called(model) and (no_backward or not training):
         raise CaseFailure(no_backward or "it has a training step, but no call(): there is no inference to look at")
-    images = images_of(model, shape) if can_be_called(model) else WITHOUT_SCALING
-    inputs = synthetic_batch(spec.batch_size, shape, images) if pixels is None else images.of_pixels(pixels)
+    if pixels is not None:
+        batch = Given(images.of_pixels(pixels), targets)
     if not training:
-        settle_statistics(model, inputs)
+        settle_statistics(model, batch.x)
     takes_targets = training and not no_backward
-    made = [targets]
+    made = [batch.y]
     if takes_targets and targets is None:
-        made = [form.make(spec.batch_size) for form in target_forms(model, shape)]
+        made = [form.make(batch.samples) for form in target_forms(model, shape, batch)]
 
     ready = [model]
 
     def make(precision: Precision) -> keras.Model:
         if precision is FLOAT32 and ready:
             return ready.pop()
-        model = _built(spec, precision)
+        model, given, _ = _built(spec, precision)
         if takes_targets:
-            compile_model(model, precision, False, shape)
+            compile_model(model, precision, False, shape, given)
         return model
 
     failed: list[Exception] = []
     for one in made:
         try:
-            return Trial(make, Batch(inputs, one), spec.phase, spec.device, no_backward, progress)
+            taken, data = Batch(batch.x, one, batch.sample_weight), batch.label or SYNTHETIC
+            return Trial(make, taken, spec.phase, spec.device, no_backward, progress, data)
         except Exception as error:  # whatever a user's step raises at targets that it does not take
             failed.append(error)
     if ":" not in spec.model or isinstance(failed[0], CaseFailure) or is_out_of_memory(failed[0]):
@@ -221,17 +233,17 @@ def trial_of(spec: StepSpec, pixels: Any = None, targets: Any = None, progress: 
     raise CaseFailure(f"its {spec.phase} step cannot be taken: {what}") from failed[0]
 
 
-def _built(spec: StepSpec, precision: Precision) -> keras.Model:
+def _built(spec: StepSpec, precision: Precision) -> tuple[keras.Model, Given, Images]:
     keras.backend.clear_session(free_memory=False)  # Keras numbers names: the same layer has the same one
-    return build_model(spec.model, spec.image_size_px, precision)
+    return built_with_data(replace(spec, precision=precision))
 
 
-def _no_backward(model: keras.Model, spec: StepSpec) -> str:
+def _no_backward(model: keras.Model, spec: StepSpec, batch: Given) -> str:
     """Why a model cannot be trained as it is; empty where it can."""
     if not model.trainable_weights:
         return "none of its weights is trainable: there is no backward pass"
     try:
-        compile_model(model, FLOAT32, False, spec.image_shape)
+        compile_model(model, FLOAT32, False, spec.image_shape, batch)
     except CaseFailure as error:
         return str(error)
     return ""

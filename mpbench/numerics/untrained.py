@@ -16,8 +16,8 @@ def settle_statistics(model: keras.Model, inputs: Any) -> int:
 
     A new layer's statistics are 0 and 1, so that inference normalises nothing and each further layer's outputs are
     smaller: what underflows then says nothing of a trained model. Only the size is set, one number a layer: a variance
-    for each channel, of a few random images that all look alike, would amplify rounding as no trained model does. Layers
-    that have seen data keep theirs.
+    for each channel, of a few random images that all look alike, would amplify rounding as no trained model does.
+    Layers that have seen data keep theirs.
 
     Args:
         model: built, in float32.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.settings import check_image_size
-from mpbench.engine.factories import check_factories
 from mpbench.errors import UsageProblem
 from mpbench.plugin.kinds import Cases, parameters_of
 from mpbench.records.measured import Measured
@@ -50,7 +50,7 @@ class NumericsCases(Cases[NumericsRecord]):
         models = sorted({str(parameters_of(item)["model"]) for id, item in self.selected.items()})
         size_px = self.session.run.profile().image_size_px
         check_image_size(models, size_px)
-        check_factories(models, [size_px], self.session.run.progress)
+        self.session.run.check_factories(models, [size_px])
 
     def restore(self, cases: Mapping[str, Measured[NumericsRecord]]) -> None:
         self._found.update(cases)
@@ -69,12 +69,14 @@ class NumericsCases(Cases[NumericsRecord]):
             params = parameters_of(self.selected[id])
             spec = self._spec(str(params["model"]), str(params["phase"]), str(params["precision"]))
             try:
-                outcome = self._trial_of(spec, id).of(spec.precision)
+                trial = self._trial_of(spec, id)
+                outcome = trial.of(spec.precision)
             except UsageProblem:
                 raise
             except Exception as error:  # whatever a user's model raises
                 raise explained(error, spec.device, spec.size) from error
-            self._found[id] = Measured(record_of(spec, outcome), (outcome.seconds,))
+            spec = replace(spec, batch_size=trial.samples)
+            self._found[id] = Measured(record_of(spec, outcome, trial.data), (outcome.seconds,))
         return self._found[id]
 
     def _spec(self, model: str, phase: str, precision: str) -> StepSpec:

@@ -9,8 +9,8 @@ from mpbench.report.content import Block, Cell, Sentence, Table, number
 from mpbench.text_table import render
 
 SYNTHETIC_NOTE = (
-    "Synthetic images and random weights; in inference, BatchNormalization that has never seen data brings its inputs to "
-    "the size of 1. Gradients and activations of a trained model on its own data differ: "
+    "Synthetic images and random weights; in inference, BatchNormalization that has never seen data brings its inputs "
+    "to the size of 1. Gradients and activations of a trained model on its own data differ: "
     "a factory that loads weights and brings its own batch is looked at with those."
 )
 

@@ -8,7 +8,7 @@ import pytest
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.profiles import LARGEST_BATCH, Profile
 from mpbench.config.sweep import parse_sweep
-from mpbench.engine.factories import check_factories, check_factory, check_options, check_takes_images
+from mpbench.engine.factories import check_factories, check_factory, check_options
 from mpbench.engine.plan import GroupPlan, Member, StepSpec
 from mpbench.engine.step import Step
 from mpbench.errors import CaseFailure, UsageProblem
@@ -185,9 +185,15 @@ def test_options_that_such_a_batch_leaves_no_meaning_are_refused(given, line):
 
 
 def test_cases_that_take_images_refuse_it():
-    with pytest.raises(UsageProblem, match="'m:f' gives its own data: accuracy cases take images, leave it out or"):
-        check_takes_images(["m:f"], "accuracy cases")
-    check_takes_images([], "accuracy cases")
+    from mpbench.accuracy.experiment import Experiment
+    from mpbench.accuracy.weights import Weights
+
+    settings = SimpleNamespace(recipe=SimpleNamespace(image_size_px=16))
+    experiment = Experiment(settings, lambda: CPU, lambda line: None)
+    with pytest.raises(
+        UsageProblem, match="segmenter' gives its own data: accuracy cases take images, leave it out or"
+    ):
+        experiment._check_base("users_models:segmenter", Weights("factory"))
 
 
 @pytest.mark.parametrize("given", [{"batch_size": LARGEST_BATCH}, {"takes_batches": True}])
@@ -248,3 +254,13 @@ def test_what_is_told_apart():
     many = [own_batch({f"{i:03}": np.zeros((2, i)) for i in range(1, last)}).label for last in (90, 91)]
     assert many[0][:300] == many[1][:300]
     assert many[0] != many[1]
+
+
+@pytest.mark.parametrize("model", ["transformer", "weighted", "siamese_dict", "gan_with_dataset"])
+def test_numerics_take_the_same_batch(model):
+    from mpbench.numerics.trial import trial_of
+
+    trial = trial_of(spec(model))
+    assert trial.data == LABELS[model]
+    assert trial.samples == Step(spec(model)).batch.samples
+    assert trial.of(PRECISIONS["mixed_float16"], remedies=False).judgement.verdict.value == "SAFE"

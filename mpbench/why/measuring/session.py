@@ -16,7 +16,7 @@ from mpbench.config.precisions import PRECISIONS
 from mpbench.config.profiles import SEED, Profile
 from mpbench.config.settings import Settings, check_image_size
 from mpbench.data.images import checked_images, find_images
-from mpbench.engine.factories import check_factories, check_takes_images
+from mpbench.engine.factories import check_takes_images
 from mpbench.engine.outcomes import Outcomes
 from mpbench.engine.run import Run
 from mpbench.engine.stopping import Plan
@@ -138,7 +138,7 @@ class Diagnostics:
             raise UsageProblem(f"{option}: {cases[0].kind} cases are measured in one mode: valid is {valid}")
         models, size_px = sorted({case["model"] for case in cases} - {""}), self._profile.image_size_px
         check_image_size(models, size_px)
-        check_takes_images(check_factories(models, [size_px], self._run.progress), "end-to-end steps")
+        check_takes_images(self._run.check_factories(models, [size_px]), "end-to-end steps")
         if any(case.kind != "peaks" for case in cases):
             self._pipeline()
 
