@@ -202,6 +202,17 @@ def unet():
     return compiled(keras.Model(image, layers.Conv2D(2, 1, activation="softmax", dtype="float32", name="pixels")(up)))
 
 
+def two_outputs():
+    """Inputs, outputs and losses in dicts, a regularizer, a layer in float32, operations between layers."""
+    x = {"a": keras.Input((FEATURES,), name="a"), "b": keras.Input((FEATURES,), name="b")}
+    y = layers.Dense(16, kernel_regularizer="l2", name="joined")(x["a"] + x["b"] / 2.0)
+    outputs = {
+        "value": layers.Dense(1, name="value")(y),
+        "kind": layers.Dense(CLASSES, activation="softmax", dtype="float32", name="kind")(y),
+    }
+    return compiled(keras.Model(x, outputs), {"value": "mse", "kind": "sparse_categorical_crossentropy"})
+
+
 def siamese():
     """Two inputs go through one nested model."""
     first, second = keras.Input((FEATURES,), name="first"), keras.Input((FEATURES,), name="second")
