@@ -24,6 +24,9 @@ BATCHES = {
     models.unet: Batch(DRAW.normal(size=(4, 16, 16, 3)), DRAW.integers(0, 2, (4, 16, 16))),
     models.siamese: Batch([FEATURES, FEATURES[::-1].copy()], DRAW.integers(0, 2, (8, 1))),
     models.subclassed: Batch(FEATURES, CLASSES),
+    models.two_outputs: Batch(
+        {"a": FEATURES, "b": FEATURES[::-1].copy()}, {"value": DRAW.normal(size=(8, 1)), "kind": CLASSES}
+    ),
 }
 
 

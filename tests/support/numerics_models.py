@@ -35,7 +35,9 @@ class Own(layers.Layer):
 
 def own_softmax():
     x = keras.Input((FEATURES,))
-    return compiled(keras.Model(x, Own(dtype="float32", name="own")(layers.Dense(CLASSES, name="last")(x))))
+    wide = keras.initializers.RandomNormal(stddev=8.0, seed=3)  # some probabilities are so small that a loss clips them
+    y = layers.Dense(CLASSES, name="last", kernel_initializer=wide)(x)
+    return compiled(keras.Model(x, Own(dtype="float32", name="own")(y)))
 
 
 def _softmax(x):
@@ -200,6 +202,17 @@ def unet():
     middle = layers.Conv2D(8, 3, padding="same", activation="relu", name="middle")(layers.MaxPooling2D()(down))
     up = layers.Concatenate()([layers.Conv2DTranspose(8, 2, strides=2, name="up")(middle), down])
     return compiled(keras.Model(image, layers.Conv2D(2, 1, activation="softmax", dtype="float32", name="pixels")(up)))
+
+
+def two_outputs():
+    """Inputs, outputs and losses in dicts, a regularizer, a layer in float32, operations between layers."""
+    x = {"a": keras.Input((FEATURES,), name="a"), "b": keras.Input((FEATURES,), name="b")}
+    y = layers.Dense(16, kernel_regularizer="l2", name="joined")(x["a"] + x["b"] / 2.0)
+    outputs = {
+        "value": layers.Dense(1, name="value")(y),
+        "kind": layers.Dense(CLASSES, activation="softmax", dtype="float32", name="kind")(y),
+    }
+    return compiled(keras.Model(x, outputs), {"value": "mse", "kind": "sparse_categorical_crossentropy"})
 
 
 def siamese():
