@@ -229,7 +229,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         for name in dict.fromkeys([*before, *after])
     }
     return [
-        f"{name} {' -> '.join('unknown' if text == 'null' else printable(text.strip(chr(34))) for text in two)}"
+        f"{name} {' -> '.join('none' if text == 'null' else printable(text.strip(chr(34))) for text in two)}"
         if all(len(text) <= SHOWN_CHARACTERS for text in two)
         else name
         for name, two in texts.items()

@@ -68,9 +68,9 @@ def test_a_run_beside_all_of_it(project, tmp_path_factory):
     assert "0999_??.json: truncated or not JSON" in output
     two.stdout.fnmatch_lines(
         [
-            "*the machine of the run that is compared with differs: release 0.1 -> *, mpbench.driver 1.2 -> unknown",
+            "*the machine of the run that is compared with differs: release 0.1 -> *, mpbench.driver 1.2 -> none",
             "*test_inference*classifier-float32] (0001_*",
-            "NOT COMPARABLE: another machine: driver 1.2 -> unknown",
+            "NOT COMPARABLE: another machine: driver 1.2 -> none",
         ]
     )
     assert "INTERNALERROR" not in output + two.stderr.str()
