@@ -177,6 +177,8 @@ def _named(case: SpeedCase) -> str:
 def _no_speedup(run: SavedRun) -> str:
     if run.speed:
         return "Whether mixed precision pays cannot be told from this run: no precision was measured beside a baseline."
+    if run.of(NUMERICS):
+        return "Whether mixed precision pays was not measured in this run, only whether it is safe."
     if run.accuracy:
         return "Whether mixed precision is faster was not measured in this run, only what it costs in accuracy."
     return "Whether mixed precision pays was not measured in this run, only where the time of its step goes."
