@@ -22,9 +22,9 @@ from matplotlib.patches import Patch
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.errors import printable
-from mpbench.records.speed import CaseRecord
+from mpbench.records.speed import SpeedCase
 from mpbench.report.content import Drawing
-from mpbench.report.labels import arm_label, group_label
+from mpbench.report.labels import arm_label, by_phase, group_label
 
 WIDTH_INCHES = 4.7
 """Every figure is as wide as a phone's page with readable text, or as a column of a paper."""
@@ -231,11 +231,6 @@ class Row:
         return max(self.least_height, 0.4 + 0.6 * (max(self.label.count("\n"), self.aside.count("\n")) + 1))
 
 
-def case_row(record: CaseRecord, aside: str) -> Row:
-    """A case's row, under the heading of its group."""
-    return Row(group_label(record), fitted(arm_label(record)), aside)
-
-
 def rows_under_headings(
     titles: Sequence[str],
     rows: Sequence[Sequence[Row]],
@@ -287,6 +282,31 @@ def rows_under_headings(
     panels[-1].set_xlabel(x_label)
     add_keys(figure, keys)
     return figure, panels, places
+
+
+def rows_of_cases(
+    cases: Sequence[SpeedCase], asides: Sequence[str], keys: Sequence[Line2D], x_label: str
+) -> tuple[Figure, list[tuple[SpeedCase, Any, float]]]:
+    """A figure with a panel per phase and a row per case.
+
+    Args:
+        cases: at least one.
+        asides: of each case, in the right margin.
+        keys, x_label: as in `rows_under_headings`.
+
+    Returns:
+        The figure, and the cases in the order of reading, each with its panel and the y of its row.
+    """
+    phases, aside = by_phase(cases), {id(case): text for case, text in zip(cases, asides, strict=True)}
+    rows = [
+        [Row(group_label(case.record), fitted(arm_label(case.record)), aside[id(case)]) for case in in_phase]
+        for in_phase in phases.values()
+    ]
+    figure, panels, places = rows_under_headings([phase.capitalize() for phase in phases], rows, keys, x_label)
+    found = []
+    for in_phase, panel, ys in zip(phases.values(), panels, places, strict=True):
+        found += [(case, panel, y) for case, y in zip(in_phase, ys, strict=True)]
+    return figure, found
 
 
 def _label_rows(panel: Any, rows: Sequence[Row], ys: Sequence[float], left: float) -> None:

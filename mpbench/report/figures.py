@@ -1,14 +1,14 @@
-"""The figures of speedups, rounds and accuracy. Pure: from cases to drawings.
+"""The figures of one run: speedups, memory, energy, throughput, rounds, accuracy. Pure: from cases to drawings.
 
-Bars are in `bar_figures.py`, what explains a step in `cause_figures.py`, what went over several runs in
-`history_figures.py`; `svg.py` writes drawings.
+`cause_figures.py` explains a step, `history_figures.py` compares runs, `svg.py` writes drawings.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -22,7 +22,7 @@ from mpbench.records.arms import Arms
 from mpbench.records.rounds import numbers
 from mpbench.records.speed import CaseRecord, SpeedCase
 from mpbench.report import thesis
-from mpbench.report.accuracy import Finding, difference_label, finding, is_the_thesis_pair
+from mpbench.report.accuracy import difference_label, finding, is_the_thesis_pair
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import (
     FAINT,
@@ -30,18 +30,22 @@ from mpbench.report.drawing import (
     MOST_PANELS,
     Row,
     add_keys,
-    case_row,
     drawn_rows,
     fitted,
     look,
     named,
+    rows_of_cases,
     rows_under_headings,
     stacked,
     style,
 )
-from mpbench.report.labels import arm_label, by_phase, group_label, interval_label
+from mpbench.report.labels import MIB, arm_label, group_label, interval_label
 from mpbench.report.marks import marks_beside
+from mpbench.report.speed_tables import joules_label
 from mpbench.stats.contingency import Contingency
+
+LABEL_CHARACTERS = 16
+"""Longer words about a comparison of accuracy take several lines."""
 
 MOST_MARKS = 2000
 """In a panel of rounds, which has no more pixels than that."""
@@ -73,35 +77,101 @@ def speedups(cases: Sequence[SpeedCase]) -> Drawing | None:
     shown, more = drawn_rows([case for case in cases if case.record.interval])
     if not shown:
         return None
-    phases = by_phase(shown)
     beside = {id(case): [mark.value for mark in marks_beside(case, arms.baseline_of(case))] for case in shown}
-    asides = {id(case): "\n".join([interval_label(case.record.interval), *beside[id(case)]]) for case in shown}
-    rows = [[case_row(case.record, asides[id(case)]) for case in in_phase] for in_phase in phases.values()]
+    asides = ["\n".join([interval_label(case.record.interval), *beside[id(case)]]) for case in shown]
     over = printable("/".join(dict.fromkeys(str(case.record.baseline) for case in shown)))
-    sentences = []
+    sentences, values = [], [1.0]
     with style():
         keys = [Line2D([], [], **OF_THE_THESIS)] if any(_thesis_ratio(case.record) for case in shown) else []
-        titles = [phase.capitalize() for phase in phases]
-        figure, panels, places = rows_under_headings(titles, rows, keys, f"speedup over {fitted(over)}")
-        values = [(r.speedup_low, r.speedup_high, _thesis_ratio(r)) for r in (case.record for case in shown)]
-        low, high = (end([1.0, *filter(None, itertools.chain(*values))]) for end in (min, max))
-        room = 0.05 * (high - low)
-        for panel, ys, in_phase in zip(panels, places, phases.values(), strict=True):
+        figure, places = rows_of_cases(shown, asides, keys, f"speedup over {fitted(over)}")
+        for case, panel, y in places:
+            r, was = case.record, _thesis_ratio(case.record)
+            _interval(panel, y, (r.speedup_low, r.speedup, r.speedup_high), r.precision)
+            if was is not None:
+                panel.plot([was], [y], markersize=6.5, **OF_THE_THESIS)
+            values += filter(None, [r.speedup_low, r.speedup_high, was])
+            label = ", ".join([interval_label(r.interval), *beside[id(case)]])
+            then = f"; thesis {was:.2f}" if was is not None else ""
+            sentences.append(printable(f"{r.name}, {r.phase}, {arm_label(r)}: {label}{then}."))
+        room = 0.05 * (max(values) - min(values))
+        for panel in figure.axes:
             panel.axvline(1, color=INK, linewidth=1)
-            for y, case in zip(ys, in_phase, strict=True):
-                r = case.record
-                _interval(panel, y, (r.speedup_low, r.speedup, r.speedup_high), r.precision)
-                was = _thesis_ratio(r)
-                if was is not None:
-                    panel.plot([was], [y], markersize=6.5, **OF_THE_THESIS)
-                label = ", ".join([interval_label(r.interval), *beside[id(case)]])
-                then = f"; thesis {was:.2f}" if was is not None else ""
-                sentences.append(printable(f"{r.name}, {r.phase}, {arm_label(r)}: {label}{then}."))
-            panel.set_xlim(low - room, high + room)
+            panel.set_xlim(min(values) - room, max(values) + room)
             panel.xaxis.set_major_locator(MaxNLocator(6))
             panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     title = f"Speedup over {over}, with 95 % intervals{more}"
     return Drawing("speedups", title, f"Right of 1 is faster. {' '.join(sentences)}", figure)
+
+
+def memory(cases: Sequence[SpeedCase]) -> Drawing | None:
+    """Peak memory of the device; None on a CPU: there only the whole process's memory is known."""
+    bars = [
+        Bar(case, r.peak_memory_bytes / MIB, f"{r.peak_memory_bytes / MIB:,.0f}")
+        for case in _with_bars(cases)
+        if (r := case.record).memory_kind == "device"
+    ]
+    return _drawn_bars("memory", "Peak memory of the device", "MiB", bars)
+
+
+def energy(cases: Sequence[SpeedCase]) -> Drawing | None:
+    """Energy per image with the spread of its passes to either side; None where it was not measured."""
+    bars = [
+        Bar(case, joules, joules_label(case.record), (case.record.joules_spread or 0.0) * joules)
+        for case in _with_bars(cases)
+        if (joules := case.record.joules_per_image)
+    ]
+    return _drawn_bars("energy", "Energy per image", "J/image", bars)
+
+
+def throughput(cases: Sequence[SpeedCase]) -> Drawing | None:
+    """Images per second at the median round; None without cases."""
+    rates = [(case, case.record.images_per_second) for case in _with_bars(cases)]
+    bars = [Bar(case, rate, f"{rate:,.1f}") for case, rate in rates]
+    return _drawn_bars("throughput", "Images per second", "images/s", bars)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar.
+
+    Attributes:
+        case: the case that it shows.
+        value: its length.
+        label: the same as text.
+        spread: to either side of its end; 0 where there is none.
+    """
+
+    case: SpeedCase
+    value: float
+    label: str
+    spread: float = 0.0
+
+
+def _with_bars(cases: Sequence[SpeedCase]) -> list[SpeedCase]:
+    """All but controls, which repeat their baseline."""
+    return [case for case in cases if not case.record.control]
+
+
+def _drawn_bars(name: str, title: str, unit: str, bars: Sequence[Bar]) -> Drawing | None:
+    """A panel per phase; None without bars."""
+    if not bars:
+        return None
+    bars, more = drawn_rows(bars)
+    of_case, sentences = {id(bar.case): bar for bar in bars}, []
+    with style():
+        figure, places = rows_of_cases([bar.case for bar in bars], [bar.label for bar in bars], [], unit)
+        for case, panel, y in places:
+            bar, r = of_case[id(case)], case.record
+            panel.barh(y, bar.value, 0.7, color=look(r.precision)[0])
+            if bar.spread:
+                ends = [bar.value - bar.spread, bar.value + bar.spread]
+                panel.plot(ends, [y, y], color=INK, linewidth=0.8, marker="|", markersize=5)
+            sentences.append(printable(f"{r.name}, {r.phase}, {arm_label(r)}: {bar.label} {unit}."))
+        for panel in figure.axes:
+            panel.set_xlim(0)
+            panel.xaxis.set_major_locator(MaxNLocator(5))
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
+    return Drawing(name, f"{title}{more}", " ".join(sentences), figure)
 
 
 def step_times(cases: Sequence[SpeedCase]) -> list[Drawing]:
@@ -126,9 +196,10 @@ def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing:
     rows, sentences = [], []
     for r in records:
         name, found = f"{r.model}, {r.precision} against {r.baseline}", finding(r)
-        label = "NOT SHOWN TO BE\nEQUIVALENT" if found is Finding.NOT_SHOWN else found.value
-        rows.append(Row(printable(name), label, difference_label(r).replace(" ", "\n", 1)))
-        sentences.append(printable(f"{name}: {_points(r)}, margin {100 * r.margin:g}: {found.value}."))
+        estimate, _, interval = difference_label(r).partition(" ")
+        rows.append(Row(printable(name), textwrap.fill(found.value, LABEL_CHARACTERS), f"{estimate}\n{interval}"))
+        text = f"{name}: {estimate} points {interval}, margin {100 * r.margin:g}: {found.value}."
+        sentences.append(printable(text))
     with style():
         keys: list[Line2D | Patch] = [Patch(facecolor=FAINT, label="within the margin")]
         if any(is_the_thesis_pair(r) for r in records):
@@ -146,11 +217,6 @@ def accuracy_differences(records: Sequence[AccuracyRecord]) -> Drawing:
         panel.margins(x=0.05)
     title = f"Difference in validation accuracy, with 95 % intervals, against the equivalence margin{more}"
     return Drawing("accuracy", title, " ".join(sentences), figure)
-
-
-def _points(record: AccuracyRecord) -> str:
-    estimate, _, interval = difference_label(record).partition(" ")
-    return f"{estimate} points {interval}"
 
 
 def _thesis_points(model: str) -> float:

@@ -22,7 +22,6 @@ from mpbench.records.runs import SavedRun
 from mpbench.report import environment
 from mpbench.report.accuracy import DRAWN_NOTE, finding, is_drawn, photographs, reasons
 from mpbench.report.answers import answers
-from mpbench.report.bar_figures import energy, memory, throughput
 from mpbench.report.benefit import equal_benefit
 from mpbench.report.cause_figures import breakdowns, rooflines
 from mpbench.report.content import (
@@ -39,7 +38,7 @@ from mpbench.report.content import (
     Table,
 )
 from mpbench.report.drawing import MOST_DRAWINGS
-from mpbench.report.figures import accuracy_differences, speedups, step_times
+from mpbench.report.figures import accuracy_differences, energy, memory, speedups, step_times, throughput
 from mpbench.report.history_figures import histories
 from mpbench.report.labels import by_phase, change_label
 from mpbench.report.marks import marks_beside, notes

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mpbench.report.tables import baseline_of
-
+from mpbench.records.arms import Arms
 from mpbench.records.runs import SavedRun, UnreadableRun, read_run
 from mpbench.report import thesis
 from mpbench.stats.intervals import Interval
@@ -53,7 +52,7 @@ def _opening(file: Path) -> list[str]:
 
 def _speedups(run: SavedRun) -> list[str]:
     """A row per model, phase and way: float32 against mixed_float16, and what the thesis had."""
-    one = next(iter(run.speed.values())).record
+    one, arms = next(iter(run.speed.values())).record, Arms(run.speed.values())
     lines = [
         f"Batch {one.batch_size}, {one.image_size}x{one.image_size} px, {BASELINE} with TF32 off; median ms/step and "
         f"paired speedup with its 95 % interval. Thesis: {thesis.DEVICE}.",
@@ -64,7 +63,7 @@ def _speedups(run: SavedRun) -> list[str]:
     for case in run.speed.values():
         r = case.record
         was = thesis.MS_PER_STEP.get((r.model, r.phase))
-        base = baseline_of(case, run.speed.values())
+        base = arms.baseline_of(case)
         if r.precision != MIXED or r.interval is None or r.control or base is None or was is None:
             continue
         figures = [f"{1000 * base.median_seconds:.2f}", f"{1000 * case.median_seconds:.2f}"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from mpbench.records.rounds import paired
-from mpbench.report import tables
 from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
+from mpbench.text_table import render
 
 PEAK = "matrix product"
 OURS = "mpbench"
@@ -158,7 +158,7 @@ def _group(group: Mapping[str, Any], batch_size: int, on_cpu: bool) -> list[str]
                 "% of peak FLOP/s": "" if share is None else f"{100 * share:.0f}",
             }
         )
-    lines = [title, *tables.render(table), *failed]
+    lines = [title, *render(table), *failed]
     if too_busy:
         # Which framework looks better then depends on how it takes being disturbed.
         lines.append("BUSY: no comparison with the peers: the machine was not quiet for long enough")

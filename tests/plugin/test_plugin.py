@@ -67,7 +67,7 @@ def test_a_run_and_a_second_against_it(project):
             "*benchmark 'tiny_models:feature_map training': 3 tests*",
             "Table 4, training: median ms/step on a CPU, batch 2, 16x16 px, XLA off, profile quick",
             "tiny_models:feature_map  mixed_float16 *",
-            "noise floor: tiny_models:feature_map: float32 against itself *",
+            "NOISE FLOOR: tiny_models:feature_map-control (*): the baseline against itself*",
             "Table 5, inference: *",
             "CPU figures: they say nothing about GPUs.*",
         ]
@@ -146,7 +146,8 @@ def test_all_cases_failing_is_a_plain_failure(project):
     assert result.ret == 1
     summary = (project.path / "summary.md").read_text()
     assert summary.startswith("## mpbench: FAILED\n\n**4 tests failed. ")
-    assert "| `test_training[tiny_models:not_a_number-float32]` | `loss is not finite (nan) after " in summary
+    name = r"test\_training\[tiny\_models:not\_a\_number-float32\]"
+    assert f"| {name} | loss is not finite (nan) after " in summary
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 
@@ -216,7 +217,7 @@ def test_ctrl_c_before_the_first_case_is_finished(project, interruptible):
     assert "min() arg is an empty sequence" not in output
     assert "INTERNALERROR" not in output
     assert summary.read_text().startswith("## mpbench: interrupted")
-    assert summary.read_text().endswith("\n\nNothing was measured.\n")
+    assert summary.read_text().endswith("\n\n### Nothing was measured.\n")
     assert "fixture was not used" not in output
 
 
@@ -263,8 +264,8 @@ def test_the_gate_passes_without_a_baseline_and_fails_a_slower_step(project, mon
     assert second.ret == pytest.ExitCode.TESTS_FAILED
     summary = (project.path / "summary.md").read_text()
     assert summary.startswith("## mpbench: FAILED\n\n**The gate failed: 2 SLOWER for sure; all verdicts: ")
-    assert "| SLOWER | `test_inference[tiny_models:feature_map-float32]` | +" in summary
-    assert "### Inference: median ms per step\n\nOn `a CPU, batch 2, 16 px" in summary
+    assert r"| SLOWER | test\_inference\[tiny\_models:feature\_map-float32\] | +" in summary
+    assert "### Inference: median ms per step\n\nOn a CPU, batch 2, 16x16 px" in summary
     second.assert_outcomes(passed=2, deselected=2)
     second.stdout.fnmatch_lines(
         ["* s] left out: *broken.json: *", "GATE FAILED: 2 SLOWER", "  SLOWER: bench/test_inference.py::*"]

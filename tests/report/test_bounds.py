@@ -10,9 +10,9 @@ from case_records import pair, record
 from mpbench.records.measured import Measured
 from mpbench.records.runs import SavedRun
 from mpbench.report import drawing, figures
-from mpbench.report.bar_figures import throughput
 from mpbench.report.benefit import equal_benefit
 from mpbench.report.content import Drawing
+from mpbench.report.figures import throughput
 from mpbench.report.labels import MAX_EACH, each
 from mpbench.report.page import page
 from mpbench.report.sections import report

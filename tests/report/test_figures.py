@@ -19,10 +19,10 @@ from saved_runs import cases, saved_run
 from mpbench.records.measured import Measured
 from mpbench.records.runs import load_runs
 from mpbench.report import figures
-from mpbench.report.bar_figures import energy, memory, throughput
 from mpbench.report.cause_figures import breakdowns, rooflines
 from mpbench.report.content import Drawing
 from mpbench.report.drawing import SERIES, WIDTH_INCHES, fitted, inches, named
+from mpbench.report.figures import energy, memory, throughput
 from mpbench.report.history_figures import histories
 from mpbench.report.svg import COLOUR_VARIABLES, FIGURE_CSS, save, svg_text
 from mpbench.why.reading.matched import matched

@@ -9,9 +9,9 @@ from PIL import Image
 from mpbench.errors import printable
 from mpbench.records.measured import Measured
 from mpbench.report import figures
-from mpbench.report.bar_figures import memory, throughput
 from mpbench.report.content import Command, Drawing, Note, Number, Photograph, Report, Section, Sentence, Table
 from mpbench.report.drawing import INK, stacked, style
+from mpbench.report.figures import memory, throughput
 
 PAYLOADS = (
     "<script>alert(1)</script>",

@@ -104,7 +104,7 @@ def cases(base_ms, mixed_ms, model="vgg16", phase="training", rounds=20, baselin
 
     No two calls give the same rounds, as no two measurements do.
     """
-    tick = 1e-9 * next(CALLS)
+    tick = 1e-12 * next(CALLS)
     wobble = [1 + tick + 0.001 * (-1) ** i for i in range(rounds)]
     speedup = base_ms / mixed_ms
     interval = {"speedup": speedup, "speedup_low": 0.99 * speedup, "speedup_high": 1.01 * speedup}

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mpbench.config.options import PROFILED_STEPS
 from mpbench.engine.costs import update_bytes
@@ -38,16 +38,6 @@ HOST_LEVEL_ON_CPU = 3
 """At a lower level the host's tracer leaves out operations that TensorFlow finds inexpensive, of 3 us and less."""
 
 HOST_LEVEL_ON_GPU = 2
-
-
-class Profiled(Protocol):
-    """A step that can be profiled."""
-
-    def run(self, steps: int) -> None:
-        """Run so many steps and wait until the device has finished them."""
-
-    def skipped_steps(self) -> int:
-        """How many steps loss scaling has dropped until now."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,7 @@ def _bytes(variables: Iterable[Any]) -> int:
     return sum(math.prod(variable.shape) * int(tf.as_dtype(variable.dtype).size) for variable in variables)
 
 
-def profile_step(step: Profiled, model: Model, on_gpu: bool, steps: int = PROFILED_STEPS) -> ProfileRecord | str:
+def profile_step(step: Step, model: Model, on_gpu: bool, steps: int = PROFILED_STEPS) -> ProfileRecord | str:
     """Profile a few steps, none of them skipped by loss scaling.
 
     Returns:
