@@ -37,7 +37,7 @@ CHUNKS_PER_ROUND = 5
 
 @dataclass(frozen=True)
 class Energy:
-    """What the passes of one arm gave, as in CaseRecord.
+    """What the passes of one arm gave, as in SpeedRecord.
 
     Attributes:
         joules_per_step: median of its passes.

@@ -28,7 +28,7 @@ from mpbench.engine.telemetry import OthersOnCpu, Readings, Telemetry, open_tele
 from mpbench.errors import CaseFailure, described
 from mpbench.records.measured import Measured
 from mpbench.records.rounds import kept_rounds
-from mpbench.records.speed import BROKEN_OFF, DRIFTING, FOR_WANT_OF_TIME, CaseRecord, SpeedCase
+from mpbench.records.speed import BROKEN_OFF, DRIFTING, FOR_WANT_OF_TIME, SpeedCase, SpeedRecord
 from mpbench.stats.intervals import Interval
 
 Outcome = SpeedCase | Exception
@@ -221,7 +221,7 @@ class Group:
         compile_seconds = max(step.first_run_seconds - step_seconds, 0.0)
         speedup = None if member.baseline in wrong else mine.speedup
         over_reference = None if member.reference in wrong else mine.over_reference
-        record = CaseRecord(
+        record = SpeedRecord(
             model=spec.model,
             precision=spec.precision.name,
             phase=spec.phase,

@@ -138,7 +138,7 @@ class Readings:
         return self.taken[-1].throttled
 
     def summary(self) -> dict[str, Any]:
-        """The fields of CaseRecord that say what was read."""
+        """The fields of SpeedRecord that say what was read."""
 
         def of(figure: Callable[[list[float]], Any], name: str) -> float | None:
             values = [float(value) for one in self.taken if (value := getattr(one, name)) is not None]

@@ -22,7 +22,7 @@ from mpbench.records.comparable import configuration, differences, not_comparabl
 from mpbench.records.kinds import is_of_later_version, kind_of
 from mpbench.records.limits import MAX_NUMBER
 from mpbench.records.runs import SavedRun, UnreadableRun, checked_run, facts_of, read_json
-from mpbench.records.speed import SPEED, CaseRecord
+from mpbench.records.speed import SPEED, SpeedRecord
 from mpbench.system.machine import JITTERING_CPU_FIELDS
 
 TIMES = ("min", "max", "mean", "stddev", "median", "iqr")
@@ -60,7 +60,7 @@ class ComparedRun:
 
     def __init__(self, choice: Choice | None) -> None:
         self._choice = choice
-        self._records: dict[str, CaseRecord] = {}
+        self._records: dict[str, SpeedRecord] = {}
         self._other_machine: list[str] = []
         self.messages = [] if choice is None else list(choice.messages)
         if choice is not None and choice.nothing:
@@ -91,7 +91,7 @@ class ComparedRun:
             self.messages.append(f"the machine of the run that is compared with differs: {', '.join(fields)}")
         run["machine_info"] = machine_info
 
-    def lines(self, reported: Mapping[str, CaseRecord]) -> list[str]:
+    def lines(self, reported: Mapping[str, SpeedRecord]) -> list[str]:
         """What pytest-benchmark's table does not say: that settings or machines differ, or that there was nothing to
         compare with; none where nothing was asked for."""
         if self._choice is None and not self._records:

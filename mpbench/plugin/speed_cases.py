@@ -11,7 +11,7 @@ from mpbench.engine.run import Case, Run
 from mpbench.errors import NotBesideOthers
 from mpbench.plugin.kinds import Cases, argument_of, mark_of, parameters_of, source_of
 from mpbench.records.measured import Measured
-from mpbench.records.speed import SPEED, CaseRecord
+from mpbench.records.speed import SPEED, SpeedRecord
 from mpbench.report.speed_tables import speed_lines
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ POINT = "mpbench_point"
 """Parameter with the label of a point of a sweep; only where something is swept."""
 
 
-class SpeedCases(Cases[CaseRecord]):
+class SpeedCases(Cases[SpeedRecord]):
     """See `Cases`."""
 
     kind = SPEED
@@ -63,10 +63,10 @@ class SpeedCases(Cases[CaseRecord]):
     def prepare(self) -> None:
         self.run.prepare()
 
-    def restore(self, cases: Mapping[str, Measured[CaseRecord]]) -> None:
+    def restore(self, cases: Mapping[str, Measured[SpeedRecord]]) -> None:
         self.run.outcomes.restore(cases)
 
-    def result(self, id: str) -> Measured[CaseRecord]:
+    def result(self, id: str) -> Measured[SpeedRecord]:
         """A case that nobody has asked for by name, and that cannot be measured beside the others, is skipped."""
         try:
             return self.run.result(self.run.cases[id])

@@ -51,7 +51,7 @@ class AccuracyRecord(Record):
 
     Attributes:
         model, precision, baseline: what was compared with what.
-        device, device_name: as in CaseRecord.
+        device, device_name: as in SpeedRecord.
         profile, batch_size, image_size, jit: as run; image_size in pixels.
         data, data_digest: its name; SHA-256 over the names and contents of all images used.
         classes: number of them.

@@ -18,7 +18,7 @@ from mpbench.stats.intervals import MIN_PAIRS, Interval, speedup_interval
 
 if TYPE_CHECKING:
     from mpbench.records.measured import Measured
-    from mpbench.records.speed import CaseRecord
+    from mpbench.records.speed import SpeedRecord
 
 ALLOWED_QUANTILES = (0.1, 0.9)
 """Of the paired rounds' ratios, between which their estimate lies: a mean that is trimmed by a fifth at either end lies
@@ -40,25 +40,25 @@ class Arms:
         cases: of one run; of two alike the first counts.
     """
 
-    def __init__(self, cases: Iterable[Measured[CaseRecord]]) -> None:
-        self._found: defaultdict[tuple[str, str, str], list[Measured[CaseRecord]]] = defaultdict(list)
-        self._modes: defaultdict[tuple[str, str, str, str, str], list[Measured[CaseRecord]]] = defaultdict(list)
+    def __init__(self, cases: Iterable[Measured[SpeedRecord]]) -> None:
+        self._found: defaultdict[tuple[str, str, str], list[Measured[SpeedRecord]]] = defaultdict(list)
+        self._modes: defaultdict[tuple[str, str, str, str, str], list[Measured[SpeedRecord]]] = defaultdict(list)
         for case in cases:
             r = case.record
             if not r.control:
                 self._found[r.name, r.phase, r.precision].append(case)
                 self._modes[r.model, r.variant, r.phase, r.precision, r.mode].append(case)
 
-    def of_precision(self, record: CaseRecord, precision: str) -> list[Measured[CaseRecord]]:
+    def of_precision(self, record: SpeedRecord, precision: str) -> list[Measured[SpeedRecord]]:
         """The arms of that precision in the group of a record."""
         return self._found.get((record.name, record.phase, precision), [])
 
-    def baseline_of(self, case: Measured[CaseRecord]) -> Measured[CaseRecord] | None:
+    def baseline_of(self, case: Measured[SpeedRecord]) -> Measured[SpeedRecord] | None:
         """The case that another one's speedup refers to; None where it is not among them."""
         of = self.of_precision(case.record, case.record.baseline) if case.record.baseline else []
         return of[0] if of else None
 
-    def referred_to(self, case: Measured[CaseRecord], field: str) -> list[Measured[CaseRecord]]:
+    def referred_to(self, case: Measured[SpeedRecord], field: str) -> list[Measured[SpeedRecord]]:
         """What a ratio of RATIOS refers to; several where that cannot be told."""
         r = case.record
         if field == "speedup":
@@ -68,7 +68,7 @@ class Arms:
         return [other for other in of if other is not case]
 
 
-def by_the_rounds(cases: Mapping[str, Measured[CaseRecord]]) -> tuple[dict[str, CaseRecord], list[str]]:
+def by_the_rounds(cases: Mapping[str, Measured[SpeedRecord]]) -> tuple[dict[str, SpeedRecord], list[str]]:
     """The records in which a ratio is none that the rounds allow, with what the rounds say in its place.
 
     Args:
@@ -78,7 +78,7 @@ def by_the_rounds(cases: Mapping[str, Measured[CaseRecord]]) -> tuple[dict[str, 
         Changed records by full name, and a line for each ratio that was denied.
     """
     arms = by_function(cases)
-    changed: dict[str, CaseRecord] = {}
+    changed: dict[str, SpeedRecord] = {}
     lines = []
     for name, case in cases.items():
         for field, fields in RATIOS.items():
@@ -96,13 +96,13 @@ def by_the_rounds(cases: Mapping[str, Measured[CaseRecord]]) -> tuple[dict[str, 
     return changed, lines
 
 
-def by_function(cases: Mapping[str, Measured[CaseRecord]]) -> dict[str, Arms]:
+def by_function(cases: Mapping[str, Measured[SpeedRecord]]) -> dict[str, Arms]:
     """Arms by their test: cases of two tests are not measured together, though they may be called alike.
 
     Args:
         cases: of one run, by full name.
     """
-    functions: dict[str, list[Measured[CaseRecord]]] = {}
+    functions: dict[str, list[Measured[SpeedRecord]]] = {}
     for name, case in cases.items():
         functions.setdefault(function_of(name), []).append(case)
     return {function: Arms(of) for function, of in functions.items()}
@@ -113,7 +113,7 @@ def function_of(fullname: str) -> str:
     return fullname.partition("[")[0]
 
 
-def _per_image(base: Measured[CaseRecord], case: Measured[CaseRecord]) -> tuple[list[float], list[float]]:
+def _per_image(base: Measured[SpeedRecord], case: Measured[SpeedRecord]) -> tuple[list[float], list[float]]:
     """Paired rounds of both, in seconds per image of one replica."""
     theirs, mine = paired(base.judged, case.judged)
     return [s / base.record.batch_size for s in theirs], [s / case.record.batch_size for s in mine]

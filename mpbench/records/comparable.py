@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpbench.records.accuracy import ACCURACY
-from mpbench.records.speed import SPEED, CaseRecord
+from mpbench.records.speed import SPEED, SpeedRecord
 
 if TYPE_CHECKING:
     from mpbench.records.measured import CaseKind, Record
@@ -84,7 +84,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Differe
     return [Difference(name, then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)]
 
 
-def not_comparable(now: CaseRecord, then: CaseRecord) -> str | None:
+def not_comparable(now: SpeedRecord, then: SpeedRecord) -> str | None:
     """A line that names the settings in which a case and its earlier self differ; None where they agree."""
     found = differences(configuration({}, then), configuration({}, now))
     return f"NOT COMPARABLE: {now.phase}, {now.case_name}: {', '.join(map(str, found))}" if found else None

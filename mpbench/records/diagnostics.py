@@ -54,10 +54,10 @@ class DiagnosticRecord(Record):
     """What all of them say of how they were measured.
 
     Attributes:
-        model, precision, phase: as in CaseRecord; empty where the figure depends on none.
-        device, device_name, profile, batch_size, image_size, jit, tf32: as in CaseRecord.
-        rounds, steps_per_round, unpaired_blocks, noisy: as in CaseRecord.
-        others_cpu_share: as in CaseRecord.
+        model, precision, phase: as in SpeedRecord; empty where the figure depends on none.
+        device, device_name, profile, batch_size, image_size, jit, tf32: as in SpeedRecord.
+        rounds, steps_per_round, unpaired_blocks, noisy: as in SpeedRecord.
+        others_cpu_share: as in SpeedRecord.
     """
 
     type: ClassVar[str]

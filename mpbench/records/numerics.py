@@ -119,7 +119,7 @@ class NumericsRecord(Record):
 
     Attributes:
         model, precision, phase: what was looked at.
-        device, device_name, batch_size, image_size, tf32: as in CaseRecord; image_size is 0 where there are no images.
+        device, device_name, batch_size, image_size, tf32: as in SpeedRecord; image_size is 0 where there are no images.
         data: of its inputs: `synthetic`, or a name.
         verdict: name of a Safety.
         sentence: why; what there is to spare where it is SAFE.

@@ -24,7 +24,7 @@ from mpbench.records.kinds import KINDS, kind_of
 from mpbench.records.limits import MAX_NUMBER
 from mpbench.records.measured import CaseKind, Measured, R
 from mpbench.records.older import with_current_names
-from mpbench.records.speed import SPEED, CaseRecord
+from mpbench.records.speed import SPEED, SpeedRecord
 
 MAX_RUN_BYTES = 64 * 2**20
 """A default run takes some 100 KiB: what is larger than this is no run of ours."""
@@ -87,7 +87,7 @@ class SavedRun:
         return {name: case for name, case in self.cases.items() if case.record.kind is kind}
 
     @cached_property
-    def speed(self) -> dict[str, Measured[CaseRecord]]:
+    def speed(self) -> dict[str, Measured[SpeedRecord]]:
         return self.of(SPEED)
 
     @cached_property

@@ -59,7 +59,7 @@ _BLOCK_NUMBERS = {MAX_CHARACTERS: 7 * MAX_ROUNDS}
 
 
 @dataclass(frozen=True)
-class CaseRecord(Record):
+class SpeedRecord(Record):
     """One case, as saved in `extra_info`.
 
     Attributes:
@@ -203,19 +203,19 @@ def _interval(estimate: float | None, low: float | None, high: float | None) -> 
     return None if estimate is None or low is None or high is None else Interval(estimate, low, high)
 
 
-SpeedCase = Measured[CaseRecord]
+SpeedCase = Measured[SpeedRecord]
 
 
-class SpeedKind(CaseKind[CaseRecord]):
+class SpeedKind(CaseKind[SpeedRecord]):
     """Cases that measure steps."""
 
     schema_key = "mpbench_schema"
     schema = 2  # 2 added the profile of a step
 
-    def record_type(self, extra_info: Mapping[str, Any]) -> type[CaseRecord]:
-        return CaseRecord
+    def record_type(self, extra_info: Mapping[str, Any]) -> type[SpeedRecord]:
+        return SpeedRecord
 
-    def check(self, record: CaseRecord) -> None:
+    def check(self, record: SpeedRecord) -> None:
         check_ranges(record, RANGES)
         for estimate, low, high in RATIOS.values():
             values = {name: getattr(record, name) for name in (low, estimate, high)}
@@ -252,4 +252,4 @@ class SpeedKind(CaseKind[CaseRecord]):
         return {**cases, **{name: replace(cases[name], record=record) for name, record in changed.items()}}, lines
 
 
-SPEED = CaseRecord.kind = SpeedKind()
+SPEED = SpeedRecord.kind = SpeedKind()

@@ -9,7 +9,7 @@ from mpbench.records.comparable import COMPARABLE_FACTS, configuration, differen
 from mpbench.records.diagnostics import PeakRecord
 from mpbench.records.rounds import numbers
 from mpbench.records.runs import SavedRun
-from mpbench.records.speed import CaseRecord, SpeedCase
+from mpbench.records.speed import SpeedCase, SpeedRecord
 from mpbench.report.accuracy import accuracy_setting
 from mpbench.report.content import Block, Cell, Command, Number, Sentence, Table, number
 from mpbench.report.labels import GIB, MIB, device_label, each, interval_label, precision_label, setting_label
@@ -137,5 +137,5 @@ def _ms(seconds: float) -> Number:
     return Number(f"{1000 * seconds:.3f}", seconds)
 
 
-def _speedup(record: CaseRecord) -> Cell:
+def _speedup(record: SpeedRecord) -> Cell:
     return Number(interval_label(record.interval), record.interval.estimate) if record.interval else ""

@@ -20,7 +20,7 @@ from mpbench.errors import printable
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.arms import Arms
 from mpbench.records.rounds import numbers
-from mpbench.records.speed import CaseRecord, SpeedCase
+from mpbench.records.speed import SpeedCase, SpeedRecord
 from mpbench.report import thesis
 from mpbench.report.accuracy import difference_label, finding, is_the_thesis_pair
 from mpbench.report.content import Drawing
@@ -225,7 +225,7 @@ def _thesis_points(model: str) -> float:
     return 100 * (counts.second_accuracy - counts.first_accuracy)
 
 
-def _thesis_ratio(r: CaseRecord) -> float | None:
+def _thesis_ratio(r: SpeedRecord) -> float | None:
     was = thesis.MS_PER_STEP.get((r.model, r.phase))
     if was is None or r.control or (r.baseline, r.precision) != ("float32", "mixed_float16"):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mpbench.records.accuracy import AccuracyRecord
-from mpbench.records.speed import PHASES, CaseRecord, SpeedCase
+from mpbench.records.speed import PHASES, SpeedCase, SpeedRecord
 from mpbench.stats.intervals import Interval
 
 MIB, GIB = 2**20, 2**30
@@ -21,7 +21,7 @@ def each(values: Iterable[object]) -> str:
     return "/".join([*found[:MAX_EACH], *more])
 
 
-def setting_label(records: Sequence[CaseRecord | AccuracyRecord]) -> str:
+def setting_label(records: Sequence[SpeedRecord | AccuracyRecord]) -> str:
     """How cases were measured; a setting that differs between them shows all its values."""
     per_replica = " per replica" if any(getattr(r, "replicas", 1) > 1 for r in records) else ""
     return (
@@ -40,21 +40,21 @@ def by_phase(cases: Iterable[SpeedCase]) -> dict[str, list[SpeedCase]]:
     return {phase: [case for group in groups.values() for case in group] for phase, groups in phases.items() if groups}
 
 
-def device_label(record: CaseRecord | AccuracyRecord) -> str:
+def device_label(record: SpeedRecord | AccuracyRecord) -> str:
     return "a CPU" if record.device == "cpu" else record.device_name
 
 
-def precision_label(record: CaseRecord) -> str:
+def precision_label(record: SpeedRecord) -> str:
     """A case's precision, and that it is the control."""
     return f"{record.precision} (control)" if record.control else record.precision
 
 
-def group_label(record: CaseRecord) -> str:
+def group_label(record: SpeedRecord) -> str:
     """A case's model and variant: what its group is called."""
     return " ".join(filter(None, [record.model, record.variant]))
 
 
-def arm_label(record: CaseRecord) -> str:
+def arm_label(record: SpeedRecord) -> str:
     """What tells a case from the others of its group."""
     return " ".join(filter(None, [record.precision, record.mode, "(control)" if record.control else ""]))
 

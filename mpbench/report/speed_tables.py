@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mpbench.config.precisions import CPU_NOTE, DEFAULT_BASELINE
 from mpbench.records.arms import Arms
 from mpbench.records.marks import Mark
-from mpbench.records.speed import CaseRecord, SpeedCase
+from mpbench.records.speed import SpeedCase, SpeedRecord
 from mpbench.report import thesis
 from mpbench.report.benefit import batches_differ, equal_benefit, over
 from mpbench.report.content import Cell, Table, number
@@ -22,7 +22,7 @@ REFERENCES = {
     "jit=off": "XLA's speedup: over the same precision without it [95 % interval]",
     "replicas=1": "Scaling efficiency of replicas: 1 is N times as many images/s as one [95 % interval]",
 }
-"""What `CaseRecord.reference_ratio` is, by the mode that it refers to."""
+"""What `SpeedRecord.reference_ratio` is, by the mode that it refers to."""
 
 
 def speed_lines(cases: Sequence[SpeedCase]) -> list[str]:
@@ -59,7 +59,7 @@ def phase_table(cases: Sequence[SpeedCase]) -> Table:
     return Table.of(title([case.record for case in cases]), rows or [_row(case, None, None) for case in cases])
 
 
-def title(records: Sequence[CaseRecord]) -> str:
+def title(records: Sequence[SpeedRecord]) -> str:
     """What the table of a phase holds and how it was measured."""
     return f"{thesis.TABLE_OF_PHASE[records[0].phase]}: median ms/step on {setting_label(records)}"
 
@@ -164,17 +164,17 @@ def _by_phase(cases: Iterable[SpeedCase], cell: Callable[[SpeedCase], str]) -> l
     return [*rows.values()]
 
 
-def _named(record: CaseRecord) -> dict[str, str]:
+def _named(record: SpeedRecord) -> dict[str, str]:
     return {"model": record.name, "precision": record.precision}
 
 
-def joules_label(record: CaseRecord) -> str:
+def joules_label(record: SpeedRecord) -> str:
     """Per image, with the spread of the passes."""
     spread = "" if record.joules_spread is None else f" ± {100 * record.joules_spread:.1f} %"
     return f"{record.joules_per_image:.4g}{spread}"
 
 
-def _spread(record: CaseRecord) -> Interval:
+def _spread(record: SpeedRecord) -> Interval:
     joules, spread = record.joules_per_image or 0.0, record.joules_spread or 0.0
     return Interval(joules, joules * (1 - spread), joules * (1 + spread))
 
@@ -225,7 +225,7 @@ def _row(case: SpeedCase, base: SpeedCase | None, strict_base: SpeedCase | None)
     return row
 
 
-def _peak_pair(base: CaseRecord, other: CaseRecord) -> str:
+def _peak_pair(base: SpeedRecord, other: SpeedRecord) -> str:
     """Both peaks; for a process one figure, since it holds all arms at once and grows as they are built."""
     if other.memory_kind != "device":
         return f"{max(base.peak_memory_bytes, other.peak_memory_bytes) / MIB:.0f}"

@@ -35,7 +35,7 @@ from mpbench.gate.rules import Rules
 from mpbench.gate.verdict import Figure, Verdict, is_red
 from mpbench.records.measured import Measured
 from mpbench.records.runs import SavedRun, read_run
-from mpbench.records.speed import CaseRecord, SpeedCase
+from mpbench.records.speed import SpeedCase, SpeedRecord
 
 HERE = Path(__file__).parent
 FIRST_JUDGED = 5
@@ -173,9 +173,9 @@ class LevelledMachine:
         )
 
 
-def _record(model: str, precision: str) -> CaseRecord:
+def _record(model: str, precision: str) -> SpeedRecord:
     ratio = 1.6 if precision != "float32" else None
-    return CaseRecord(
+    return SpeedRecord(
         model=model, precision=precision, phase="training", variant="", control=False, device="gpu", device_name="GPU",
         profile="paper", batch_size=64, image_size=224, jit=True, tf32=False, parameters=1, images_per_second=1.0,
         first_step_seconds=1.0, loss_scale=None, skipped_steps=0, warmup_skipped_steps=0, peak_memory_bytes=1,

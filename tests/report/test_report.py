@@ -27,7 +27,7 @@ HOSTILE = '</title><script>alert("1")</script>'
 
 
 def run(*pairs, accuracy=(), time=TIME, **changes):
-    """A run of pairs of a CaseRecord and its rounds."""
+    """A run of pairs of a SpeedRecord and its rounds."""
     saved = {fullname(r): Measured(r, tuple(rounds), fullname(r)) for r, rounds in pairs}
     saved |= {fullname(r): Measured(r, (0.1,), fullname(r)) for r in accuracy}
     facts = {"node": "bench-1", "cores": "16", "cpu": "Xeon", **FACTS}

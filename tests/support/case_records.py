@@ -3,12 +3,12 @@
 from mpbench.records.accuracy import AccuracyRecord
 from mpbench.records.measured import Measured
 from mpbench.records.numerics import NumericsRecord, as_details
-from mpbench.records.speed import CaseRecord
+from mpbench.records.speed import SpeedRecord
 from mpbench.stats import contingency as paired
 
 
 def record(model="vgg16", precision="float32", phase="training", **changes):
-    return CaseRecord(
+    return SpeedRecord(
         **{
             "model": model,
             "precision": precision,

@@ -143,7 +143,7 @@ def elementwise_rows(half=False):
 
 
 def run_of(*diagnostics, cases=(), path="run.json", facts=None, time="2026-05-01T12:00:00+00:00", commit="a" * 40):
-    """A SavedRun of diagnostics, and of pairs of a CaseRecord and its rounds."""
+    """A SavedRun of diagnostics, and of pairs of a SpeedRecord and its rounds."""
 
     def fullname(r):
         name = "-".join(filter(None, [r.model, r.precision, r.mode, str(r.batch_size), "control" if r.control else ""]))

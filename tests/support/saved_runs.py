@@ -33,7 +33,7 @@ def saved_run(folder, *, time, commit, records_and_rounds, machine=None, name=No
         folder: made where it is missing.
         time: ISO 8601 or datetime, with an offset.
         commit: id of a clean tree's commit.
-        records_and_rounds: pairs of a CaseRecord and its rounds in seconds, their number put into the record; or of an
+        records_and_rounds: pairs of a SpeedRecord and its rounds in seconds, their number put into the record; or of an
             AccuracyRecord and seconds of passes, or of a DiagnosticRecord and its rounds.
         machine: changes of machine_info["mpbench"]; `node` and `cpu` go where pytest-benchmark has them.
         name: of the file.

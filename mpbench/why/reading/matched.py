@@ -15,7 +15,7 @@ from mpbench.records.comparable import STEP_SETTINGS, configuration, differences
 from mpbench.records.diagnostics import DiagnosticRecord, EndToEndRecord, InputRecord, PeakRecord
 from mpbench.records.measured import Measured
 from mpbench.records.runs import SavedRun
-from mpbench.records.speed import PHASES, CaseRecord, SpeedCase
+from mpbench.records.speed import PHASES, SpeedCase, SpeedRecord
 from mpbench.why.reading.breakdown import breakdown_of
 from mpbench.why.reading.input_verdict import InputFinding, InputTimes, InputVerdict, input_finding
 from mpbench.why.reading.roofline import Peaks, Roof, allowed, peaks_of, roofs
@@ -26,7 +26,7 @@ D = TypeVar("D", bound=DiagnosticRecord)
 
 @dataclass(frozen=True)
 class Setting:
-    """What must agree before figures are of one step: STEP_SETTINGS, and of which step; as in CaseRecord. `variant` is
+    """What must agree before figures are of one step: STEP_SETTINGS, and of which step; as in SpeedRecord. `variant` is
     without a sweep's point."""
 
     model: str
@@ -40,8 +40,8 @@ class Setting:
     replicas: int
 
     @classmethod
-    def of(cls, r: CaseRecord | DiagnosticRecord) -> Setting:
-        variant = r.variant.removesuffix(r.point).strip() if isinstance(r, CaseRecord) else ""
+    def of(cls, r: SpeedRecord | DiagnosticRecord) -> Setting:
+        variant = r.variant.removesuffix(r.point).strip() if isinstance(r, SpeedRecord) else ""
         return cls(r.model, variant, r.phase, **settings(r, STEP_SETTINGS))
 
     @property

@@ -24,7 +24,7 @@ from mpbench.records.profile import (
     TENSOR_CORES,
     LayerRow,
 )
-from mpbench.records.speed import CaseRecord
+from mpbench.records.speed import SpeedRecord
 from mpbench.why.reading.breakdown import IDLE, LONGER, Breakdown, By
 from mpbench.why.reading.words import listed, ms, percent
 
@@ -91,7 +91,7 @@ class ProfiledArm:
     compiled_seconds: float | None = None
     other_batches: Mapping[int, float] = field(default_factory=dict)
     batch_size: int | None = None
-    case: CaseRecord | None = None
+    case: SpeedRecord | None = None
 
     @property
     def tf32(self) -> bool:
