@@ -101,15 +101,15 @@ def test_nothing_saved_is_said(folder, capsys):
         (["histroy"], "mpbench: argument COMMAND: invalid choice: 'histroy' *history*"),
         (["history", "--jsn"], "*unrecognized arguments: --jsn*"),
         (["history", "--case"], "history: argument --case: expected one argument*"),
-        (["history", "nowhere"], "history: nowhere: no such folder: valid is one of saved runs; *"),
+        (["history", "nowhere"], "history: nowhere: no such folder: must be one of saved runs; *"),
         (
             ["history", "--case", "vgg19"],
-            "--case: vgg19: no case is like that: valid is a part of bench/*, *, * and 1 *",
+            "--case: vgg19: no case is like that: must be a part of bench/*, *, * and 1 *",
         ),
-        (["history", "--since", "May"], "--since: May: valid is a date such as 2026-05-01*"),
-        (["history", "-o", "x.pdf"], "-o: x.pdf: valid is a file that ends in .svg or .png"),
-        (["history", "-o", "x"], "-o: x: valid is a file that ends in .svg or .png"),
-        (["history", "-o", "nowhere/x.svg"], "-o: nowhere/x.svg: valid is a file in a folder that exists"),
+        (["history", "--since", "May"], "--since: May: must be a date such as 2026-05-01*"),
+        (["history", "-o", "x.pdf"], "-o: x.pdf: must be a file that ends in .svg or .png"),
+        (["history", "-o", "x"], "-o: x: must be a file that ends in .svg or .png"),
+        (["history", "-o", "nowhere/x.svg"], "-o: nowhere/x.svg: must be a file in a folder that exists"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_4(folder, capsys, arguments, message):

@@ -51,13 +51,13 @@ def _history(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     if not folder.is_dir():
         raise UsageProblem(
-            f"history: {folder}: no such folder: valid is one of saved runs; "
+            f"history: {folder}: no such folder: must be one of saved runs; "
             f"--benchmark-autosave makes {DEFAULT_FOLDER}"
         )
     runs = load_runs(folder, warn)
     if options.case is not None and runs and not matching(every := all_series(runs), options.case):
         names = list(dict.fromkeys(s.case for s in every))
-        raise UsageProblem(f"--case: {options.case}: no case is like that: valid is a part of {_some(names)}")
+        raise UsageProblem(f"--case: {options.case}: no case is like that: must be a part of {_some(names)}")
     series = all_series(run for run in runs if since is None or run.time >= since)
     if options.case is not None:
         series = matching(series, options.case)
@@ -82,15 +82,15 @@ def _since(given: str) -> datetime:
         time = datetime.fromisoformat(given)
         return time.astimezone(timezone.utc) if time.tzinfo else time.replace(tzinfo=timezone.utc)
     except (ValueError, OverflowError):
-        raise UsageProblem(f"--since: {given}: valid is a date such as 2026-05-01 or 2026-05-01T12:00") from None
+        raise UsageProblem(f"--since: {given}: must be a date such as 2026-05-01 or 2026-05-01T12:00") from None
 
 
 def _output(given: str) -> Path:
     path = Path(given)
     if path.suffix[1:].lower() not in PICTURE_FORMATS:
-        raise UsageProblem(f"-o: {given}: valid is a file that ends in .{' or .'.join(PICTURE_FORMATS)}")
+        raise UsageProblem(f"-o: {given}: must be a file that ends in .{' or .'.join(PICTURE_FORMATS)}")
     if not path.absolute().parent.is_dir():
-        raise UsageProblem(f"-o: {given}: valid is a file in a folder that exists")
+        raise UsageProblem(f"-o: {given}: must be a file in a folder that exists")
     return path
 
 

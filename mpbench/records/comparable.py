@@ -39,7 +39,7 @@ such as the learning rate, of which the record says nothing else.
 """
 
 UNRECORDED = {"layout": "channels_last", "replicas": 1, "data": "synthetic images"}
-"""Values of settings in records of kinds or versions that do not have them: Keras's default, and one replica."""
+"""Values of settings in records of kinds and versions that do not have them."""
 
 SHOWN_CHARACTERS = 60
 """Of a value: where one is longer, a difference names the field alone."""

@@ -60,6 +60,7 @@ def _speedups(run: SavedRun) -> list[str]:
         f"| phase | model | XLA | {BASELINE}, ms | {MIXED}, ms | speedup [95 %] | thesis | reached |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    arms = Arms(run.speed.values())
     for case in run.speed.values():
         r = case.record
         was = thesis.MS_PER_STEP.get((r.model, r.phase))
