@@ -51,8 +51,7 @@ def _history(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     if not folder.is_dir():
         raise UsageProblem(
-            f"history: {folder}: no such folder: must be one of saved runs; "
-            f"--benchmark-autosave makes {DEFAULT_FOLDER}"
+            f"history: {folder}: no such folder: must be one of saved runs; --benchmark-autosave makes {DEFAULT_FOLDER}"
         )
     runs = load_runs(folder, warn)
     if options.case is not None and runs and not matching(every := all_series(runs), options.case):
