@@ -193,7 +193,7 @@ def classify(features: Any, classes: int) -> Any:
 
 def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Those of its compile(), Keras's or its own, each once: what it has as attributes, alone or in lists and dicts."""
-    held: list[Any] = [model.optimizer]
+    held: list[Any] = [getattr(model, "optimizer", None)]  # a model that was not compiled has none
     for value in vars(model).values():
         held.extend(
             value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
