@@ -62,7 +62,7 @@ def compare(self, model, precision):
 
 def pytest_configure():
     run.Run._measure = measure
-    run.check_factories = lambda *args: None
+    run.check_factories = lambda *args: {}
     devices.activate = lambda *args: Device("cpu", "/CPU:0")
     Experiment.prepare = lambda self, models: None
     Experiment.images = SimpleNamespace(digest="0" * 64)
