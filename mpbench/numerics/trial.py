@@ -91,11 +91,13 @@ class Trial:
         self.reference(jit=False)
 
     def reference(self, jit: bool) -> Reference:
-        """The step in float32, taken when it is first asked for."""
+        """The step in float32, taken when it is first asked for; with and without XLA it is of one model."""
         if jit not in self._references:
             self._progress("float32")
-            with all_in_float32():
-                model = self._built(FLOAT32)
+            model = next((one.model for one in self._references.values()), None)
+            if model is None:
+                with all_in_float32():
+                    model = self._built(FLOAT32)
             batch, phase, device = self._batch, self._phase, self._device
             self._references[jit] = Reference(model, batch, phase, device, jit, self._no_backward)
         return self._references[jit]

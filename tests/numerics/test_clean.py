@@ -68,6 +68,23 @@ def test_an_architecture_with_random_weights():
     assert len(record.layers) == 20
 
 
+def test_inference_of_an_architecture_with_random_weights():
+    """With the moving variances that it begins with, its last layers would give 1e-11, which is 0 in float16."""
+    outcome = trial_of(spec("mobilenet_v2", "inference")).of(PRECISIONS["mixed_float16"])
+    assert outcome.judgement.verdict is Safety.SAFE, outcome.judgement
+    last = next(one for one in outcome.findings.outputs if one.layer == "out_relu")
+    assert last.comparison.reference_largest > 0.1
+
+
+def test_float32_with_xla_is_of_the_same_model():
+    """TF32 is looked at with XLA on a GPU: what was done to the model's statistics holds there too."""
+    trial = trial_of(spec("tiny_models:feature_map", "inference", 32, 4))
+    plain, compiled = trial.reference(jit=False), trial.reference(jit=True)
+    assert plain.model is compiled.model
+    for one, other in zip(plain.outputs, compiled.outputs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("model", ["tiny_models:overflows_at_first", "users_models:sound_keras_step"])
 def test_the_scale_that_settles_is_the_one_that_training_settles_on(model):
     settled = trial_of(spec(model, size=32, batch=4)).of(PRECISIONS["mixed_float16"]).findings.scales.settled
