@@ -137,7 +137,8 @@ def _batch(given: Any, source: str) -> Batch:
     try:
         parts = keras.utils.unpack_x_y_sample_weight(given)
     except ValueError:
-        raise CaseFailure(f"the batch of its factory is a {type(given).__name__} of {len(given)}: {VALID}") from None
+        what = f"the batch of its factory is a {type(given).__name__} of {len(given)}: {VALID}"
+        raise CaseFailure(f"{what}; of a list of batches give an iterator, iter(batches)") from None
     tensors = (keras.tree.map_structure(functools.partial(_tensor, source=source), part) for part in parts)
     x, y, sample_weight = map(keras.tree.lists_to_tuples, tensors)
     batch = Batch(x, y, sample_weight, source)

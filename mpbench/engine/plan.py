@@ -22,7 +22,8 @@ class StepSpec:
         model: canonical name or factory.
         precision: how it computes.
         phase: training or inference.
-        batch_size: images; LARGEST_BATCH for as many as `largest_batch.fit` will find to fit.
+        batch_size: images; LARGEST_BATCH for as many as `largest_batch.fit` will find to fit. Where a factory gives its
+            own batch, the spec of the built step has that one's samples.
         image_size_px: height and width.
         jit: XLA on, off, or (None) as Keras's `jit_compile="auto"` would have it: on for a GPU where the model can.
         device: where it runs.
