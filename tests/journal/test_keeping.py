@@ -33,7 +33,9 @@ def test_alike(model, precision, accuracy, benchmark):
 def project(pytester, monkeypatch):
     """A copy of conftest.py and bench/, and an accuracy module; 6 groups of 2 cases and 3 comparisons."""
     shutil.copy(ROOT / "conftest.py", pytester.path)
-    shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "bench", pytester.path / "bench", ignore=shutil.ignore_patterns("__pycache__", "test_numerics.py")
+    )
     (pytester.path / "bench" / "test_zz_accuracy.py").write_text(ACCURACY)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{SUPPORT}")
     monkeypatch.setenv("PYTEST_ADDOPTS", BARE)

@@ -46,7 +46,9 @@ SLOW = "vgg16 training"
 def project(pytester, monkeypatch):
     """A copy of bench/ whose cases take steady times, and three runs of it."""
     (pytester.path / "conftest.py").write_text(STEADY)
-    shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "bench", pytester.path / "bench", ignore=shutil.ignore_patterns("__pycache__", "test_numerics.py")
+    )
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{SUPPORT}")
     monkeypatch.setenv("PYTEST_ADDOPTS", BARE)
     monkeypatch.setenv("FAKE_ROUNDS", "20")

@@ -65,7 +65,9 @@ if "MPBENCH_MEASURES_AGAIN" in os.environ:
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    shutil.copytree(ROOT / "bench", pytester.path / "bench", ignore=shutil.ignore_patterns("__pycache__", "*cause*"))
+    shutil.copytree(
+        ROOT / "bench", pytester.path / "bench", ignore=shutil.ignore_patterns("__pycache__", "test_numerics.py")
+    )
     (pytester.path / "conftest.py").write_text(CONFTEST)
     (pytester.path / "slower.py").write_text(PLANTED)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
