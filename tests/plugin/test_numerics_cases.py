@@ -37,7 +37,7 @@ def test_each_phase_and_half_precision_is_looked_at_saved_and_shown(project):
     assert set(found) == {(p, d) for p in ("training", "inference") for d in ("mixed_float16", "mixed_bfloat16")}
     assert {case.record.verdict for case in found.values()} == {"SAFE"}
     assert all(len(case.rounds) == 1 for case in found.values())
-    result.stdout.fnmatch_lines(["Is it safe? *", "*Numerics: SAFE in 2 steps*"])
+    result.stdout.fnmatch_lines(["Is it safe? *", "*Numerics: SAFE in 4 steps*"])
     assert "Is it safe?" in (project.path / "page.html").read_text()
     # No speed case: nothing that the gate, the history or a table of speedups would take for one.
     assert (run.speed, run.accuracy, run.diagnostics) == ({}, {}, {})
