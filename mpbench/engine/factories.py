@@ -125,9 +125,10 @@ def check_factory(name: str, image_size_px: int) -> Batch | None:
         raise UsageProblem(f"--mp-models: {name!r} failed for shape {shape}: {described(error)}") from error
     check_process_settings(f"--mp-models: {name!r}")
     if not isinstance(model, keras.Model):
-        kind = type(model)
+        kind, package = type(model), type(model).__module__.partition(".")[0]
+        of = "" if package == "builtins" else f" of {package}"  # such as tf_keras, whose models are not Keras's
         raise UsageProblem(
-            f"--mp-models: {name!r} returned a {kind.__name__} of {kind.__module__.partition('.')[0]}: "
+            f"--mp-models: {name!r} returned a {kind.__name__}{of}: "
             f"valid is a Keras 3 model for input {shape}, or (model, batch) or (model, dataset)"
         )
     if data is not None:
