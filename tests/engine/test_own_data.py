@@ -121,7 +121,7 @@ def test_a_step_of_its_own_gets_what_fit_would_give_it():
         ),
         ("other_features", "expected shape=(None, 7), found shape=(4, 9)"),
         ("other_names", "x float32 4x7 and float32 4x7: KeyError: 'right' (users_models.py, line "),
-        ("three_returned", "returned a tuple of builtins: valid is a Keras 3 model for input (16, 16, 3), or (model, "),
+        ("three_returned", "returned a tuple: valid is a Keras 3 model for input (16, 16, 3), or (model, "),
     ],
 )
 def test_data_that_cannot_be_taken_are_one_line_before_anything_is_measured(model, words, capfd):
