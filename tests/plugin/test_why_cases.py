@@ -78,7 +78,7 @@ def test_unless_asked_for_they_are_left_out(tmp_path):
     folder = project(tmp_path)
     collect = ("--collect-only", "-q", f"--mp-models={MODEL}")
     everything = pytest_in(folder, "bench", *collect)
-    assert "6/" in everything.stdout  # speed in two phases and precisions, numerics in two phases
+    assert "4/" in everything.stdout  # speed in two phases and precisions
     assert "test_peak[" not in everything.stdout
     assert "not measured unless named: bench/test_input_pipeline.py, bench/test_peaks.py" in everything.stdout
     why = pytest_in(folder, "bench", "--mp-why", *collect).stdout
