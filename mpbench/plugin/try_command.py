@@ -19,7 +19,7 @@ DEFAULTS = {
 }
 """Given unless the user gives them. The whole answer is to take 2 minutes on a GPU, 3 on 2 CPU cores."""
 
-ON = ("-q", "--benchmark-autosave", "-p", "no:cacheprovider")
+ON = ("-q", "--benchmark-autosave", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 """The page is made of a saved run, which `explain` and `--benchmark-compare` take too."""
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from enum import Enum
 
+from mpbench.config.precisions import PRECISIONS
 from mpbench.records.arms import Arms
 from mpbench.records.numerics import NUMERICS, Safety
 from mpbench.records.runs import SavedRun
@@ -43,6 +44,9 @@ def answers(run: SavedRun) -> list[str]:
     """
     compared = [case for case in run.speed.values() if case.record.interval and not case.record.control]
     compared = [case for case in compared if not case.record.point] or compared
+    # Strict float32 beside tf32 is no mixed precision: nobody asks whether to switch it on.
+    half = [case for case in compared if _is_half(case.record.precision)]
+    compared = half or compared
     precisions = list(dict.fromkeys(case.record.precision for case in compared))
     if not precisions:
         return [_no_speedup(run), *_numerics(run, ""), *_accuracy(run, speed=False)][:MAX_LINES]
@@ -58,6 +62,10 @@ def answers(run: SavedRun) -> list[str]:
     rest = [_capitalized(_verdict(name, by_precision[name])) for name in others]
     rest = rest[: max(0, MAX_LINES - len(lines) - len(accuracy))]
     return [*lines, *rest, *accuracy][:MAX_LINES]
+
+
+def _is_half(precision: str) -> bool:
+    return precision not in PRECISIONS or PRECISIONS[precision].policy != "float32"
 
 
 def _capitalized(text: str) -> str:

@@ -108,6 +108,16 @@ def test_what_pays_and_is_not_safe_is_not_switched_on(verdict, first, line):
     assert any(one.startswith(line) for one in lines)
 
 
+def test_strict_float32_beside_tf32_is_not_what_is_asked_for():
+    base, mixed = cases(33, 16)
+    tf32 = (replace(base[0], precision="tf32"), base[1])
+    slower = {"precision": "float32", "baseline": "tf32", "speedup": 0.32, "speedup_low": 0.31, "speedup_high": 0.33}
+    strict = (replace(base[0], **slower), [3 * s for s in base[1]])
+    lines = answers(run(strict, tf32, (replace(mixed[0], baseline="tf32"), mixed[1])))
+    assert lines[0].startswith("Switch it on: mixed precision (mixed_float16) on NVIDIA V100 pays in training")
+    assert not any("0.32" in line for line in lines)
+
+
 def test_numerics_of_another_precision_say_nothing_of_this_one():
     assert answers(looked_at("BREAKS", precision="float16"))[0].startswith("Switch it on: ")
 
