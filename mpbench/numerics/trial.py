@@ -21,6 +21,7 @@ from mpbench.engine.memory import is_out_of_memory
 from mpbench.engine.models import build_under, can_be_called, compile_model, dtype_policy
 from mpbench.engine.own_data import Batch as Given
 from mpbench.engine.plan import StepSpec
+from mpbench.engine.tracing import replaced
 from mpbench.errors import CaseFailure, described, place_in_own_code
 from mpbench.numerics.compared import Compared
 from mpbench.numerics.findings import Findings
@@ -254,8 +255,7 @@ def _no_backward(model: keras.Model, spec: StepSpec, batch: Given) -> str:
 @contextmanager
 def all_in_float32() -> Iterator[None]:
     """Layers that are built inside and ask for a lower dtype themselves get float32: they are held against it."""
-    kind = keras.layers.Layer
-    own = kind.__init__
+    own = keras.layers.Layer.__init__
 
     def init(layer: Any, *args: Any, **kwargs: Any) -> None:
         dtype = kwargs.get("dtype")
@@ -263,8 +263,5 @@ def all_in_float32() -> Iterator[None]:
             kwargs["dtype"] = "float32"
         own(layer, *args, **kwargs)
 
-    kind.__init__ = init
-    try:
+    with replaced(keras.layers.Layer, "__init__", init):
         yield
-    finally:
-        kind.__init__ = own

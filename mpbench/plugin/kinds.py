@@ -107,6 +107,31 @@ class Cases(ABC, Generic[R]):
         return []
 
 
+class CasesOneByOne(Cases[R]):
+    """Cases that are measured alone, each when its turn comes; what they find is no time, so none is left out."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._found: dict[str, Measured[R]] = {}
+
+    @abstractmethod
+    def look(self, id: str) -> Measured[R]:
+        """Measure a case; raises as `result` does."""
+
+    def restore(self, cases: Mapping[str, Measured[R]]) -> None:
+        self._found.update(cases)
+
+    def result(self, id: str) -> Measured[R]:
+        if id not in self._found:
+            self.session.keep({id: self.run_once(id)})
+        return self._found[id]
+
+    def run_once(self, id: str) -> Measured[R]:
+        if id not in self._found:
+            self._found[id] = self.look(id)
+        return self._found[id]
+
+
 def mark_of(item: pytest.Item) -> pytest.Mark | None:
     """The mark of a function that makes it a case; None for any other test."""
     mark = item.get_closest_marker(MARK) or item.get_closest_marker(DIAGNOSTIC_MARK)
@@ -156,14 +181,13 @@ def misplaced(item: pytest.Item, kind: Cases[Any] | None) -> str | None:
         return None
     if item.get_closest_marker(MARK) and item.get_closest_marker(DIAGNOSTIC_MARK):
         return f"{item.nodeid}: marks {MARK} and {DIAGNOSTIC_MARK}: use one of them"
-    wanted = set(kind.parameters(argument_of(mark))) if kind else {"model", "precision"}
-    if wanted <= set(parameters_of(item)):
+    wanted = kind.parameters(argument_of(mark)) if kind else ("model", "precision")
+    if set(wanted) <= set(parameters_of(item)):
         return None
     assert isinstance(item, pytest.Function)
     what = "a method of unittest.TestCase" if item.cls and issubclass(item.cls, unittest.TestCase) else "a test"
-    names = " and ".join(kind.parameters(argument_of(mark)) if kind else ("model", "precision"))
     return (
-        f"{item.nodeid}: mark {mark.name}: given to {what} without the parameters {names}: valid is a "
+        f"{item.nodeid}: mark {mark.name}: given to {what} without the parameters {' and '.join(wanted)}: valid is a "
         "function, or a method of a plain class, that is marked where it is defined"
     )
 

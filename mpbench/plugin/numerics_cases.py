@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mpbench.config.precisions import PRECISIONS
 from mpbench.config.settings import check_image_size
 from mpbench.errors import UsageProblem
-from mpbench.plugin.kinds import Cases, parameters_of
+from mpbench.plugin.kinds import CasesOneByOne, parameters_of
 from mpbench.records.measured import Measured
 from mpbench.records.numerics import NUMERICS, NumericsRecord
+from mpbench.records.speed import PHASES
 from mpbench.report.numerics import numerics_lines
 
 if TYPE_CHECKING:
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from mpbench.numerics.trial import Trial
     from mpbench.plugin.session import Session
 
-PHASES = ("training", "inference")
 
-
-class NumericsCases(Cases[NumericsRecord]):
+class NumericsCases(CasesOneByOne[NumericsRecord]):
     """See `Cases`."""
 
     kind = NUMERICS
@@ -33,7 +32,6 @@ class NumericsCases(Cases[NumericsRecord]):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._found: dict[str, Measured[NumericsRecord]] = {}
         self._trial: tuple[tuple[str, str], Trial | Exception] | None = None
 
     def parameters(self, value: str) -> tuple[str, ...]:
@@ -47,37 +45,26 @@ class NumericsCases(Cases[NumericsRecord]):
         return "numerics (seconds that it took, not a speed result)"
 
     def prepare(self) -> None:
-        models = sorted({str(parameters_of(item)["model"]) for id, item in self.selected.items()})
+        models = sorted({str(parameters_of(item)["model"]) for item in self.selected.values()})
         size_px = self.session.run.profile().image_size_px
         check_image_size(models, size_px)
         self.session.run.check_factories(models, [size_px])
 
-    def restore(self, cases: Mapping[str, Measured[NumericsRecord]]) -> None:
-        self._found.update(cases)
+    def look(self, id: str) -> Measured[NumericsRecord]:
+        from mpbench.engine.memory import explained
+        from mpbench.numerics.trial import record_of
 
-    def result(self, id: str) -> Measured[NumericsRecord]:
-        if id not in self._found:
-            self.session.keep({id: self.run_once(id)})
-        return self._found[id]
-
-    def run_once(self, id: str) -> Measured[NumericsRecord]:
-        """Look at a step, where that has not been done: what is found is no time."""
-        if id not in self._found:
-            from mpbench.engine.memory import explained
-            from mpbench.numerics.trial import record_of
-
-            params = parameters_of(self.selected[id])
-            spec = self._spec(str(params["model"]), str(params["phase"]), str(params["precision"]))
-            try:
-                trial = self._trial_of(spec, id)
-                outcome = trial.of(spec.precision)
-            except UsageProblem:
-                raise
-            except Exception as error:  # whatever a user's model raises
-                raise explained(error, spec.device, spec.size) from error
-            spec = replace(spec, batch_size=trial.samples)
-            self._found[id] = Measured(record_of(spec, outcome, trial.data), (outcome.seconds,))
-        return self._found[id]
+        params = parameters_of(self.selected[id])
+        spec = self._spec(str(params["model"]), str(params["phase"]), str(params["precision"]))
+        try:
+            trial = self._trial_of(spec)
+            outcome = trial.of(spec.precision)
+        except UsageProblem:
+            raise
+        except Exception as error:  # whatever a user's model raises
+            raise explained(error, spec.device, spec.size) from error
+        spec = replace(spec, batch_size=trial.samples)
+        return Measured(record_of(spec, outcome, trial.data), (outcome.seconds,))
 
     def _spec(self, model: str, phase: str, precision: str) -> StepSpec:
         from mpbench.engine.plan import StepSpec
@@ -86,7 +73,7 @@ class NumericsCases(Cases[NumericsRecord]):
         sizes = (profile.batch_size, profile.image_size_px)
         return StepSpec(model, PRECISIONS[precision], phase, *sizes, jit=False, device=run.activate())
 
-    def _trial_of(self, spec: StepSpec, id: str) -> Trial:
+    def _trial_of(self, spec: StepSpec) -> Trial:
         """The step in float32 is taken once for all precisions of a model and phase; one is kept."""
         key = spec.model, spec.phase
         if self._trial is None or self._trial[0] != key:

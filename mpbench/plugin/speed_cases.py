@@ -11,7 +11,7 @@ from mpbench.engine.run import Case, Run
 from mpbench.errors import NotBesideOthers
 from mpbench.plugin.kinds import Cases, argument_of, mark_of, parameters_of, source_of
 from mpbench.records.measured import Measured
-from mpbench.records.speed import SPEED, SpeedRecord
+from mpbench.records.speed import PHASES, SPEED, SpeedRecord
 from mpbench.report.speed_tables import speed_lines
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class SpeedCases(Cases[SpeedRecord]):
     """See `Cases`."""
 
     kind = SPEED
-    values = ("training", "inference")
+    values = PHASES
     fixture = "measure"
     has_timeout = False  # the first to run has most of the session measured
 

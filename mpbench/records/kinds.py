@@ -1,4 +1,4 @@
-"""The kinds of case that a run may hold. A new one is added here and in `mpbench.plugin.kinds`."""
+"""The kinds of case that a run may hold. A new one is added here and in `mpbench.plugin.session`."""
 
 from __future__ import annotations
 
